@@ -1,0 +1,45 @@
+// Philox4x32-10: a counter-based generator. Four 32-bit numbers are a pure function of (counter, key), so a draw depends on
+// the seed, the offset, the row and the column alone: never on the device, the grid, or the number of threads.
+#pragma once
+
+#include "portability.h"
+
+namespace softbellman {
+
+constexpr uint32_t kPhiloxMultiplierEven = 0xD2511F53u;
+constexpr uint32_t kPhiloxMultiplierOdd = 0xCD9E8D57u;
+constexpr uint32_t kPhiloxKeyStepLow = 0x9E3779B9u;
+constexpr uint32_t kPhiloxKeyStepHigh = 0xBB67AE85u;
+constexpr int kPhiloxRounds = 10;
+
+struct PhiloxBlock {
+    uint32_t word[4];
+};
+
+SB_INLINE PhiloxBlock philox_round(PhiloxBlock c, uint32_t key_low, uint32_t key_high) {
+    const uint64_t even = static_cast<uint64_t>(kPhiloxMultiplierEven) * c.word[0];
+    const uint64_t odd = static_cast<uint64_t>(kPhiloxMultiplierOdd) * c.word[2];
+    PhiloxBlock next;
+    next.word[0] = static_cast<uint32_t>(odd >> 32) ^ c.word[1] ^ key_low;
+    next.word[1] = static_cast<uint32_t>(odd);
+    next.word[2] = static_cast<uint32_t>(even >> 32) ^ c.word[3] ^ key_high;
+    next.word[3] = static_cast<uint32_t>(even);
+    return next;
+}
+
+SB_INLINE PhiloxBlock philox(PhiloxBlock counter, uint32_t key_low, uint32_t key_high) {
+    for (int round = 0; round < kPhiloxRounds; ++round) {
+        counter = philox_round(counter, key_low + static_cast<uint32_t>(round) * kPhiloxKeyStepLow,
+                               key_high + static_cast<uint32_t>(round) * kPhiloxKeyStepHigh);
+    }
+    return counter;
+}
+
+// The block that serves columns 4*quad .. 4*quad+3 of a row; column w takes word w % 4. Rows count modulo 2^32.
+SB_INLINE PhiloxBlock philox_columns(uint32_t quad, uint64_t row, uint64_t seed, uint64_t offset) {
+    const PhiloxBlock counter{{quad, static_cast<uint32_t>(row), static_cast<uint32_t>(offset),
+                               static_cast<uint32_t>(offset >> 32)}};
+    return philox(counter, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+}
+
+}  // namespace softbellman

@@ -1,0 +1,147 @@
+// A row is walked in blocks that fit the first-level cache: one sweep for the block's maximum, a second for its sums, so memory
+// is read once. Sums run in kLanes fixed lanes of the accumulator type and are folded into a double after every block: the
+// order is fixed, whatever the thread count, the alignment or the row's place in the batch.
+#pragma once
+
+#include <cstdlib>
+#include <memory>
+
+#include "kernels.h"
+#include "vector_math.h"
+
+namespace softbellman::cpu {
+
+constexpr int64_t kLanes = 64;
+
+template <class A>
+constexpr int64_t kBlock = sizeof(A) == 4 ? 2048 : 1024;
+
+SB_INLINE int64_t round_to_lanes(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+template <class T, class A>
+struct IsAccumulator {
+    static constexpr bool value = false;
+};
+template <class A>
+struct IsAccumulator<A, A> {
+    static constexpr bool value = true;
+};
+
+// Room for one block, on the stack.
+template <class A>
+struct BlockBuffer {
+    alignas(64) A data[kBlock<A>];
+};
+
+// Room for `rows` rows of the accumulator type, 64-byte aligned.
+template <class A>
+class Scratch {
+   public:
+    Scratch(int64_t vocab, int rows)
+        : stride_(round_to_lanes(vocab)),
+          data_(static_cast<A*>(std::aligned_alloc(64, static_cast<size_t>(stride_ * rows) * sizeof(A) + 64)), &std::free) {}
+    SB_INLINE A* row(int index) const { return data_.get() + index * stride_; }
+
+   private:
+    int64_t stride_;
+    std::unique_ptr<A, decltype(&std::free)> data_;
+};
+
+// Elements first .. first + count of a row as accumulators, padded to whole lanes. The row itself is used where it can be.
+template <class T, class A>
+SB_INLINE const A* load_block(const T* row, int64_t first, int64_t count, A padding, A* buffer) {
+    if constexpr (IsAccumulator<T, A>::value) {
+        if (count % kLanes == 0) return row + first;
+    }
+    const T* source = row + first;
+    for (int64_t i = 0; i < count; ++i) buffer[i] = to_accumulator(source[i]);
+    for (int64_t i = count; i < round_to_lanes(count); ++i) buffer[i] = padding;
+    return buffer;
+}
+
+// Sum of kWidth lanes in a fixed tree, in double.
+template <class A, int64_t kWidth>
+SB_INLINE double fold_lanes(const A* lanes) {
+    double tree[kWidth / 2];
+    for (int64_t l = 0; l < kWidth / 2; ++l) {
+        tree[l] = static_cast<double>(lanes[l]) + static_cast<double>(lanes[l + kWidth / 2]);
+    }
+    for (int64_t width = kWidth / 4; width > 0; width /= 2) {
+        for (int64_t l = 0; l < width; ++l) tree[l] += tree[l + width];
+    }
+    return tree[0];
+}
+
+// The largest element; NaN is passed over, unless all others are -inf: then it is returned, so that no kernel takes a row
+// of NaN for a row without any possible action.
+template <class A>
+SB_INLINE A block_maximum(const A* x, int64_t padded) {
+    A lanes[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) lanes[l] = -infinity<A>();
+    for (int64_t i = 0; i < padded; i += kLanes) {
+        for (int64_t l = 0; l < kLanes; ++l) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+    }
+    A largest = -infinity<A>();
+    for (int64_t l = 0; l < kLanes; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
+    if (largest != -infinity<A>()) return largest;
+    for (int64_t i = 0; i < padded; ++i) {
+        if (x[i] != x[i]) return x[i];
+    }
+    return largest;
+}
+
+// The element of `companion` that stands where `x` is `maximum`, or `fallback` where that element is not finite. It serves as
+// the origin of a weighted sum of the companion: the heaviest term is then exactly zero, and so is its rounding.
+template <class A>
+SB_INLINE double origin_at(const A* x, const A* companion, int64_t count, A maximum, double fallback) {
+    for (int64_t i = 0; i < count; ++i) {
+        if (x[i] == maximum) return std::fabs(companion[i]) < infinity<A>() ? static_cast<double>(companion[i]) : fallback;
+    }
+    return fallback;
+}
+
+// Rounds a block of results to the data's type.
+template <class T, class A>
+SB_INLINE void store_block(T* row, int64_t first, int64_t count, const A* values) {
+    T* target = row + first;
+    for (int64_t i = 0; i < count; ++i) target[i] = from_accumulator<T>(values[i]);
+}
+
+template <class T>
+SB_INLINE void store_zeros(T* row, int64_t vocab) {
+    memset(static_cast<void*>(row), 0, static_cast<size_t>(vocab) * sizeof(T));
+}
+
+// The largest accumulator of a whole row, for kernels that walk the row more than once anyway.
+template <class T, class A>
+SB_INLINE A row_maximum(const T* row, int64_t vocab, A* buffer) {
+    A largest = -infinity<A>();
+    for (int64_t first = 0; first < vocab; first += kBlock<A>) {
+        const int64_t count = vocab - first < kBlock<A> ? vocab - first : kBlock<A>;
+        const A* x = load_block<T, A>(row, first, count, -infinity<A>(), buffer);
+        const A candidate = block_maximum(x, round_to_lanes(count));
+        if (!(candidate <= largest)) largest = candidate;
+    }
+    return largest;
+}
+
+// A saved normaliser serves as the shift of a second walk only while its own rounding stays far from overflowing the
+// exponential; backward kernels divide by the sum they find, so the rounding itself does no harm.
+template <class A>
+SB_INLINE bool usable_shift(A shift, double scale) {
+    const double rounding = std::fabs(static_cast<double>(shift)) * scale * (sizeof(A) == 4 ? 6e-8 : 1.2e-16);
+    return rounding < 8.0;
+}
+
+SB_INLINE bool is_masked(const uint8_t* mask, int64_t row) { return mask != nullptr && mask[row] == 0; }
+
+template <class T>
+SB_INLINE const T* row_of(Matrix matrix, int64_t row) {
+    return static_cast<const T*>(matrix.data) + row * matrix.stride;
+}
+template <class T>
+SB_INLINE T* row_of(MutableMatrix matrix, int64_t row) {
+    return static_cast<T*>(matrix.data) + row * matrix.stride;
+}
+
+}  // namespace softbellman::cpu

@@ -1,0 +1,58 @@
+// The CPU entry points. Pointers are untyped because the element type is a run-time code (DtypeCode); strides count elements;
+// A below is the accumulator type of that code. A null mask means every row is real, other null pointers mean "absent".
+// Rows whose mask is 0 are not read; their outputs are zeros. `threads` is an upper bound: little work stays on the caller.
+#pragma once
+
+#include <cstdint>
+
+namespace softbellman::cpu {
+
+struct Rows {
+    int64_t rows;
+    int64_t vocab;
+    int dtype;
+    const uint8_t* mask;
+    int threads;
+};
+
+struct Matrix {
+    const void* data;
+    int64_t stride;
+};
+
+struct MutableMatrix {
+    void* data;
+    int64_t stride;
+};
+
+// value[n] = tau log sum_w prior(w) exp(q[n,w] / tau); gathered[n] = q[n, actions[n]]. The prior is of type A.
+void soft_value_forward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, void* value,
+                        void* gathered);
+void soft_value_backward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, const void* value,
+                         const void* grad_value, const void* grad_gathered, MutableMatrix grad_q);
+
+// value[n] = sum_w pi q + effective_tau H(pi), pi = softmax(logits).
+void policy_forward(const Rows& shape, Matrix logits, Matrix q, double tau, int entropy_mode, void* value, void* entropy,
+                    void* log_normalizer, void* effective_tau);
+void policy_backward(const Rows& shape, Matrix logits, Matrix q, const void* value, const void* entropy,
+                     const void* log_normalizer, const void* effective_tau, const void* grad_value,
+                     const void* grad_entropy, MutableMatrix grad_logits, MutableMatrix grad_q);
+
+// loss[n] = (q(a) - target)^2 + smoothness * sum_w (q - mean)^2.
+void critic_forward(const Rows& shape, Matrix q, const int64_t* actions, const void* targets, double smoothness, void* loss,
+                    void* td_error, void* mean, void* spread);
+void critic_backward(const Rows& shape, Matrix q, const int64_t* actions, double smoothness, const void* td_error,
+                     const void* mean, const void* grad_loss, MutableMatrix grad_q);
+
+// Cross entropy of softmax(logits) under alpha softmax(q / tau) + (1 - alpha) onehot(target).
+void distillation_forward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
+                          const void* oracle_weight, void* loss, void* log_normalizer, void* oracle_log_normalizer);
+void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
+                           const void* oracle_weight, const void* log_normalizer, const void* oracle_log_normalizer,
+                           const void* grad_loss, MutableMatrix grad_logits);
+
+// A draw from softmax(logits / temperature) without the forbidden columns, its log-probability and the entropy.
+void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset,
+                    const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy);
+
+}  // namespace softbellman::cpu
