@@ -1,0 +1,150 @@
+"""What every benchmark shares: contenders timed in turn, quartiles, a record of the machine, tables, JSON.
+
+Contenders run A B C A B C ... in one process, so that a busy moment hits all of them, and each round takes
+the next of several prepared inputs, so that no cache holds them. A time is the median of the rounds with its
+quartiles; a ratio is the median of the ratios within a round, which a slow phase of the machine does not
+bend."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call."""
+
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    repetitions: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    timings: dict[str, Timing]
+    rounds: dict[str, list[float]]
+
+    def ratio(self, slower: str, faster: str) -> Timing:
+        """How many times longer `slower` takes than `faster`, round by round."""
+        pairs = zip(self.rounds[slower], self.rounds[faster], strict=True)
+        return summarize([one / other for one, other in pairs])
+
+
+def summarize(values: Sequence[float]) -> Timing:
+    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return Timing(median, lower, upper, len(values))
+
+
+def compare(
+    contenders: Mapping[str, Callable[[Any], object]],
+    inputs: Sequence[Any],
+    *,
+    repetitions: int = 20,
+    warmup: int = 2,
+    synchronize: Callable[[], object] | None = None,
+) -> Comparison:
+    """Time every contender on each round's input; `synchronize` waits for a device around a call."""
+    if repetitions < 2:
+        raise ValueError(f"repetitions must be at least 2, got {repetitions}")
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
+    for i in range(warmup + repetitions):
+        for name, contender in contenders.items():
+            data = inputs[i % len(inputs)]
+            if synchronize is not None:
+                synchronize()
+            start = time.perf_counter()
+            contender(data)
+            if synchronize is not None:
+                synchronize()
+            if i >= warmup:
+                rounds[name].append(time.perf_counter() - start)
+    return Comparison({name: summarize(times) for name, times in rounds.items()}, rounds)
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions, commit and threads: what a figure means nothing without."""
+    from softbellman import build_info
+
+    record: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": " ".join(sys.argv),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "load_average": list(os.getloadavg()),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "softbellman": {key: str(value) for key, value in build_info().items()},
+    }
+    if torch.cuda.is_available():
+        record["gpu"] = torch.cuda.get_device_name()
+        record["cuda"] = torch.version.cuda
+    return record
+
+
+def save_json(path: str | Path, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One file per run: the environment and one entry per row of the table."""
+    content = {"benchmark": benchmark, "environment": environment(), "rows": list(rows)}
+    Path(path).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def as_record(timing: Timing) -> dict[str, float]:
+    return asdict(timing)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns, as Markdown."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+
+
+def format_seconds(timing: Timing) -> str:
+    """Median and quartiles in the unit that suits the median."""
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if timing.median * scale >= 1 or unit == "us":
+            break
+    return (
+        f"{timing.median * scale:.3g} {unit} "
+        f"({timing.lower_quartile * scale:.3g}-{timing.upper_quartile * scale:.3g})"
+    )
+
+
+def format_ratio(timing: Timing) -> str:
+    return f"{timing.median:.3g} ({timing.lower_quartile:.3g}-{timing.upper_quartile:.3g})"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        result = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return result.stdout.strip()
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,167 @@
+"""Prefix BLEU against sacrebleu called for each prefix and against a dense comparison of all n-grams.
+
+    python -m benchmarks.bleu [--threads 1] [--repetitions 20] [--json FILE]
+
+The dense method compares every n-gram of a hypothesis with every one of its own and of its references in
+tensors of [B, K, T, T] and [B, K, R, T, L] elements, one order after the other, then clips and sums for every
+prefix: what plain tensor operations offer. sacrebleu scores a few hypotheses; its time is scaled to the
+batch."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks._harness import as_record, compare, format_ratio, format_seconds, print_table, save_json
+from softbellman.ops.bleu import prefix_bleu
+
+SIZES = ((50, 1, 1), (50, 5, 1), (50, 1, 5), (50, 5, 5), (128, 5, 1))  # sources, samples, references
+LENGTH = 50
+VOCABULARY = 4568
+SACREBLEU_HYPOTHESES = 2
+
+
+class Batch(NamedTuple):
+    hypotheses: Tensor  # [B, K, T]
+    references: Tensor  # [B, R, L]
+
+
+def make_batch(sources: int, samples: int, references: int, seed: int) -> Batch:
+    """Zipf-like tokens; a hypothesis keeps about 60 % of the first reference's tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = 1.0 / torch.arange(1, VOCABULARY + 1, dtype=torch.float64)
+
+    def draw(*shape: int) -> Tensor:
+        count = int(torch.tensor(shape).prod())
+        return torch.multinomial(weights, count, replacement=True, generator=generator).view(shape) + 4
+
+    tokens = draw(sources, references, LENGTH)
+    kept = torch.rand((sources, samples, LENGTH), generator=generator) < 0.6
+    return Batch(torch.where(kept, tokens[:, :1], draw(sources, samples, LENGTH)), tokens)
+
+
+def dense_prefix_bleu(batch: Batch, max_order: int = 4) -> Tensor:
+    """Prefix BLEU with add-k smoothing, all references of full length, [B, K, T]."""
+    hypotheses, references = batch
+    length = hypotheses.shape[-1]
+    prefix = torch.arange(1, length + 1)
+    log_precision = torch.zeros(hypotheses.shape)
+    any_match = torch.zeros(hypotheses.shape, dtype=torch.bool)
+    for order in range(1, max_order + 1):
+        windows = hypotheses.unfold(-1, order, 1)  # [B, K, T', n]
+        targets = references.unfold(-1, order, 1)  # [B, R, L', n]
+        equal = (windows[:, :, :, None] == windows[:, :, None]).all(-1)  # [B, K, T', T']
+        in_reference = (
+            (windows[:, :, None, :, None] == targets[:, None, :, None]).all(-1).sum(-1)
+        )  # [B, K, R, T']
+        clip = in_reference.amax(2)  # [B, K, T']
+        # occurrences of window j among the first p + 1 windows; 0 where j lies beyond p
+        occurrences = equal.float().cumsum(2).tril()  # [B, K, p, j]
+        matches = (torch.minimum(occurrences, clip[:, :, None]) / occurrences.clamp(min=1)).sum(-1)
+        matches = torch.nn.functional.pad(matches, (order - 1, 0))  # [B, K, T]
+        totals = (prefix - order + 1).clamp(min=0).float()
+        added = 1.0 if order > 1 else 0.0
+        log_precision += ((matches + added) / (totals + added)).log()
+        any_match |= matches > 0
+    brevity = (1 - references.shape[-1] / prefix).clamp(max=0)
+    return torch.where(any_match, (brevity + log_precision / max_order).exp(), 0.0)
+
+
+def sacrebleu_prefixes(batch: Batch, hypotheses: int) -> list[float]:
+    """Scores of all prefixes of the first `hypotheses` hypotheses, source by source."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(smooth_method="add-k", tokenize="none", force=True)
+    scores = []
+    samples = batch.hypotheses.shape[1]
+    for row in range(hypotheses):
+        words = [str(token) for token in batch.hypotheses[row // samples, row % samples].tolist()]
+        references = [" ".join(map(str, tokens)) for tokens in batch.references[row // samples].tolist()]
+        scores += [
+            metric.sentence_score(" ".join(words[: t + 1]), references).score / 100 for t in range(len(words))
+        ]
+    return scores
+
+
+def check_agreement(batch: Batch) -> None:
+    ours = prefix_bleu(batch.hypotheses, batch.references)
+    torch.testing.assert_close(ours, dense_prefix_bleu(batch), rtol=1e-4, atol=1e-6)
+    expected = torch.tensor(sacrebleu_prefixes(batch, SACREBLEU_HYPOTHESES))
+    rows = batch.hypotheses.shape[0] * batch.hypotheses.shape[1]
+    torch.testing.assert_close(
+        ours.view(rows, -1)[:SACREBLEU_HYPOTHESES].flatten(), expected, rtol=0, atol=1e-6
+    )
+
+
+def run(sources: int, samples: int, references: int, repetitions: int) -> dict[str, Any]:
+    batches = [make_batch(sources, samples, references, seed) for seed in range(4)]
+    check_agreement(batches[0])
+    contenders: dict[str, Callable[[Batch], object]] = {
+        "ours": lambda batch: prefix_bleu(batch.hypotheses, batch.references),
+        "dense": dense_prefix_bleu,
+        "sacrebleu": lambda batch: sacrebleu_prefixes(batch, SACREBLEU_HYPOTHESES),
+    }
+    comparison = compare(contenders, batches, repetitions=repetitions)
+    share = sources * samples / SACREBLEU_HYPOTHESES
+    prefixes = sources * samples * LENGTH
+    row: dict[str, Any] = {
+        "sources": sources,
+        "samples": samples,
+        "references": references,
+        "length": LENGTH,
+        "sacrebleu_scaled_by": share,
+        "million_prefixes_per_second": prefixes / comparison.timings["ours"].median / 1e6,
+    }
+    row |= {name: as_record(timing) for name, timing in comparison.timings.items()}
+    against_dense = comparison.ratio("dense", "ours")
+    against_sacrebleu = comparison.ratio("sacrebleu", "ours")
+    row["dense_over_ours"] = as_record(against_dense)
+    row["sacrebleu_over_ours"] = {
+        key: value if key == "repetitions" else value * share
+        for key, value in as_record(against_sacrebleu).items()
+    }
+    row["cells"] = [
+        f"{sources} x {samples} x {LENGTH}",
+        str(references),
+        format_seconds(comparison.timings["ours"]),
+        f"{row['million_prefixes_per_second']:.3g} M/s",
+        format_seconds(comparison.timings["dense"]),
+        format_ratio(against_dense),
+        f"{comparison.timings['sacrebleu'].median / SACREBLEU_HYPOTHESES / LENGTH * 1e6:.3g} us",
+        f"{against_sacrebleu.median * share:.3g}",
+    ]
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--json", help="save the figures and the record of the machine here")
+    arguments = parser.parse_args()
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)
+    torch.set_num_threads(arguments.threads)
+    rows = [run(*size, arguments.repetitions) for size in SIZES]
+    header = [
+        "hypotheses",
+        "R",
+        "ours",
+        "prefixes",
+        "dense",
+        "dense / ours",
+        "sacrebleu a prefix",
+        "sacrebleu / ours",
+    ]
+    print(f"threads: {arguments.threads}; medians of {arguments.repetitions} with quartiles")
+    print_table(header, [row.pop("cells") for row in rows])
+    if arguments.json:
+        save_json(arguments.json, "bleu", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Does the native core share torch's threads or fight them?  `python -m benchmarks.threading [--threads 2] [--json FILE]`
+
+Builds the core twice (OpenMP, and a pool of sleeping threads), then alternates a kernel with a matrix product of torch, as a
+training step does, at three sizes. Each contender is timed in its own process, so that no pool of another is alive; the
+contenders take turns, and the table gives medians over all turns. "apart" runs the two halves in separate loops: what an
+alternation costs beyond "apart" is the price of handing the cores from one pool to the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTENDERS = ("openmp", "pool")
+SIZES = {"small": (64, 512), "medium": (256, 4096), "large": (1024, 8192)}
+
+
+def build(threading: str) -> Path:
+    """Configure and compile one variant without CUDA under build/threading-*; returns the folder of its module."""
+    import pybind11
+
+    folder = ROOT / "build" / f"threading-{threading}"
+    configure = [
+        "cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DSOFTBELLMAN_CUDA=OFF",
+        f"-DSOFTBELLMAN_THREADS={threading}", f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+    ]  # fmt: skip
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": search}
+    for command in (configure, ["cmake", "--build", str(folder)]):
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def measure(folder: Path, threads: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Medians in microseconds for this process's variant: kernel alone, product alone, both in turn."""
+    import torch  # before the module, as softbellman itself does
+
+    sys.path.insert(0, str(folder))
+    import _C  # type: ignore[import-not-found]
+
+    torch.set_num_threads(threads)
+    results = {}
+    for name, (rows, vocabulary) in SIZES.items():
+        q = torch.randn(rows, vocabulary)
+        value = torch.empty(rows)
+        left, right = torch.randn(rows, 256), torch.randn(256, 512)
+
+        def kernel() -> None:
+            _C.cpu.soft_value_forward(
+                q.data_ptr(),
+                vocabulary,
+                rows,
+                vocabulary,
+                0,
+                0.5,
+                0,
+                0,
+                0,
+                0,
+                value.data_ptr(),
+                0,
+                threads,  # noqa: B023
+            )
+
+        def product() -> None:
+            torch.mm(left, right)  # noqa: B023
+
+        def both() -> None:
+            kernel()  # noqa: B023
+            product()  # noqa: B023
+
+        for _ in range(5):
+            both()
+        if not torch.allclose(value, 0.5 * torch.logsumexp(q / 0.5, -1), atol=1e-5):
+            raise RuntimeError("the kernel disagrees with torch")
+        loops = max(5, repeats * 2_000_000 // (rows * vocabulary + 1_000_000))
+        results[name] = {}
+        for label, body in (("kernel", kernel), ("product", product), ("both", both)):
+            times = []
+            for _ in range(loops):
+                begin = time.perf_counter()
+                body()
+                times.append(time.perf_counter() - begin)
+            results[name][label] = 1e6 * statistics.median(times)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=5, help="processes per contender, in turn")
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker is not None:
+        print(json.dumps(measure(arguments.worker, arguments.threads, arguments.repeats)))
+        return
+
+    import torch
+
+    folders = {contender: build(contender) for contender in CONTENDERS}
+    runs: dict[str, list[dict[str, dict[str, float]]]] = {contender: [] for contender in CONTENDERS}
+    for _ in range(arguments.turns):
+        for contender, folder in folders.items():
+            command = [sys.executable, "-m", "benchmarks.threading", "--worker", str(folder)]
+            command += ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
+            runs[contender].append(json.loads(subprocess.check_output(command, cwd=ROOT, text=True)))
+
+    table = []
+    print(
+        f"torch {torch.__version__}, {arguments.threads} threads, {os.cpu_count()} cores, median of {arguments.turns} processes"
+    )
+    print(
+        f"{'size':8}{'pool':9}{'kernel us':>11}{'product us':>12}{'apart us':>10}{'both us':>10}{'both/apart':>12}"
+    )
+    for size in SIZES:
+        for contender in CONTENDERS:
+            row = {
+                label: statistics.median(run[size][label] for run in runs[contender])
+                for label in ("kernel", "product", "both")
+            }
+            row["ratio"] = statistics.median(
+                run[size]["both"] / (run[size]["kernel"] + run[size]["product"]) for run in runs[contender]
+            )
+            table.append({"size": size, "pool": contender, **row})
+            print(
+                f"{size:8}{contender:9}{row['kernel']:11.1f}{row['product']:12.1f}"
+                f"{row['kernel'] + row['product']:10.1f}{row['both']:10.1f}{row['ratio']:12.2f}"
+            )
+    if arguments.json is not None:
+        facts = {
+            "torch": torch.__version__, "threads": arguments.threads, "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(), "turns": arguments.turns, "load": os.getloadavg(), "rows": table,
+        }  # fmt: skip
+        arguments.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

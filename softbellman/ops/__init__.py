@@ -1,0 +1,37 @@
+"""Operators over the vocabulary: checks, allocation, CPU and CUDA dispatch, gradients and fake kernels.
+
+Notation: B sources, K samples per source, N rows, T steps, V vocabulary, tau temperature. Rows are the last
+dimension of a `[..., V]` tensor of any floating type and any strides; results are `[...]` in float64 for
+float64 rows, else float32. Gradients have the type of their input. Operators are stateless, write nothing in
+place and never wait for a device; none can be differentiated twice. Masks are bool, True for a real token; a
+masked row is never read, gives 0 and gets a zero gradient. Two `[..., V]` inputs share dtype and device.
+"""
+
+from .actor import ActorLoss, actor_loss
+from .bleu import bleu_rewards, corpus_bleu, corpus_bleu_statistics, prefix_bleu, sentence_bleu
+from .critic import CriticLoss, critic_loss
+from .distillation import soft_target_cross_entropy, token_cross_entropy
+from .policy_value import PolicyValue, policy_value
+from .sampling import TokenSample, sample_tokens
+from .soft_bellman import soft_bellman_residual
+from .soft_value import soft_value
+
+__all__ = [
+    "ActorLoss",
+    "CriticLoss",
+    "PolicyValue",
+    "TokenSample",
+    "actor_loss",
+    "bleu_rewards",
+    "corpus_bleu",
+    "corpus_bleu_statistics",
+    "critic_loss",
+    "policy_value",
+    "prefix_bleu",
+    "sample_tokens",
+    "sentence_bleu",
+    "soft_bellman_residual",
+    "soft_target_cross_entropy",
+    "soft_value",
+    "token_cross_entropy",
+]

@@ -1,0 +1,144 @@
+"""What an operator accepts, in one place. A refusal is one sentence naming the argument and what was seen.
+
+Nothing here reads a tensor's contents, so no check waits for a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_INFINITY = float("inf")
+
+
+def statistic_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of every per-row result: float64 for float64 rows, float32 for everything narrower."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def check_rows(name: str, tensor: Tensor, *, dimensions: int | None = None) -> None:
+    """A floating [..., V] tensor with V >= 1 on the CPU or a CUDA device."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in DTYPE_CODES:
+        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {tensor.dtype}")
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
+    if tensor.dim() == 0 or (dimensions is not None and tensor.dim() != dimensions):
+        expected = "at least one dimension" if dimensions is None else f"{dimensions} dimensions"
+        raise ValueError(f"{name} must have {expected}, got shape {tuple(tensor.shape)}")
+    if tensor.shape[-1] == 0:
+        raise ValueError(f"{name} must have a last dimension of at least 1, got shape {tuple(tensor.shape)}")
+
+
+def check_same_rows(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
+    """Two [..., V] tensors read side by side: one shape, one dtype, one device."""
+    check_rows(name, tensor)
+    if tensor.shape != like.shape:
+        raise ValueError(
+            f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(tensor.shape)}"
+        )
+    if tensor.dtype != like.dtype:
+        raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {tensor.dtype}")
+    _check_device(name, tensor, like_name, like)
+
+
+def check_ids(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> None:
+    """One int64 token id for each row of `rows`."""
+    _check_one_per_row(name, tensor, rows_name, rows)
+    if tensor.dtype != torch.int64:
+        raise TypeError(f"{name} must hold int64 token ids, got {tensor.dtype}")
+
+
+def check_numbers(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> None:
+    """One floating number for each row of `rows`."""
+    _check_one_per_row(name, tensor, rows_name, rows)
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating tensor, got {tensor.dtype}")
+
+
+def check_mask(mask: Tensor | None, rows_name: str, rows: Tensor) -> None:
+    """None, or one bool for each row of `rows`."""
+    if mask is None:
+        return
+    _check_one_per_row("mask", mask, rows_name, rows)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a bool tensor (True = real token), got {mask.dtype}")
+
+
+def check_vocabulary_vector(
+    name: str, tensor: Tensor | None, rows_name: str, rows: Tensor, *, boolean: bool, per_row: bool = False
+) -> None:
+    """None, or a vector over the vocabulary of `rows`: [V], where `per_row` allows it also [..., V]."""
+    if tensor is None:
+        return
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.shape != rows.shape[-1:] and not (per_row and tensor.shape == rows.shape):
+        allowed = f"{tuple(rows.shape[-1:])}" + (f" or {tuple(rows.shape)}" if per_row else "")
+        raise ValueError(f"{name} must have shape {allowed}, got {tuple(tensor.shape)}")
+    if boolean and tensor.dtype != torch.bool:
+        raise TypeError(f"{name} must be a bool tensor, got {tensor.dtype}")
+    if not boolean and not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating tensor, got {tensor.dtype}")
+    _check_device(name, tensor, rows_name, rows)
+
+
+def check_positive(name: str, value: float) -> None:
+    """A finite Python number above 0."""
+    _check_number(name, value)
+    if not 0.0 < value < _INFINITY:
+        raise ValueError(f"{name} must be a finite number above 0, got {value}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """A finite Python number of at least 0."""
+    _check_number(name, value)
+    if not 0.0 <= value < _INFINITY:
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """A Python number in [0, 1]."""
+    _check_number(name, value)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+
+
+def check_counter(name: str, value: int) -> None:
+    """A Python integer that fits the 63 non-negative bits of an operator's integer argument."""
+    if isinstance(value, (bool, float, str, Tensor)):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if not 0 <= value < 2**63:
+        raise ValueError(f"{name} must be between 0 and 2**63 - 1, got {value}")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> int:
+    """The position of `value` among `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return choices.index(value)
+
+
+def _check_number(name: str, value: float) -> None:
+    if isinstance(value, (bool, str, Tensor)) or value is None:
+        raise TypeError(f"{name} must be a Python number, got {type(value).__name__}")
+
+
+def _check_one_per_row(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.shape != rows.shape[:-1]:
+        raise ValueError(
+            f"{name} must have shape {tuple(rows.shape[:-1])}, that of {rows_name} without its last "
+            f"dimension, got {tuple(tensor.shape)}"
+        )
+    _check_device(name, tensor, rows_name, rows)
+
+
+def _check_device(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
+    if tensor.device != like.device:
+        raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {tensor.device}")

@@ -1,0 +1,125 @@
+"""The kernel shared by `policy_value` and `actor_loss`: a policy weighed against Q in one read of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ._library import register, register_backward
+from ._rows import launch, per_row, pointer, row_matrix, vector
+
+ENTROPY_MODES = ("exact", "normalized", "none")
+
+
+def _forward(
+    logits: Tensor, q: Tensor, tau: float, entropy_mode: int, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
+    value, entropy, log_normalizer, effective_tau = (per_row(logits) for _ in range(4))
+    launch(
+        "policy_forward",
+        logits,
+        policy.pointer,
+        policy.stride,
+        values.pointer,
+        values.stride,
+        policy.rows,
+        policy.vocabulary,
+        policy.dtype_code,
+        tau,
+        entropy_mode,
+        pointer(real),
+        pointer(value),
+        pointer(entropy),
+        pointer(log_normalizer),
+        pointer(effective_tau),
+    )
+    return value, entropy, log_normalizer, effective_tau
+
+
+def _backward(
+    grad_value: Tensor | None,
+    grad_entropy: Tensor | None,
+    logits: Tensor,
+    q: Tensor,
+    mask: Tensor | None,
+    value: Tensor,
+    entropy: Tensor,
+    log_normalizer: Tensor,
+    effective_tau: Tensor,
+    want_logits: bool,
+    want_q: bool,
+) -> tuple[Tensor, Tensor]:
+    policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
+    saved = [statistic.contiguous() for statistic in (value, entropy, log_normalizer, effective_tau)]
+    upstream_value, upstream_entropy = vector(grad_value), vector(grad_entropy)
+    grad_logits, grad_q = _gradients(logits, want_logits), _gradients(q, want_q)
+    launch(
+        "policy_backward",
+        logits,
+        policy.pointer,
+        policy.stride,
+        values.pointer,
+        values.stride,
+        policy.rows,
+        policy.vocabulary,
+        policy.dtype_code,
+        pointer(real),
+        *(pointer(statistic) for statistic in saved),
+        pointer(upstream_value),
+        pointer(upstream_entropy),
+        pointer(grad_logits) if want_logits else 0,
+        policy.vocabulary,
+        pointer(grad_q) if want_q else 0,
+        policy.vocabulary,
+    )
+    return grad_logits, grad_q
+
+
+def _gradients(rows: Tensor, wanted: bool) -> Tensor:
+    return rows.new_empty(rows.shape if wanted else (0,))
+
+
+def _fake_backward(*arguments: Any) -> tuple[Tensor, Tensor]:
+    logits, q, want_logits, want_q = arguments[2], arguments[3], arguments[-2], arguments[-1]
+    return _gradients(logits, want_logits), _gradients(q, want_q)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    logits, q, _, _, mask = inputs
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[2], output[3])
+    ctx.save_for_backward(logits, q, mask, *output)
+
+
+def _autograd(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_value, grad_entropy = gradients[:2]
+    want_logits, want_q = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+    want_q = want_q and grad_value is not None  # the entropy does not depend on q
+    if not (want_logits or want_q) or (grad_value is None and grad_entropy is None):
+        return None, None, None, None, None
+    logits, q, mask, *statistics = ctx.saved_tensors
+    grad_logits, grad_q = policy_backward(
+        grad_value, grad_entropy, logits, q, mask, *statistics, want_logits, want_q
+    )
+    return grad_logits if want_logits else None, grad_q if want_q else None, None, None, None
+
+
+policy_backward = register_backward(
+    "policy_backward",
+    "(Tensor? grad_value, Tensor? grad_entropy, Tensor logits, Tensor q, Tensor? mask, Tensor value, "
+    "Tensor entropy, Tensor log_normalizer, Tensor effective_tau, bool want_logits, bool want_q) "
+    "-> (Tensor grad_logits, Tensor grad_q)",
+    kernel=_backward,
+    fake=_fake_backward,
+)
+policy = register(
+    "policy",
+    "(Tensor logits, Tensor q, float tau, int entropy_mode, Tensor? mask) "
+    "-> (Tensor value, Tensor entropy, Tensor log_normalizer, Tensor effective_tau)",
+    kernel=_forward,
+    fake=lambda logits, q, tau, entropy_mode, mask: tuple(per_row(logits) for _ in range(4)),
+    backward=_autograd,
+    setup_context=_setup_context,
+)

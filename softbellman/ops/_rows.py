@@ -1,0 +1,80 @@
+"""How tensors reach the native core: rows of unit column stride, flat vectors, one call on their device."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _native
+from ._checks import DTYPE_CODES, statistic_dtype
+
+
+class RowMatrix(NamedTuple):
+    """A [..., V] tensor as N rows: `tensor` keeps the memory alive, `stride` is in elements."""
+
+    tensor: Tensor
+    pointer: int
+    stride: int
+    rows: int
+    vocabulary: int
+    dtype_code: int
+
+
+def row_matrix(tensor: Tensor) -> RowMatrix:
+    """View [..., V] as [N, V], without copying where one row stride describes it, else from a copy.
+
+    Slices, odd storage offsets and expanded leading dimensions (row stride 0) are described; a column stride
+    other than 1 is not.
+    """
+    vocabulary = tensor.shape[-1]
+    rows, stride = tensor.numel() // vocabulary, vocabulary
+    if not tensor.is_contiguous():
+        matrix = _collapse(tensor)
+        if matrix is None:
+            tensor = tensor.contiguous()
+        else:
+            tensor = matrix
+            stride = matrix.stride(0) if rows > 1 else vocabulary
+    return RowMatrix(tensor, tensor.data_ptr(), stride, rows, vocabulary, DTYPE_CODES[tensor.dtype])
+
+
+def _collapse(tensor: Tensor) -> Tensor | None:
+    if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        return None
+    try:
+        return tensor.view(-1, tensor.shape[-1])  # [..., V] -> [N, V]
+    except RuntimeError:  # the leading dimensions do not lie at one stride
+        return None
+
+
+def vector(tensor: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | None:
+    """A contiguous tensor, in `dtype` where given; the caller holds it until the kernel ran."""
+    if tensor is None:
+        return None
+    if dtype is not None and tensor.dtype != dtype:
+        tensor = tensor.to(dtype)
+    return tensor.contiguous()
+
+
+def pointer(tensor: Tensor | None) -> int:
+    """The address of the data, 0 for an absent tensor."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def per_row(rows: Tensor) -> Tensor:
+    """An uninitialised result [...] in the statistic type of `rows` [..., V]."""
+    return rows.new_empty(rows.shape[:-1], dtype=statistic_dtype(rows.dtype))
+
+
+def launch(kernel: str, like: Tensor, *arguments: float) -> None:
+    """Run a native kernel where `like` lives: with torch's threads or on its CUDA stream."""
+    if like.numel() == 0:
+        return
+    if like.is_cuda:
+        index = like.device.index
+        stream = torch.cuda.current_stream(index).cuda_stream
+        getattr(_native.cuda(), kernel)(*arguments, index, stream)
+    else:
+        getattr(_native.cpu, kernel)(*arguments, torch.get_num_threads())

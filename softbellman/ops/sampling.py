@@ -1,0 +1,110 @@
+"""Tokens drawn by the Gumbel-max rule from a counter-based generator, in one read of the logits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._checks import (
+    check_counter,
+    check_mask,
+    check_positive,
+    check_rows,
+    check_vocabulary_vector,
+)
+from ._library import register
+from ._rows import launch, per_row, pointer, row_matrix, vector
+
+
+class TokenSample(NamedTuple):
+    """Drawn `tokens` [...], their `log_prob` [...] and the `entropy` [...] of what they were drawn from."""
+
+    tokens: Tensor
+    log_prob: Tensor
+    entropy: Tensor
+
+
+def sample_tokens(
+    logits: Tensor,
+    *,
+    seed: int,
+    offset: int = 0,
+    temperature: float = 1.0,
+    forbidden: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> TokenSample:
+    """One token per row, drawn from softmax(logits / temperature) over the tokens that are not forbidden.
+
+    The noise of (row, token) is a pure function of seed, offset, row and token (Philox4x32-10): the same call
+    gives the same tokens on CPU and GPU and for any number of threads, and a row does not depend on the
+    others. Give every decoding step its own offset. Nothing here is differentiable.
+
+    Args:
+        logits: unnormalised log-probabilities [..., V]; row n counts the leading dimensions in row-major
+            order.
+        seed: from 0 to 2**63 - 1.
+        offset: from 0 to 2**63 - 1, independent draws under one seed.
+        temperature: above 0.
+        forbidden: bool [V], True for tokens that must not be drawn.
+        mask: bool [...], True for real rows. Masked rows are not read and give zeros.
+
+    Returns:
+        tokens int64 [...]; log_prob and entropy [...] in nats of the restricted distribution, float64 for
+        float64 logits, else float32. A row with no token to draw gives token -1, log_prob `-inf` and entropy
+        0.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape or device, temperature not above 0.
+
+    Example:
+        >>> sample_tokens(torch.tensor([0.0, -torch.inf]), seed=1)
+        TokenSample(tokens=tensor(0), log_prob=tensor(0.), entropy=tensor(0.))
+    """
+    check_rows("logits", logits)
+    check_counter("seed", seed)
+    check_counter("offset", offset)
+    check_positive("temperature", temperature)
+    check_vocabulary_vector("forbidden", forbidden, "logits", logits, boolean=True)
+    check_mask(mask, "logits", logits)
+    return TokenSample(*_sample(logits.detach(), seed, offset, temperature, forbidden, mask))
+
+
+def _forward(
+    logits: Tensor, seed: int, offset: int, temperature: float, forbidden: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    matrix, banned, real = row_matrix(logits), vector(forbidden), vector(mask)
+    tokens, log_prob, entropy = _results(logits)
+    launch(
+        "sample_forward",
+        logits,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        temperature,
+        seed,
+        offset,
+        pointer(banned),
+        pointer(real),
+        pointer(tokens),
+        pointer(log_prob),
+        pointer(entropy),
+    )
+    return tokens, log_prob, entropy
+
+
+def _results(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    tokens = logits.new_empty(logits.shape[:-1], dtype=torch.int64)
+    return tokens, per_row(logits), per_row(logits)
+
+
+_sample = register(
+    "sample_tokens",
+    "(Tensor logits, SymInt seed, SymInt offset, float temperature, Tensor? forbidden, Tensor? mask) "
+    "-> (Tensor tokens, Tensor log_prob, Tensor entropy)",
+    kernel=_forward,
+    fake=lambda logits, *_: _results(logits),
+)

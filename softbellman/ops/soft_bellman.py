@@ -1,0 +1,161 @@
+"""Soft Bellman residual along a sequence (equations 6, 15 and 16).
+
+The chosen value and the soft value of a position come from one read of q; backward is one read and one write.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._checks import (
+    check_ids,
+    check_mask,
+    check_numbers,
+    check_positive,
+    check_rows,
+    statistic_dtype,
+)
+from ._library import register, register_backward
+from ._rows import launch, per_row, pointer, row_matrix, vector
+
+
+def soft_bellman_residual(
+    q: Tensor, actions: Tensor, rewards: Tensor, mask: Tensor | None = None, *, tau: float
+) -> Tensor:
+    """`q_t(a_t) - (r_t + V_{t+1})`, the residual whose square soft Q-learning minimises (equation 16).
+
+    `V_{t+1} = tau * log sum_w exp(q_{t+1}(w) / tau)` where position t + 1 is real, and 0 after the last real
+    position: nothing is bootstrapped after the end of a sequence (equation 6). Differentiable in q through
+    both terms and in the rewards.
+
+    Args:
+        q: action values [B, T, V]; `q[:, t]` is Q(y_<t, .).
+        actions: int64 [B, T], the tokens y_t. Ids outside [0, V) raise on the CPU; on a GPU they are not
+            looked for, since that would wait for the device.
+        rewards: [B, T] floating, r_t in the unit of q.
+        mask: bool [B, T], True for real tokens. Masked positions are not read and give 0.
+        tau: temperature, above 0, in the unit of q.
+
+    Returns:
+        Residuals [B, T], float64 for float64 q, else float32. Where the chosen value and its target are both
+        `-inf` the residual is 0.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape or device, an id out of range, tau not
+        above 0.
+
+    Example:
+        >>> q = torch.zeros(1, 2, 2)  # V_2 = log 2, and nothing follows the second token
+        >>> soft_bellman_residual(q, torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2), tau=1.0)
+        tensor([[-1.6931, -1.0000]])
+    """
+    check_rows("q", q, dimensions=3)
+    check_ids("actions", actions, "q", q)
+    check_numbers("rewards", rewards, "q", q)
+    check_mask(mask, "q", q)
+    check_positive("tau", tau)
+    residual: Tensor = _residual(q, actions, rewards, mask, tau)[0]
+    return residual
+
+
+def _forward(
+    q: Tensor, actions: Tensor, rewards: Tensor, mask: Tensor | None, tau: float
+) -> tuple[Tensor, Tensor]:
+    matrix, value, chosen = row_matrix(q), per_row(q), per_row(q)
+    ids, real = actions.contiguous(), vector(mask)
+    launch(
+        "soft_value_forward",
+        q,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        tau,
+        0,
+        0,
+        pointer(ids),
+        pointer(real),
+        pointer(value),
+        pointer(chosen),
+    )
+    target = rewards.to(value.dtype, copy=True)
+    target[:, :-1] += value[:, 1:]  # 0 in masked rows
+    residual = (chosen - target).masked_fill_((chosen == target) & chosen.isinf(), 0.0)
+    if mask is not None:
+        residual.masked_fill_(~mask, 0.0)
+    return residual, value
+
+
+def _backward(
+    gradient: Tensor, q: Tensor, actions: Tensor, value: Tensor, mask: Tensor | None, tau: float
+) -> Tensor:
+    matrix, grad_q = row_matrix(q), q.new_empty(q.shape)
+    ids, real, value = actions.contiguous(), vector(mask), value.contiguous()
+    grad_chosen = gradient.contiguous() if mask is None else gradient.masked_fill(~mask, 0.0).contiguous()
+    grad_value = torch.zeros_like(grad_chosen)  # the value of position t + 1 enters the residual of t
+    torch.neg(grad_chosen[:, :-1], out=grad_value[:, 1:])
+    launch(
+        "soft_value_backward",
+        q,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        tau,
+        0,
+        0,
+        pointer(ids),
+        pointer(real),
+        pointer(value),
+        pointer(grad_value),
+        pointer(grad_chosen),
+        pointer(grad_q),
+        matrix.vocabulary,
+    )
+    return grad_q
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, actions, rewards, mask, ctx.tau = inputs
+    ctx.rewards_dtype = rewards.dtype
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(q, actions, output[1], mask)
+
+
+def _autograd(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    q, actions, value, mask = ctx.saved_tensors
+    grad_q = grad_rewards = None
+    if ctx.needs_input_grad[0]:
+        grad_q = _residual_backward(gradient, q, actions, value, mask, ctx.tau)
+    if ctx.needs_input_grad[2]:
+        real = gradient if mask is None else gradient.masked_fill(~mask, 0.0)
+        grad_rewards = (-real).to(ctx.rewards_dtype)
+    return grad_q, None, grad_rewards, None, None
+
+
+def _fake(
+    q: Tensor, actions: Tensor, rewards: Tensor, mask: Tensor | None, tau: float
+) -> tuple[Tensor, Tensor]:
+    residual = q.new_empty(q.shape[:-1], dtype=statistic_dtype(q.dtype))
+    return residual, torch.empty_like(residual)
+
+
+_residual_backward = register_backward(
+    "soft_bellman_residual_backward",
+    "(Tensor gradient, Tensor q, Tensor actions, Tensor value, Tensor? mask, float tau) -> Tensor",
+    kernel=_backward,
+    fake=lambda gradient, q, actions, value, mask, tau: q.new_empty(q.shape),
+)
+_residual = register(
+    "soft_bellman_residual",
+    "(Tensor q, Tensor actions, Tensor rewards, Tensor? mask, float tau) -> (Tensor residual, Tensor value)",
+    kernel=_forward,
+    fake=_fake,
+    backward=_autograd,
+    setup_context=_setup_context,
+)

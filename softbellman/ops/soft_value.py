@@ -1,0 +1,128 @@
+"""Soft value of a row of Q (equation 14). One read of q; backward one read and one write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ._checks import check_mask, check_positive, check_rows, check_vocabulary_vector, statistic_dtype
+from ._library import register, register_backward
+from ._rows import launch, per_row, pointer, row_matrix, vector
+
+
+def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    """The soft value `V = tau * log sum_w prior(w) exp(q(w) / tau)` of each row (equation 14).
+
+    Differentiable in q: the gradient is softmax(q / tau), weighted by the prior where there is one.
+
+    Args:
+        q: action values [..., V] in any floating type.
+        tau: temperature, above 0, in the unit of q.
+        prior: weights of the tokens, not negative, [V] or [..., V]; a constant. None weighs every token 1.
+        mask: bool [...], True for real rows. A masked row is not read; its value and gradient are 0.
+
+    Returns:
+        Values [...] in the unit of q, float64 for float64 q, else float32. A row that is `-inf` throughout
+        has the value `-inf` and a zero gradient.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape or device, or tau not above 0.
+
+    Example:
+        >>> soft_value(torch.zeros(2), tau=1.0)  # log 2
+        tensor(0.6931)
+    """
+    check_rows("q", q)
+    check_positive("tau", tau)
+    check_vocabulary_vector("prior", prior, "q", q, boolean=False, per_row=True)
+    check_mask(mask, "q", q)
+    value: Tensor = _soft_value(q, tau, prior, mask)
+    return value
+
+
+def prior_arguments(prior: Tensor | None, q: Tensor) -> tuple[Tensor | None, int]:
+    """The prior in the statistic type of q with its row stride, 0 for one vector shared by all rows."""
+    if prior is None:
+        return None, 0
+    if prior.dim() == 1:
+        return vector(prior, statistic_dtype(q.dtype)), 0
+    matrix = row_matrix(prior.to(statistic_dtype(q.dtype)))
+    return matrix.tensor, matrix.stride
+
+
+def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> Tensor:
+    matrix, value = row_matrix(q), per_row(q)
+    weights, weights_stride = prior_arguments(prior, q)
+    real = vector(mask)
+    launch(
+        "soft_value_forward",
+        q,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        tau,
+        pointer(weights),
+        weights_stride,
+        0,
+        pointer(real),
+        pointer(value),
+        0,
+    )
+    return value
+
+
+def _backward(
+    gradient: Tensor, q: Tensor, value: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    matrix, grad_q = row_matrix(q), q.new_empty(q.shape)
+    weights, weights_stride = prior_arguments(prior, q)
+    real, value, gradient = vector(mask), value.contiguous(), gradient.contiguous()
+    launch(
+        "soft_value_backward",
+        q,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        tau,
+        pointer(weights),
+        weights_stride,
+        0,
+        pointer(real),
+        pointer(value),
+        pointer(gradient),
+        0,
+        pointer(grad_q),
+        matrix.vocabulary,
+    )
+    return grad_q
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    q, ctx.tau, prior, mask = inputs
+    ctx.save_for_backward(q, output, prior, mask)
+
+
+def _autograd(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    q, value, prior, mask = ctx.saved_tensors
+    return _soft_value_backward(gradient, q, value, ctx.tau, prior, mask), None, None, None
+
+
+_soft_value_backward = register_backward(
+    "soft_value_backward",
+    "(Tensor gradient, Tensor q, Tensor value, float tau, Tensor? prior, Tensor? mask) -> Tensor",
+    kernel=_backward,
+    fake=lambda gradient, q, value, tau, prior, mask: q.new_empty(q.shape),
+)
+_soft_value = register(
+    "soft_value",
+    "(Tensor q, float tau, Tensor? prior, Tensor? mask) -> Tensor",
+    kernel=_forward,
+    fake=lambda q, tau, prior, mask: per_row(q),
+    backward=_autograd,
+    setup_context=_setup_context,
+)

@@ -1,0 +1,35 @@
+"""The operators of softbellman in plain PyTorch: slow, differentiable by autograd, float64-capable.
+
+Same names, arguments and edge rows as `softbellman.ops`; each file is short enough to read beside the paper
+and is the oracle of the tests. Rows that are masked give 0 and a zero gradient whatever they hold; rows that
+are `-inf` throughout give a soft value of `-inf`, policy terms of 0 and zero gradients.
+"""
+
+from .actor import ActorLoss, actor_loss
+from .bleu import bleu_rewards, corpus_bleu, corpus_bleu_statistics, prefix_bleu, sentence_bleu
+from .critic import CriticLoss, critic_loss
+from .distillation import soft_target_cross_entropy, token_cross_entropy
+from .policy_value import PolicyValue, policy_value
+from .sampling import TokenSample, sample_tokens
+from .soft_bellman import soft_bellman_residual
+from .soft_value import soft_value
+
+__all__ = [
+    "ActorLoss",
+    "CriticLoss",
+    "PolicyValue",
+    "TokenSample",
+    "actor_loss",
+    "bleu_rewards",
+    "corpus_bleu",
+    "corpus_bleu_statistics",
+    "critic_loss",
+    "policy_value",
+    "prefix_bleu",
+    "sample_tokens",
+    "sentence_bleu",
+    "soft_bellman_residual",
+    "soft_target_cross_entropy",
+    "soft_value",
+    "token_cross_entropy",
+]

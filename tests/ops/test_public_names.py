@@ -1,0 +1,41 @@
+"""The public face: the same names and arguments in ops, reference and the package; examples that are true."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+import torch
+
+import softbellman
+from softbellman import ops, reference
+
+FUNCTIONS = sorted(name for name in ops.__all__ if inspect.isfunction(getattr(ops, name)))
+MODULES = ("actor", "critic", "distillation", "policy_value", "sampling", "soft_bellman", "soft_value")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_operator_and_reference_take_the_same_arguments(name: str) -> None:
+    def shape(function: object) -> list[tuple[str, object, object]]:
+        parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+        return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
+
+    assert shape(getattr(ops, name)) == shape(getattr(reference, name))
+
+
+def test_ops_and_reference_export_the_same_names() -> None:
+    assert set(ops.__all__) == set(reference.__all__)
+
+
+def test_the_package_offers_every_operator() -> None:
+    for name in ops.__all__:
+        assert getattr(softbellman, name) is getattr(ops, name)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_the_docstrings_are_true(name: str) -> None:
+    module = importlib.import_module(f"softbellman.ops.{name}")
+    result = doctest.testmod(module, extraglobs={"torch": torch})
+    assert result.attempted > 0 and result.failed == 0
