@@ -1,0 +1,237 @@
+"""Beam search.
+
+Notation: B sources, K beams (the beam's width), b <= B sources still open, n = b*K rows, C candidates per
+row, T steps, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from softbellman.data.vocabulary import BOS, EOS, PAD
+from softbellman.decoding.limits import forbidden_tokens, length_limits
+from softbellman.decoding.stepwise import StepState, StepwiseModel, StepwiseModule, as_stepwise
+
+_DEAD = float("-inf")
+_Length = TypeVar("_Length", float, Tensor)
+
+
+class Hypotheses(NamedTuple):
+    """The best hypothesis of each source; T is the longest length found."""
+
+    tokens: Tensor  # [B, T] int64: EOS where the hypothesis ended, PAD behind it
+    lengths: Tensor  # [B] int64, EOS counted
+    scores: Tensor  # [B] float64, log-probability over the length penalty
+
+
+def length_penalty_divisor(length: _Length, alpha: float) -> _Length:
+    """((5 + length) / 6)^alpha, the penalty of Google's NMT system; 1 for alpha = 0."""
+    divisor: _Length = ((5.0 + length) / 6.0) ** alpha
+    return divisor
+
+
+@torch.no_grad()
+def beam_search(
+    model: nn.Module | StepwiseModel,
+    source: Tensor,
+    *,
+    beam: int = 5,
+    max_length: int | Tensor,
+    length_penalty: float = 0.0,
+    forbidden: Tensor | Sequence[int] | None = None,
+    allow_unknown: bool = False,
+) -> Hypotheses:
+    """The best sequence a beam of K open hypotheses finds for each source, dropout off. Deterministic.
+
+    At each step every open hypothesis is extended by every allowed token. An extension by EOS is a finished
+    hypothesis if it ranks among the K best extensions of its source by log-probability; the K best others
+    stay open. A source is done when no open hypothesis can reach the score of its best finished one, or at
+    its `max_length`. The best finished hypothesis is returned, or the best open one, as it is, where none
+    finished. Log-probabilities are those of the distribution over the allowed tokens, the same that `sample`
+    draws from.
+
+    Args:
+        model: has `begin` and `step`, or is a module mapping (source, prefix) to logits.
+        source: [B, S] int64.
+        beam: K; may exceed V.
+        max_length: the largest number of tokens, EOS counted: one for all, or [B].
+        length_penalty: alpha; the score is log p / ((5 + length) / 6)^alpha. 0 is the log-probability itself.
+        forbidden: bool [V] or ids that are never produced; None forbids PAD, BOS and UNK.
+        allow_unknown: with `forbidden=None`, lets UNK be produced.
+
+    Raises:
+        ValueError: for K < 1, bad lengths or ids, or logits without any finite allowed entry.
+    """
+    if beam < 1:
+        raise ValueError(f"beam must be at least 1, got {beam}")
+    limits = length_limits(max_length, source)
+    if source.shape[0] == 0:
+        return Hypotheses(
+            source.new_empty(0, 0), limits, torch.zeros(0, dtype=torch.float64, device=source.device)
+        )
+    with _evaluating(model):
+        search = _Search(as_stepwise(model), source, beam, limits, length_penalty)
+        return search.run(forbidden, allow_unknown)
+
+
+def greedy_search(
+    model: nn.Module | StepwiseModel,
+    source: Tensor,
+    *,
+    max_length: int | Tensor,
+    forbidden: Tensor | Sequence[int] | None = None,
+    allow_unknown: bool = False,
+) -> Hypotheses:
+    """The most probable token at each step: `beam_search` with one beam and no length penalty."""
+    return beam_search(
+        model, source, beam=1, max_length=max_length, forbidden=forbidden, allow_unknown=allow_unknown
+    )
+
+
+class _Search:
+    """The bookkeeping of one call. Tensors of open sources are compacted; those of the result are not."""
+
+    def __init__(
+        self, model: StepwiseModel, source: Tensor, beam: int, limits: Tensor, length_penalty: float
+    ) -> None:
+        count, device = source.shape[0], source.device
+        self.model, self.beam, self.alpha, self.device = model, beam, length_penalty, device
+        self.steps = int(limits.max())
+        # The result, for all B sources.
+        self.tokens = torch.full((count, self.steps), PAD, dtype=torch.int64, device=device)
+        self.lengths = torch.zeros(count, dtype=torch.int64, device=device)
+        self.scores = torch.full(
+            (count,), _DEAD, dtype=torch.float64, device=device
+        )  # -inf: nothing finished yet
+        # The open sources; the first step runs on one row each.
+        self.state: StepState = model.begin(source)
+        self.sources = torch.arange(count, device=device)  # [b]
+        self.limits = limits  # [b]
+        self.total = torch.zeros(
+            count, 1, dtype=torch.float64, device=device
+        )  # [b, K], log-probability of each open hypothesis
+        self.history = torch.empty(count, 1, 0, dtype=torch.int64, device=device)  # [b, K, t]
+        self.current = torch.full((count,), BOS, dtype=torch.int64, device=device)  # [n]
+        self.banned: Tensor | None = None
+
+    def run(self, forbidden: Tensor | Sequence[int] | None, allow_unknown: bool) -> Hypotheses:
+        for length in range(1, self.steps + 1):
+            logits, self.state = self.model.step(self.current, self.state)
+            if self.banned is None:
+                self.banned = forbidden_tokens(forbidden, allow_unknown, logits.shape[1], self.device)
+            self._extend(logits, length)
+            self._close(length)
+            if self.sources.shape[0] == 0:
+                break
+        if int(self.lengths.min()) == 0:
+            raise ValueError(
+                "the model gave logits without any finite allowed entry, no hypothesis can be built"
+            )
+        longest = int(self.lengths.max())
+        return Hypotheses(self.tokens[:, :longest], self.lengths, self.scores)
+
+    def _extend(self, logits: Tensor, length: int) -> None:
+        """One step of the search: finish what ends, keep the K best of the rest."""
+        assert self.banned is not None
+        count, width = self.total.shape
+        allowed = logits.masked_fill(self.banned, _DEAD)
+        if allowed.dtype not in (torch.float32, torch.float64):
+            allowed = allowed.float()
+        normaliser = allowed.logsumexp(dim=1, keepdim=True)
+        # Of one row no more than K + 1 tokens can matter: EOS, and K others.
+        best, token = allowed.topk(min(self.beam + 1, allowed.shape[1]), dim=1)  # [n, C]
+        step = (best.double() - normaliser).view(count, width, -1)  # [b, K, C]
+        candidate = (self.total.unsqueeze(2) + step).nan_to_num(nan=_DEAD, posinf=_DEAD, neginf=_DEAD)
+        choices = candidate.shape[2]
+        score, place = candidate.flatten(1).topk(
+            min(self.beam + width, width * choices), dim=1
+        )  # sorted, [b, .]
+        token = token.view(count, -1).gather(1, place)
+        parent = torch.div(place, choices, rounding_mode="floor")  # [b, .], beam of origin
+
+        ends = token == EOS
+        self._finish(score[:, : self.beam], ends[:, : self.beam], parent, length)
+        # The K best that go on, in order; the others and what is dead behind them.
+        score = score.masked_fill(ends, _DEAD)
+        kept, rank = score.topk(min(self.beam, score.shape[1]), dim=1)
+        token, parent = token.gather(1, rank), parent.gather(1, rank)
+        missing = self.beam - kept.shape[1]
+        if missing:  # fewer extensions than beams: fill with dead copies
+            kept = torch.cat([kept, kept.new_full((count, missing), _DEAD)], dim=1)
+            token = torch.cat([token, token[:, :1].expand(-1, missing)], dim=1)
+            parent = torch.cat([parent, parent[:, :1].expand(-1, missing)], dim=1)
+        self._advance(kept, token, parent, width)
+
+    def _advance(self, kept: Tensor, token: Tensor, parent: Tensor, width: int) -> None:
+        """Make the chosen extensions, [b, K] each, the open hypotheses."""
+        count = parent.shape[0]
+        history = self.history.gather(1, parent.unsqueeze(2).expand(-1, -1, self.history.shape[2]))
+        self.history = torch.cat([history, token.unsqueeze(2)], dim=2)
+        self.total, self.current = kept, token.flatten()
+        if width == self.beam:
+            first = torch.arange(count, device=self.device)[:, None] * width
+            self.state = self.state.reorder((first + parent).flatten())
+        else:  # after the first step, whose single row is every beam's parent
+            self.state = self.state.repeat(self.beam)
+
+    def _finish(self, score: Tensor, ends: Tensor, parent: Tensor, length: int) -> None:
+        """Record the best new finished hypothesis of each source where it beats the one recorded."""
+        penalised = (score / length_penalty_divisor(length, self.alpha)).masked_fill(~ends, _DEAD)
+        best, rank = penalised.max(dim=1)
+        better = (best > self.scores[self.sources]).nonzero().squeeze(1)
+        if better.shape[0] == 0:
+            return
+        where = self.sources[better]
+        origin = parent[better, rank[better]]
+        self.tokens[where, : length - 1] = self.history[better, origin]
+        self.tokens[where, length - 1] = EOS
+        self.lengths[where] = length
+        self.scores[where] = best[better]
+
+    def _close(self, length: int) -> None:
+        """Drop the sources that are done; one without a finished hypothesis gives its best open one."""
+        finished = self.scores[self.sources]
+        leading, leader = self.total.max(dim=1)
+        at_limit = self.limits <= length
+        # A log-probability only falls, and the divisor is monotone in the length: the best a hypothesis can
+        # still reach lies at one end of the lengths left.
+        soon = leading / length_penalty_divisor(length + 1, self.alpha)
+        late = leading / length_penalty_divisor(self.limits.double(), self.alpha)
+        done = at_limit | (torch.maximum(soon, late) <= finished) | (leading == _DEAD)
+
+        unfinished = (at_limit & (finished == _DEAD) & (leading > _DEAD)).nonzero().squeeze(1)
+        if unfinished.shape[0]:
+            where = self.sources[unfinished]
+            self.tokens[where, :length] = self.history[unfinished, leader[unfinished]]
+            self.lengths[where] = length
+            self.scores[where] = leading[unfinished] / length_penalty_divisor(length, self.alpha)
+
+        keep = (~done).nonzero().squeeze(1)
+        if keep.shape[0] == done.shape[0]:
+            return
+        self.sources, self.limits = self.sources[keep], self.limits[keep]
+        self.total, self.history = self.total[keep], self.history[keep]
+        self.current = self.current.view(done.shape[0], -1)[keep].flatten()
+        if keep.shape[0]:
+            self.state = self.state.select_sources(keep)
+
+
+@contextmanager
+def _evaluating(model: object) -> Iterator[None]:
+    """Evaluation mode for the time of a search, each submodule put back as it was."""
+    inner = model.module if isinstance(model, StepwiseModule) else model
+    training = (
+        [module for module in inner.modules() if module.training] if isinstance(inner, nn.Module) else []
+    )
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

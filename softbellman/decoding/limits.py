@@ -1,0 +1,73 @@
+"""Arguments that sampling and beam search share: lengths and forbidden tokens.
+
+Notation: B sources, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from softbellman.data.vocabulary import BOS, PAD, UNK
+
+
+def length_limits(max_length: int | Tensor, source: Tensor) -> Tensor:
+    """The longest output of each source, [B] int64 on the source's device.
+
+    Raises:
+        TypeError, ValueError: for a tensor that is not integer [B], or a limit below 1.
+    """
+    if source.dim() != 2:
+        raise ValueError(f"source must be [B, S], got shape {tuple(source.shape)}")
+    count = source.shape[0]
+    if isinstance(max_length, Tensor):
+        if max_length.is_floating_point() or max_length.dtype == torch.bool:
+            raise TypeError(f"max_length must hold integers, got {max_length.dtype}")
+        if max_length.shape != (count,):
+            raise ValueError(
+                f"max_length must be one integer or [{count}], got shape {tuple(max_length.shape)}"
+            )
+        limits = max_length.to(device=source.device, dtype=torch.int64)
+    else:
+        limits = torch.full((count,), int(max_length), dtype=torch.int64, device=source.device)
+    if count and int(limits.min()) < 1:
+        raise ValueError(f"max_length must be at least 1, got {int(limits.min())}")
+    return limits
+
+
+def forbidden_tokens(
+    forbidden: Tensor | Sequence[int] | None, allow_unknown: bool, vocabulary: int, device: torch.device
+) -> Tensor:
+    """The tokens that are never produced, bool [V]: `forbidden`, or PAD, BOS and UNK when it is None.
+
+    Raises:
+        TypeError, ValueError: for a mask of another shape or type, an id outside [0, V), or nothing left to
+            produce.
+    """
+    if isinstance(forbidden, Tensor):
+        if forbidden.dtype not in (torch.bool, torch.uint8):
+            raise TypeError(
+                f"forbidden must be a bool tensor [V] or a sequence of ids, got {forbidden.dtype}"
+            )
+        if forbidden.shape != (vocabulary,):
+            raise ValueError(f"forbidden must have shape [{vocabulary}], got {tuple(forbidden.shape)}")
+        banned = forbidden.to(device=device, dtype=torch.bool)
+    else:
+        banned = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+        if forbidden is None:
+            ids = [
+                token
+                for token in (PAD, BOS, UNK)
+                if token < vocabulary and not (allow_unknown and token == UNK)
+            ]
+        else:
+            ids = list(forbidden)
+            for token in ids:
+                if not 0 <= token < vocabulary:
+                    raise ValueError(f"forbidden holds id {token}, outside the vocabulary of {vocabulary}")
+        banned[ids] = True
+    if bool(banned.all()):
+        raise ValueError(f"forbidden covers all {vocabulary} tokens")
+    return banned

@@ -1,0 +1,105 @@
+"""The step-by-step interface that decoding needs, and the wrapper that gives it to any module.
+
+Notation: B sources, K rows per source, N = B*K rows, S source positions, t prefix length so far, V
+vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class StepState(Protocol):
+    """A model's state of N rows, K of them for each source, in the order of the sources."""
+
+    def repeat(self, count: int) -> StepState:
+        """Repeat every row `count` times in place of itself."""
+
+    def reorder(self, index: Tensor) -> StepState:
+        """Take the rows `index` [N], each from the source of the row it replaces."""
+
+    def select(self, index: Tensor) -> StepState:
+        """Take any rows `index` [M]; each counts as a source of its own afterwards (K = 1)."""
+
+    def select_sources(self, index: Tensor) -> StepState:
+        """Take the sources `index` [M] with all K rows of each."""
+
+
+class StepwiseModel(Protocol):
+    """What `sample` and `beam_search` drive."""
+
+    def begin(self, source: Tensor) -> StepState:
+        """The state of B rows before the start token, for `source` [B, S]."""
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one token per row, [N], and return the logits of the next one, [N, V], with the new state."""
+
+
+class PrefixState(NamedTuple):
+    """The state of a model without one: everything it has read."""
+
+    source: Tensor  # [B, S]
+    prefix: Tensor  # [N, t]
+
+    def repeat(self, count: int) -> PrefixState:
+        """Repeat every row `count` times in place of itself."""
+        return PrefixState(self.source, self.prefix.repeat_interleave(count, dim=0))
+
+    def reorder(self, index: Tensor) -> PrefixState:
+        """Take the rows `index` [N], each from the source of the row it replaces."""
+        return PrefixState(self.source, self.prefix.index_select(0, index))
+
+    def select(self, index: Tensor) -> PrefixState:
+        """Take any rows `index` [M]; each gets its own copy of its source."""
+        sources = torch.div(index, self._rows_per_source(), rounding_mode="floor")
+        return PrefixState(self.source.index_select(0, sources), self.prefix.index_select(0, index))
+
+    def select_sources(self, index: Tensor) -> PrefixState:
+        """Take the sources `index` [M] with all K rows of each."""
+        count = self._rows_per_source()
+        rows = (
+            index[:, None] * count + torch.arange(count, device=index.device)
+        ).flatten()  # (M, K) -> (M*K)
+        return PrefixState(self.source.index_select(0, index), self.prefix.index_select(0, rows))
+
+    def _rows_per_source(self) -> int:
+        return self.prefix.shape[0] // max(self.source.shape[0], 1)
+
+
+class StepwiseModule:
+    """Runs a module over the whole prefix at every step: quadratic work, no demand on the module.
+
+    The module gets `source` [N, S] (repeated for the K rows of a source) and `prefix` [N, t], which begins
+    with the start token, and returns logits [N, t, V] of which the last position is used.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def begin(self, source: Tensor) -> PrefixState:
+        """The state of B rows before the start token, for `source` [B, S]."""
+        return PrefixState(source, source.new_empty(source.shape[0], 0))
+
+    def step(self, tokens: Tensor, state: PrefixState) -> tuple[Tensor, PrefixState]:
+        """Read one token per row: [N] -> logits [N, V] and the new state."""
+        prefix = torch.cat([state.prefix, tokens[:, None]], dim=1)
+        source = state.source.repeat_interleave(prefix.shape[0] // state.source.shape[0], dim=0)
+        logits: Tensor = self.module(source, prefix)
+        if logits.dim() != 3 or logits.shape[:2] != prefix.shape:
+            raise ValueError(
+                f"the model must map prefix {tuple(prefix.shape)} to logits [N, T, V], "
+                f"got shape {tuple(logits.shape)}"
+            )
+        return logits[:, -1], PrefixState(state.source, prefix)
+
+
+def as_stepwise(model: nn.Module | StepwiseModel) -> StepwiseModel:
+    """The model itself where it has `begin` and `step`, else a `StepwiseModule` around it."""
+    if hasattr(model, "begin") and hasattr(model, "step"):
+        return cast(StepwiseModel, model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module or have begin and step, got {type(model).__name__}")
+    return StepwiseModule(model)

@@ -1,0 +1,95 @@
+"""What the decoder carries along: the encoded source and the recurrent state.
+
+Notation: B sources, N = B*K rows (K consecutive rows belong to one source), S source positions, L layers, H
+hidden units, A attention units. Every tensor has its batch dimension first, so that rows are repeated,
+selected and reordered in one way whatever the record holds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def repeat_rows(tensor: Tensor, count: int) -> Tensor:
+    """Repeat every row `count` times in place of itself: [B, ...] -> [B*count, ...]."""
+    return tensor if count == 1 else tensor.repeat_interleave(count, dim=0)
+
+
+class Memory(NamedTuple):
+    """An encoded batch of sources, read by attention.
+
+    `keys` are projected once, here, and never again while decoding; with dot-product attention they are
+    `values`.
+    """
+
+    keys: Tensor  # [B, S, A]
+    values: Tensor  # [B, S, H]
+    bias: Tensor  # [B, S], added to the scores: 0 at tokens, a very negative number at padding
+    hidden: Tensor  # [B, L, H], starts the decoder
+    cell: Tensor  # [B, L, H]
+
+    def repeat(self, count: int) -> Memory:
+        """Repeat every source `count` times: B -> B*count."""
+        values = repeat_rows(self.values, count)
+        keys = values if self.keys is self.values else repeat_rows(self.keys, count)
+        return Memory(
+            keys,
+            values,
+            repeat_rows(self.bias, count),
+            repeat_rows(self.hidden, count),
+            repeat_rows(self.cell, count),
+        )
+
+    def select(self, index: Tensor) -> Memory:
+        """Take the sources `index` [M] (int64), in that order."""
+        values = self.values.index_select(0, index)
+        keys = values if self.keys is self.values else self.keys.index_select(0, index)
+        return Memory(
+            keys,
+            values,
+            self.bias.index_select(0, index),
+            self.hidden.index_select(0, index),
+            self.cell.index_select(0, index),
+        )
+
+
+class DecoderState(NamedTuple):
+    """The decoder between two steps. The memory of source b serves the rows b*K .. b*K+K-1."""
+
+    memory: Memory  # B sources
+    hidden: Tensor  # [N, L, H]
+    cell: Tensor  # [N, L, H]
+    feed: Tensor | None  # [N, H], attention output of the previous step; None without input feeding
+
+    @property
+    def rows_per_source(self) -> int:
+        """K = N / B."""
+        return self.hidden.shape[0] // max(self.memory.values.shape[0], 1)
+
+    def repeat(self, count: int) -> DecoderState:
+        """Repeat every row `count` times: N -> N*count. The memory is shared, not copied."""
+        feed = None if self.feed is None else repeat_rows(self.feed, count)
+        return DecoderState(self.memory, repeat_rows(self.hidden, count), repeat_rows(self.cell, count), feed)
+
+    def reorder(self, index: Tensor) -> DecoderState:
+        """Take the rows `index` [N] where rows stay with their source (beams): the memory is left alone."""
+        feed = None if self.feed is None else self.feed.index_select(0, index)
+        return DecoderState(
+            self.memory, self.hidden.index_select(0, index), self.cell.index_select(0, index), feed
+        )
+
+    def select(self, index: Tensor) -> DecoderState:
+        """Take any rows `index` [M]. Afterwards every row has its own copy of the memory (K = 1)."""
+        sources = torch.div(index, self.rows_per_source, rounding_mode="floor")
+        return self.reorder(index)._replace(memory=self.memory.select(sources))
+
+    def select_sources(self, index: Tensor) -> DecoderState:
+        """Take the sources `index` [M] with all K rows of each: N -> M*K."""
+        count = self.rows_per_source
+        rows = (
+            index[:, None] * count + torch.arange(count, device=index.device)
+        ).flatten()  # (M, K) -> (M*K)
+        return self.reorder(rows)._replace(memory=self.memory.select(index))
