@@ -1,0 +1,194 @@
+"""From a seed to the three splits of the built-in corpus, as text or as a ready dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..corpus import Dataset, build_dataset
+from ..parallel import ParallelText
+from .difficulty import Difficulty
+from .draws import Draws
+from .lexicon import Lexicon, build_lexicon
+from .sampler import Sampler
+from .source import say_source
+from .target import Chooser, say_target
+
+SHORTEST, LONGEST = 5, 20
+
+
+@dataclass(frozen=True)
+class Split:
+    """Tokenised sentences.
+
+    Attributes:
+        sources: N token lists.
+        references: N lists of one or more distinct token lists, all of the same meaning.
+    """
+
+    sources: list[list[str]]
+    references: list[list[list[str]]]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def to_text(self, origin: str) -> ParallelText:
+        """The same as lines of text; `origin` names it in error sentences."""
+        return ParallelText(
+            [" ".join(tokens) for tokens in self.sources],
+            [[" ".join(tokens) for tokens in group] for group in self.references],
+            source_origin=f"{origin} (source)",
+            target_origin=f"{origin} (target)",
+        )
+
+    def write(self, directory: str | Path, name: str) -> None:
+        """Write `name.source` and `name.target`; `name.target0`, `name.target1`, ... if all have several."""
+        text = self.to_text(name)
+        count = min(map(len, text.references))
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_lines(folder / f"{name}.source", text.sources)
+        for number in range(count):
+            suffix = "" if count == 1 else str(number)
+            _write_lines(folder / f"{name}.target{suffix}", [lines[number] for lines in text.references])
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
+def generate_builtin(
+    *,
+    seed: int = 1,
+    pairs: int = 20_000,
+    dev_pairs: int = 500,
+    test_pairs: int = 1_000,
+    difficulty: float = 3.0,
+    references: int = 4,
+    train_references: int = 1,
+) -> dict[str, Split]:
+    """The built-in corpus: splits "train", "dev" and "test", the same for the same arguments on every
+    machine.
+
+    Dev and test do not depend on `pairs`: with more training text the test stays the same. No source sentence
+    of dev or test occurs in another split. Training sentences may repeat, as in real text.
+
+    Args:
+        seed: decides the sentences, not the language: words and grammar belong to the difficulty.
+        pairs, dev_pairs, test_pairs: sentences of each split.
+        difficulty: 1 (a few hundred words, short clauses, few paraphrases) to 5; see `Difficulty`.
+        references: at most this many distinct paraphrases for each dev and test sentence (a meaning may have
+            fewer).
+        train_references: the same for training. The first one, drawn at random as every training target, does
+            not depend on how many follow.
+
+    Raises:
+        ValueError: a count below 1 or a difficulty outside 1..5.
+    """
+    counts = {
+        "pairs": pairs,
+        "dev_pairs": dev_pairs,
+        "test_pairs": test_pairs,
+        "references": references,
+        "train_references": train_references,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    settings = Difficulty.of(difficulty)
+    lexicon = build_lexicon(settings)
+    seen: set[tuple[str, ...]] = set()
+    splits = {}
+    for name, count in (("dev", dev_pairs), ("test", test_pairs)):
+        key = f"softbellman builtin {difficulty} {seed} {name}"
+        splits[name] = _split(
+            lexicon, settings, key, count, references=references, seen=seen, distinct=True, noise=0.0
+        )
+    key = f"softbellman builtin {difficulty} {seed} train"
+    train = _split(
+        lexicon,
+        settings,
+        key,
+        pairs,
+        references=train_references,
+        seen=seen,
+        distinct=False,
+        noise=settings.noise,
+    )
+    return {"train": train, **splits}
+
+
+def _split(
+    lexicon: Lexicon,
+    settings: Difficulty,
+    key: str,
+    count: int,
+    *,
+    references: int,
+    seen: set[tuple[str, ...]],
+    distinct: bool,
+    noise: float,
+) -> Split:
+    """Sentences until there are `count` of them outside `seen`, to which `distinct` splits add their own."""
+    sampler = Sampler(lexicon, settings, Draws(key))
+    # Paraphrases draw from their own source, so that their number does not change which sentences follow.
+    split = Split([], [])
+    attempt = 0
+    while len(split) < count:
+        attempt += 1
+        sentence = sampler.sentence()
+        source = say_source(sentence)
+        if not SHORTEST <= len(source) <= LONGEST or tuple(source) in seen:
+            continue
+        draws = Draws(f"{key} {attempt}")
+        group: list[list[str]] = []
+        for number in range(4 * references):
+            if number == 4 and not group:
+                break  # so that whether the sentence is taken does not depend on the number of references
+            target = say_target(sentence, Chooser(draws, freedom=settings.freedom, noise=noise))
+            if SHORTEST <= len(target) <= LONGEST and target not in group:
+                group.append(target)
+            if len(group) == references:
+                break
+        if not group:
+            continue
+        if distinct:
+            seen.add(tuple(source))
+        split.sources.append(source)
+        split.references.append(group)
+    return split
+
+
+def builtin_dataset(
+    *,
+    seed: int = 1,
+    pairs: int = 20_000,
+    dev_pairs: int = 500,
+    test_pairs: int = 1_000,
+    difficulty: float = 3.0,
+    references: int = 4,
+    train_references: int = 1,
+    min_frequency: int = 3,
+    max_size: int | None = None,
+    max_length: int | None = 50,
+) -> Dataset:
+    """`generate_builtin` made into corpora and vocabularies exactly as files are (see `build_dataset`)."""
+    splits = generate_builtin(
+        seed=seed,
+        pairs=pairs,
+        dev_pairs=dev_pairs,
+        test_pairs=test_pairs,
+        difficulty=difficulty,
+        references=references,
+        train_references=train_references,
+    )
+    texts = {name: split.to_text(f"built-in corpus, {name}") for name, split in splits.items()}
+    return build_dataset(
+        texts["train"],
+        texts["dev"],
+        texts["test"],
+        min_frequency=min_frequency,
+        max_size=max_size,
+        max_length=max_length,
+    )

@@ -1,0 +1,49 @@
+"""Codec: lines of one language to token ids and back, as one thing that a run folder keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A tokenizer and its vocabulary.
+
+    Attributes:
+        vocabulary: tokens to ids.
+        tokenizer: lines to tokens.
+    """
+
+    vocabulary: Vocabulary
+    tokenizer: Tokenizer
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, line: str) -> list[int]:
+        """Token ids of a line, without BOS and EOS."""
+        return self.vocabulary.encode(self.tokenizer.tokenize(line))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The line that token ids spell; stops at EOS, drops reserved ids but UNK as the vocabulary says."""
+        return self.tokenizer.detokenize(self.vocabulary.decode(ids))
+
+    def save(self, folder: str | Path, name: str) -> None:
+        """Write NAME.vocabulary.json, and NAME.model for SentencePiece."""
+        folder = Path(folder)
+        self.vocabulary.to_json(folder / f"{name}.vocabulary.json")
+        if isinstance(self.tokenizer, SentencePieceTokenizer):
+            self.tokenizer.save(folder / f"{name}.model")
+
+    @classmethod
+    def load(cls, folder: str | Path, name: str) -> Codec:
+        """Read what :meth:`save` wrote."""
+        folder = Path(folder)
+        model = folder / f"{name}.model"
+        tokenizer: Tokenizer = SentencePieceTokenizer.load(model) if model.exists() else WordTokenizer()
+        return cls(Vocabulary.from_json(folder / f"{name}.vocabulary.json"), tokenizer)

@@ -1,0 +1,172 @@
+"""Vocabulary: the mapping between tokens and ids, with the four reserved ids all models share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .errors import DataError, MissingFileError
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
+
+_FORMAT = "softbellman-vocabulary"
+
+
+class Vocabulary:
+    """Tokens and their ids. Ids 0..3 are PAD, UNK, BOS, EOS; the given tokens follow in their order.
+
+    A text token spelt like a reserved one (`<eos>` in a corpus, say) is an unknown word, never the reserved
+    id.
+
+    Args:
+        tokens: the ordinary tokens, distinct, none empty, none spelt like a reserved one.
+        origin: where the tokens come from (a file name), for the error sentences.
+
+    Raises:
+        DataError: no token at all, or a token that is empty, reserved or there twice.
+    """
+
+    def __init__(self, tokens: Sequence[str], *, origin: str = "the given tokens") -> None:
+        if isinstance(tokens, str):
+            raise TypeError("tokens must be a sequence of strings, got one string")
+        if len(tokens) == 0:
+            raise DataError("the vocabulary is empty", path=origin)
+        self._tokens = (*SPECIAL_TOKENS, *tokens)
+        self._ids: dict[str, int] = {}
+        for index, token in enumerate(tokens, start=len(SPECIAL_TOKENS)):
+            if not isinstance(token, str):
+                raise TypeError(f"tokens must be strings, got {type(token).__name__} at position {index}")
+            if token == "" or token in SPECIAL_TOKENS:
+                raise DataError(f"{token!r} cannot be an ordinary token of a vocabulary", path=origin)
+            if token in self._ids:
+                raise DataError(f"the token {token!r} is in the vocabulary twice", path=origin)
+            self._ids[token] = index
+
+    @classmethod
+    def build(
+        cls,
+        token_lists: Iterable[Sequence[str]],
+        *,
+        min_frequency: int = 3,
+        max_size: int | None = None,
+        origin: str = "the given tokens",
+    ) -> Vocabulary:
+        """Count tokens and keep the frequent ones, the most frequent first, equal counts in code point order.
+
+        Args:
+            token_lists: the tokenised sentences.
+            min_frequency: a token must occur at least this often.
+            max_size: at most this many ids in all, the four reserved ones included; None for no limit.
+            origin: the file the sentences come from, for the error sentence.
+
+        Raises:
+            ValueError: min_frequency < 1 or max_size < 5.
+            DataError: nothing is left; the sentence names `origin`.
+        """
+        if min_frequency < 1:
+            raise ValueError(f"min_frequency must be at least 1, got {min_frequency}")
+        if max_size is not None and max_size <= len(SPECIAL_TOKENS):
+            raise ValueError(f"max_size must exceed the {len(SPECIAL_TOKENS)} reserved ids, got {max_size}")
+        counts: Counter[str] = Counter()
+        for tokens in token_lists:
+            counts.update(tokens)
+        kept = [
+            token for token, count in counts.items() if count >= min_frequency and token not in SPECIAL_TOKENS
+        ]
+        if not kept:
+            raise DataError(
+                f"the vocabulary is empty: none of {len(counts)} distinct tokens "
+                f"occurs {min_frequency} times or more",
+                path=origin,
+            )
+        kept.sort(key=lambda token: (-counts[token], token))
+        if max_size is not None:
+            kept = kept[: max_size - len(SPECIAL_TOKENS)]
+        return cls(kept, origin=origin)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __contains__(self, token: object) -> bool:
+        return token in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._tokens == other._tokens
+
+    def __hash__(self) -> int:
+        return hash(self._tokens)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self)} ids)"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All tokens by id, the reserved ones first."""
+        return self._tokens
+
+    def encode(self, tokens: Sequence[str]) -> list[int]:
+        """Ids of the tokens; unknown ones become UNK. Neither BOS nor EOS is added."""
+        if isinstance(tokens, str):
+            raise TypeError("tokens must be a sequence of strings, got one string: tokenize it first")
+        return [self._ids.get(token, UNK) for token in tokens]
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Tokens of the ids up to the first EOS. PAD and BOS are left out, UNK is shown as `<unk>`.
+
+        Raises:
+            ValueError: an id outside 0..len-1.
+        """
+        tokens = []
+        for index in map(int, ids):
+            if not 0 <= index < len(self._tokens):
+                raise ValueError(f"ids must lie in 0..{len(self._tokens) - 1}, got {index}")
+            if index == EOS:
+                break
+            if index not in (PAD, BOS):
+                tokens.append(self._tokens[index])
+        return tokens
+
+    def unknown_rate(self, token_lists: Iterable[Sequence[str]]) -> float:
+        """The share of the tokens that this vocabulary does not hold; 0 when there is no token."""
+        total = unknown = 0
+        for tokens in token_lists:
+            total += len(tokens)
+            unknown += sum(token not in self._ids for token in tokens)
+        return unknown / total if total else 0.0
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the vocabulary as JSON: to a temporary name first, then renamed."""
+        path = Path(path)
+        record = {"format": _FORMAT, "version": 1, "tokens": self._tokens[len(SPECIAL_TOKENS) :]}
+        temporary = path.with_name(path.name + ".tmp")
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(record, file, ensure_ascii=False, indent=0)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Vocabulary:
+        """Read what `to_json` wrote.
+
+        Raises:
+            MissingFileError: there is no such file.
+            DataError: the file is not such a JSON file, or its token list is not usable; names the file.
+        """
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MissingFileError("the vocabulary file does not exist", path=path) from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f"cannot be read as a vocabulary: {error}", path=path) from error
+        if not isinstance(record, dict) or record.get("format") != _FORMAT or record.get("version") != 1:
+            raise DataError("is not a vocabulary file of this package (version 1)", path=path)
+        tokens = record.get("tokens")
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise DataError("its 'tokens' must be a list of strings", path=path)
+        return cls(tokens, origin=str(path))
