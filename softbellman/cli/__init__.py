@@ -1,0 +1,1 @@
+"""The command line: `softbellman` and `softbellman-train`: arguments in, work elsewhere."""

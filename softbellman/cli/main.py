@@ -1,0 +1,58 @@
+"""`softbellman COMMAND ...`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from softbellman.cli.common import UserError, run_command
+from softbellman.config import nearest
+
+COMMANDS = {
+    "train": "train a translator; the same as softbellman-train",
+    "translate": "translate standard input with the model of a run folder",
+    "score": "BLEU, chrF and TER of the hypotheses on standard input",
+    "info": "what was built, and what devices are seen",
+}
+
+HELP = """usage: softbellman COMMAND [OPTION ...]
+
+Entropy-regularised actor-critic training of sequence-to-sequence models.
+
+commands:
+{commands}
+
+options:
+  --version    print the version
+  --debug      show the full trace of an error (also SOFTBELLMAN_DEBUG=1)
+  -h, --help   this text; softbellman COMMAND --help explains a command
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    return run_command(_dispatch, arguments)
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    rest = list(arguments)
+    while rest and rest[0] == "--debug":
+        rest = [*rest[1:], "--debug"] if any(word != "--debug" for word in rest) else []
+    if not rest or rest[0] in ("-h", "--help"):
+        print(HELP.format(commands="\n".join(f"  {name:<12} {text}" for name, text in COMMANDS.items())))
+        return 0
+    command = rest.pop(0)
+    if command == "--version":
+        import softbellman
+
+        print(f"softbellman {softbellman.__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {command!r}; nearest: {nearest(command, COMMANDS)!r}")
+    module = importlib.import_module(f"softbellman.cli.{command}")
+    return int(module.command(rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""`softbellman-train`, the same as `softbellman train`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from softbellman.cli.common import INTERRUPTED, Parser, UserError, run_command
+from softbellman.cli.explain import explain_keys
+from softbellman.cli.settings import find_config, load_settings, split_overrides
+from softbellman.config import dump
+from softbellman.training.settings import Settings
+
+DESCRIPTION = """\
+Trains a translator: maximum likelihood, then a critic, then actor and critic together.
+Without any argument: the entropy-regularised actor-critic on the built-in corpus.
+
+examples:
+  softbellman-train
+  softbellman-train --algorithm ac --seed 2 --output runs/ac-2
+  softbellman-train --config configs/multi30k_erac.yaml --data.path multi30k
+  softbellman-train --resume runs/ac-2
+
+Every key below can stand in the YAML file and on the command line, as `--data.path DIR` or
+`--data.path=DIR`; the command line wins. A file may start from another one: `base: other.yaml`.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    return run_command(command, arguments)
+
+
+def build_parser() -> Parser:
+    """The options that are not keys of the settings."""
+    parser = Parser(
+        prog="softbellman-train", usage="%(prog)s [OPTION ...] [--KEY VALUE ...]", description=DESCRIPTION
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML settings; without it: builtin_erac")
+    parser.add_argument("--resume", metavar="RUN", type=Path, help="continue the interrupted run of a folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress, only the final comparison")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved settings and stop")
+    return parser
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Parses the arguments and runs the training."""
+    parser = build_parser()
+    rest, overrides = split_overrides(parser, arguments, Settings)
+    if "-h" in rest or "--help" in rest:
+        print(parser.format_help())
+        print(explain_keys(Settings))
+        return 0
+    options = parser.parse_args(rest)
+    if options.resume is None:
+        settings = load_settings([find_config(options.config or "builtin_erac")], overrides)
+    elif options.config is not None:
+        raise UserError("--config and --resume exclude each other: a run is continued with its own settings")
+    else:
+        from softbellman.training.runfolder import RunFolder
+
+        settings = load_settings([RunFolder.open(options.resume).config_path], overrides)
+    if options.print_config:
+        print(dump(settings, comments=True), end="")
+        return 0
+
+    from softbellman.training import run
+    from softbellman.training.runfolder import new_run_path
+
+    if options.resume is None and not settings.output:
+        settings = replace(settings, output=str(new_run_path(settings.algorithm)))
+    try:
+        run(settings, options.resume, quiet=options.quiet)
+    except KeyboardInterrupt:
+        folder = shlex.quote(str(options.resume or settings.output))
+        print(f"softbellman: interrupted; softbellman-train --resume {folder} continues", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

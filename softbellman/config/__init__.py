@@ -1,0 +1,32 @@
+"""Settings as nested frozen dataclasses: read from YAML files and dotted overrides, written back, explained.
+
+A settings class is a frozen dataclass whose fields have defaults; the text of a key is the string literal
+under its field, so the class itself is the manual:
+
+    @dataclass(frozen=True)
+    class OptimizerSettings:
+        learning_rate: float = 1e-3
+        "Step size at the start."
+
+    settings = load(Settings, "run.yaml", overrides=[("optimizer.learning_rate", "1e-4")])
+
+YAML is read as a tree of text with line numbers and every scalar is parsed by the type of its field. So
+`1e-3` is a float, `off` is text where text is wanted, and an error names the file, the line and the key. A
+file may start from another one: `base: other.yaml`, relative to the file that says so.
+"""
+
+from softbellman.config.reader import load
+from softbellman.config.schema import Key, describe, describe_sections, nearest
+from softbellman.config.text import ConfigError
+from softbellman.config.writer import dump, to_plain
+
+__all__ = [
+    "ConfigError",
+    "Key",
+    "describe",
+    "describe_sections",
+    "dump",
+    "load",
+    "nearest",
+    "to_plain",
+]

@@ -1,0 +1,16 @@
+"""Objectives: pure functions from tensors to a loss and its diagnostics; they know no model, trainer, file or device.
+
+Notation of this package: N sequences, T steps, M real tokens (rows), V vocabulary. Losses are summed over the tokens of a
+sequence and averaged over sequences, as in the paper's recipes. Row inputs ``[..., V]`` may be padded ``[N, T, V]`` with a
+mask, or already packed ``[M, V]`` (padding never projected to the vocabulary at all).
+"""
+
+from softbellman.objectives.actor_critic import (
+    actor_objective,
+    critic_objective,
+    td_targets,
+)
+from softbellman.objectives.maximum_likelihood import maximum_likelihood
+from softbellman.objectives.objective import Objective
+
+__all__ = ["Objective", "actor_objective", "critic_objective", "maximum_likelihood", "td_targets"]

@@ -1,0 +1,100 @@
+"""Entropy-regularised actor-critic (ERAC); with ``tau = 0`` it is the actor-critic (AC) of the same form.
+
+One sequence ``y_1..T`` is drawn from the actor. With rewards ``r_t = R(y_1..t) - R(y_1..t-1)`` (eq. 13) and the policy value of
+the next state ``V(y_1..t) = tau H(pi(.|y_1..t)) + sum_w pi(w|y_1..t) Qbar(y_1..t, w)``:
+
+- critic, eq. 18-19:  ``sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2 + lambda_var sum_t sum_w [Q(y_<t, w) - mean_w Q]^2``
+- actor,  eq. 20:     ``-sum_t [sum_w pi(w|y_<t) Q(y_<t, w) + tau H(pi(.|y_<t))]``, all V actions, no baseline.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from softbellman.objectives.objective import Objective
+from softbellman.ops import actor_loss, critic_loss
+
+
+def td_targets(rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Critic targets ``Qhat_t = r_t + V(y_1..t)`` (eq. 19).
+
+    Args:
+        rewards: incremental payoffs ``r_t``, Shape: ``[N, T]``.
+        values: value of the state BEFORE token t, ``V(y_<t)``, Shape: ``[N, T]``.
+        mask: True at real tokens, a prefix of each row, Shape: ``[N, T]``.
+
+    Returns:
+        Targets, Shape: ``[N, T]``. Nothing is bootstrapped after the last real token (eq. 6); padding is 0.
+    """
+    following = torch.zeros_like(values)
+    following[:, :-1] = torch.where(mask[:, 1:], values[:, 1:], 0.0)
+    return torch.where(mask, rewards.to(values.dtype) + following, 0.0)
+
+
+def critic_objective(
+    q: Tensor,
+    actions: Tensor,
+    targets: Tensor,
+    mask: Tensor | None = None,
+    *,
+    sequences: int,
+    smoothness: float,
+    penalty: Literal["masked_sum", "published"] = "masked_sum",
+) -> Objective:
+    """Squared TD error and smoothness of the critic (eq. 18).
+
+    Args:
+        q: critic values ``Q(y_<t, .)``, Shape: ``[..., V]``.
+        actions: drawn tokens ``y_t``, int64, Shape: ``[...]``.
+        targets: ``Qhat_t`` of :func:`td_targets`, Shape: ``[...]``, a constant.
+        mask: True at real tokens, Shape: ``[...]``; None when all are.
+        sequences: number of sequences the loss is averaged over.
+        smoothness: weight ``lambda_var``.
+        penalty: ``masked_sum`` is the equation above; ``published`` is the authors' code, half the squared error and
+            smoothness as the unbiased variance over V.
+
+    Returns:
+        The objective with diagnostics ``td_error`` (sum of absolute errors) and ``td_squared``.
+    """
+    scale = 1.0
+    if penalty == "published":
+        scale, smoothness = 0.5, 2.0 * smoothness / max(q.shape[-1] - 1, 1)
+    rows = critic_loss(q, actions, targets, mask, smoothness=smoothness)
+    error = rows.td_error.detach()
+    return Objective(
+        scale * rows.loss.sum() / sequences,
+        {"td_error": error.abs().sum(), "td_squared": error.square().sum()},
+    )
+
+
+def actor_objective(
+    logits: Tensor,
+    q: Tensor,
+    mask: Tensor | None = None,
+    *,
+    sequences: int,
+    tau: float,
+    entropy: Literal["exact", "normalized", "none"] = "exact",
+) -> Objective:
+    """Negative expected value and entropy of the policy over the whole vocabulary (eq. 20).
+
+    Args:
+        logits: actor logits along the drawn sequences, Shape: ``[..., V]``.
+        q: critic values at the same states, Shape: ``[..., V]``, a constant.
+        mask: True at real tokens, Shape: ``[...]``; None when all are.
+        sequences: number of sequences the loss is averaged over.
+        tau: temperature, >= 0.
+        entropy: ``exact`` (eq. 20), ``normalized`` (the published code divides ``log pi`` by its L2 norm over V) or ``none``.
+
+    Returns:
+        The objective with diagnostics ``entropy`` (nats) and ``value`` (the negated loss rows).
+    """
+    rows = actor_loss(logits, q, tau=tau, mask=mask, entropy=entropy)
+    total = rows.loss.sum()
+    return Objective(
+        total / sequences,
+        {"entropy": rows.entropy.detach().sum(), "value": -total.detach()},
+    )

@@ -1,0 +1,94 @@
+"""Validation: decoding a corpus, BLEU by sacrebleu, and the critic's TD error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from sacrebleu.metrics import BLEU
+from torch import Tensor, nn
+
+from softbellman.data import Batch, BatchIterator, Codec, Corpus
+from softbellman.decoding import beam_search
+from softbellman.training.rollout import mode
+from softbellman.training.settings import EvaluationSettings
+from softbellman.training.stages import PolicyEvaluation
+
+
+class BleuScore(NamedTuple):
+    """Corpus BLEU.
+
+    Attributes:
+        score: 0 to 100.
+        signature: sacrebleu's signature of how it was computed.
+        length_ratio: hypothesis length over reference length.
+    """
+
+    score: float
+    signature: str
+    length_ratio: float
+
+
+def corpus_bleu(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, tokenize: str = "none"
+) -> BleuScore:
+    """sacrebleu's corpus BLEU; ``references[i]`` are the (one or more) references of ``hypotheses[i]``."""
+    most = max(len(group) for group in references)
+    # sentence-wise to stream-wise; a sentence with fewer references leaves the later streams empty
+    streams = [[group[i] if i < len(group) else None for group in references] for i in range(most)]
+    metric = BLEU(tokenize=tokenize, force=True)
+    result = metric.corpus_score(list(hypotheses), streams)
+    return BleuScore(result.score, str(metric.get_signature()), result.ratio)
+
+
+def corpus_batches(corpus: Corpus, batch_size: int) -> BatchIterator:
+    """A corpus in sorted batches, every sentence once."""
+    return BatchIterator(corpus, batch_size=batch_size, shuffle=False)
+
+
+@torch.no_grad()
+def translate_corpus(
+    model: nn.Module,
+    batches: BatchIterator,
+    codec: Codec,
+    settings: EvaluationSettings,
+    *,
+    device: torch.device,
+) -> list[str]:
+    """Beam-search every source; the hypotheses come back in the corpus's order."""
+    lines: dict[int, str] = {}
+    with mode(model, training=False):
+        for batch in batches.epoch(0):
+            found = beam_search(
+                model, batch.source.to(device), beam=settings.beam,
+                max_length=settings.max_length, length_penalty=settings.length_penalty,
+            )  # fmt: skip
+            for index, tokens in zip(batch.index.tolist(), found.tokens.tolist(), strict=True):
+                lines[index] = codec.decode(tokens)
+    return [lines[index] for index in range(len(lines))]
+
+
+@torch.no_grad()
+def td_error(evaluation: PolicyEvaluation, batches: BatchIterator, *, device: torch.device) -> dict[str, float]:
+    """Mean absolute TD error and payoff on sequences drawn from the actor, the same draws at every call."""
+    sums: dict[str, Tensor] = {}
+    with mode(evaluation.critic, training=False):
+        for number, batch in enumerate(batches.epoch(0)):
+            batch = batch.to(device)
+            rollout = evaluation.draw(batch, step=number)
+            logits = evaluation.actor_logits(batch, rollout)
+            objective, _ = evaluation.critic_loss(batch, rollout, logits)
+            for name, value in objective.diagnostics.items():
+                sums[name] = sums.get(name, torch.zeros(())) + value.to("cpu", torch.float64)
+    return {
+        "dev_td_error": float(sums["td_error"] / sums["tokens"]),
+        "dev_payoff": float(sums["payoff"] / sums["sequences"]),
+    }
+
+
+def first_batch(corpus: Corpus, size: int) -> Batch:
+    """The first sentences of a corpus as one batch."""
+    from softbellman.data import collate
+
+    return collate(corpus, [(index, 0) for index in range(min(size, len(corpus)))])

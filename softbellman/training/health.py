@@ -1,0 +1,116 @@
+"""Does the critic rank tokens as realised returns do?
+
+A falling TD error does not show a useful critic: the actor follows the ORDER of the critic's values within one state. So
+states are taken from the actor's own trajectories, each of the actor's most likely tokens is tried and continued greedily to
+the end, and the critic's order of the tokens is compared with the order of the payoffs that were reached.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from softbellman.data import BOS, EOS, PAD, Batch
+from softbellman.decoding import as_stepwise
+from softbellman.training.rollout import mode, payoff_rewards
+from softbellman.training.settings import PayoffSettings
+
+
+@torch.no_grad()
+def rank_correlation(
+    actor: nn.Module,
+    critic: nn.Module,
+    batch: Batch,
+    *,
+    payoff: PayoffSettings,
+    max_length: int,
+    forbidden: Tensor,
+    candidates: int = 4,
+    seed: int = 0,
+) -> float:
+    """Mean within-state Spearman correlation of the critic's values with realised returns.
+
+    Args:
+        actor: policy that continues greedily after the tried token.
+        critic: reads the references.
+        batch: B sources; one state is taken from each one's greedy translation.
+        payoff: the payoff R.
+        max_length: longest continuation, in tokens.
+        forbidden: tokens that are never tried, bool, Shape: ``[V]``.
+        candidates: the actor's likeliest tokens tried in each state.
+        seed: choice of the states.
+
+    Returns:
+        Mean over the states whose returns are not all equal, in [-1, 1]; NaN when there is none.
+    """
+    with mode(actor, training=False), mode(critic, training=False):
+        greedy, lengths = _continue(actor, batch.source, None, None, max_length, forbidden)
+        generator = torch.Generator().manual_seed(seed)
+        fraction = torch.rand(len(lengths), generator=generator).to(lengths.device)
+        position = (fraction * (lengths - 1)).long()  # tokens kept before the tried one
+        width = int(position.max()) + 1
+        prefix = torch.cat([torch.full_like(greedy[:, :1], BOS), greedy], dim=1)[:, :width]
+        here = torch.arange(len(prefix), device=prefix.device)
+        logits = actor(batch.source, prefix)[here, position]  # (B, V)
+        tried = logits.masked_fill(forbidden, -torch.inf).topk(candidates).indices  # (B, C)
+        predicted = critic(batch.labels, prefix)[here, position].gather(1, tried)
+
+        forced = torch.cat([greedy, greedy.new_full((len(greedy), 1), PAD)], dim=1)
+        forced = forced.repeat_interleave(candidates, 0)  # (B*C, T)
+        at = position.repeat_interleave(candidates)
+        forced[torch.arange(len(forced), device=at.device), at] = tried.flatten()
+        source = batch.source.repeat_interleave(candidates, 0)
+        reached, reached_lengths = _continue(actor, source, forced, at + 1, max_length + 1, forbidden)
+    shape = (len(tried), candidates)
+    rewards = payoff_rewards(
+        reached.view(*shape, -1), reached_lengths.view(shape), batch.references, batch.reference_lengths, payoff
+    )
+    # the payoff of the common prefix is a constant within a state and does not change the ranks
+    return _mean_spearman(predicted.double(), rewards.sum(-1).double())
+
+
+def _continue(
+    actor: nn.Module,
+    source: Tensor,
+    forced: Tensor | None,
+    forced_lengths: Tensor | None,
+    max_length: int,
+    forbidden: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Follow forced tokens, then the likeliest ones, to EOS. Returns tokens ``[N, T]`` (PAD after EOS) and lengths."""
+    model = as_stepwise(actor)
+    state = model.begin(source)
+    tokens = torch.full((len(source),), BOS, dtype=torch.long, device=source.device)
+    done = torch.zeros_like(tokens, dtype=torch.bool)
+    steps: list[Tensor] = []
+    for step in range(max_length):
+        logits, state = model.step(tokens, state)
+        tokens = logits.masked_fill(forbidden, -torch.inf).argmax(-1)
+        if forced is not None and forced_lengths is not None and step < forced.shape[1]:
+            tokens = torch.where(step < forced_lengths, forced[:, step], tokens)
+        tokens = tokens.masked_fill(done, PAD)
+        steps.append(tokens)
+        done |= tokens == EOS
+        if bool(done.all()):
+            break
+    drawn = torch.stack(steps, dim=1)
+    ended = drawn.eq(EOS)
+    lengths = torch.where(ended.any(1), ended.int().argmax(1) + 1, drawn.shape[1])
+    return drawn, lengths
+
+
+def _mean_spearman(predicted: Tensor, realised: Tensor) -> float:
+    """Mean rank correlation over rows; ties share their mean rank. Shape: ``[B, C]`` both."""
+    left, right = _centred_ranks(predicted), _centred_ranks(realised)
+    scale = left.square().sum(1) * right.square().sum(1)
+    usable = scale > 0
+    correlation = (left * right).sum(1)[usable] / scale[usable].sqrt()
+    return float(correlation.mean())
+
+
+def _centred_ranks(values: Tensor) -> Tensor:
+    """Ranks within each row minus their mean. Shape: ``[B, C]``."""
+    below = (values.unsqueeze(1) < values.unsqueeze(2)).sum(2)
+    equal = (values.unsqueeze(1) == values.unsqueeze(2)).sum(2)
+    ranks = below + (equal - 1) / 2
+    return ranks - ranks.mean(1, keepdim=True)

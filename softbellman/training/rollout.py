@@ -1,0 +1,129 @@
+"""Sequences drawn from the actor, with their incremental payoffs.
+
+Notation: B sources, K samples per source, N = B*K sequences, T steps, M real tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from softbellman.data import BOS, EOS, PAD, UNK, Batch
+from softbellman.decoding import sample
+from softbellman.ops import bleu_rewards
+from softbellman.training.settings import PayoffSettings
+
+
+class Rollout(NamedTuple):
+    """Drawn sequences.
+
+    Attributes:
+        prefix: BOS and the drawn tokens but the last, the decoder's input, Shape: ``[N, T]``.
+        actions: drawn tokens ``y_t``, Shape: ``[N, T]``.
+        mask: True at real tokens, Shape: ``[N, T]``.
+        rewards: ``r_t = R(y_1..t) - R(y_1..t-1)``, Shape: ``[N, T]``.
+        rows: flat indices of the real tokens in ``[N, T]``, Shape: ``[M]``.
+    """
+
+    prefix: Tensor
+    actions: Tensor
+    mask: Tensor
+    rewards: Tensor
+    rows: Tensor
+
+
+@contextmanager
+def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a module into training or evaluation mode (dropout on or off) and back."""
+    before = module.training
+    module.train(training)
+    try:
+        yield
+    finally:
+        module.train(before)
+
+
+def payoff_rewards(
+    tokens: Tensor, lengths: Tensor, references: Tensor, reference_lengths: Tensor, payoff: PayoffSettings
+) -> Tensor:
+    """Incremental payoffs of hypotheses ``[B, K, T]`` against references ``[B, R, L]``. Shape: ``[B, K, T]``."""
+    if payoff.references == "one":
+        references, reference_lengths = references[:, :1], reference_lengths[:, :1]
+    return bleu_rewards(
+        tokens,
+        references,
+        eos_id=EOS,
+        hypothesis_lengths=lengths,
+        reference_lengths=reference_lengths,
+        max_order=payoff.max_order,
+        smoothing=payoff.smoothing,
+        scale=payoff.scale,
+        unmatched_id=None if payoff.unknown_matches else UNK,
+    )
+
+
+def roll_out(
+    actor: nn.Module,
+    batch: Batch,
+    *,
+    payoff: PayoffSettings,
+    samples: int,
+    extra_length: int,
+    longest: int,
+    seed: int,
+    offset: int,
+    forbidden: Tensor,
+) -> Rollout:
+    """Draw ``samples`` sequences for each source and score every prefix.
+
+    Args:
+        actor: maps (source, prefix) to logits; drawn from in its present mode, without a graph.
+        batch: B sources with their references.
+        payoff: the payoff R.
+        samples: K.
+        extra_length: a sample ends at the reference's length plus this.
+        longest: and at this many tokens at most.
+        seed: key of the draw.
+        offset: counter of the draw; the same seed and offset draw the same tokens.
+        forbidden: tokens that are never drawn, bool, Shape: ``[V]``.
+    """
+    limits = (batch.mask.sum(1) + extra_length).clamp(max=longest)
+    drawn = sample(
+        actor, batch.source, max_length=limits, samples=samples, seed=seed, offset=offset, forbidden=forbidden
+    )
+    sources, steps = len(batch.source), drawn.tokens.shape[1]
+    rewards = payoff_rewards(
+        drawn.tokens.view(sources, samples, steps),  # (N, T) -> (B, K, T)
+        drawn.lengths.view(sources, samples),
+        batch.references,
+        batch.reference_lengths,
+        payoff,
+    ).view(-1, steps)
+    mask = torch.arange(steps, device=rewards.device) < drawn.lengths[:, None]
+    start = torch.full_like(drawn.tokens[:, :1], BOS)
+    prefix = torch.cat([start, drawn.tokens[:, :-1]], dim=1)
+    actions = drawn.tokens.masked_fill(~mask, PAD)
+    return Rollout(prefix, actions, mask, rewards, real_rows(mask))
+
+
+def real_rows(mask: Tensor) -> Tensor:
+    """Flat indices of the True entries of a mask. Shape: ``[N, T]`` -> ``[M]``."""
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def row_logits(model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor) -> Tensor:
+    """Logits at the real tokens alone, so that padding is never projected to the vocabulary. Shape: ``[M, V]``.
+
+    A model with ``features`` and ``project`` is asked for the rows' features first; any other module mapping
+    (source, prefix) to logits ``[N, T, V]`` is called whole.
+    """
+    if hasattr(model, "features") and hasattr(model, "project"):
+        features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
+        logits: Tensor = model.project(features[rows])
+        return logits
+    whole: Tensor = model(source, prefix)
+    return whole.flatten(0, 1)[rows]

@@ -1,0 +1,281 @@
+"""The stages an algorithm is made of: what one update does, how a stage is judged.
+
+A stage owns its modules and optimisers and knows no files and no loop; ``loop.py`` schedules it. Every random draw is a
+function of (seed, stage, update), so that a resumed run repeats an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from softbellman.data import Batch
+from softbellman.objectives import actor_objective, critic_objective, maximum_likelihood, td_targets
+from softbellman.ops import policy_value
+from softbellman.training.rollout import Rollout, mode, real_rows, roll_out, row_logits
+from softbellman.training.settings import (
+    ActorStageSettings,
+    CreditSettings,
+    CriticStageSettings,
+    JointStageSettings,
+    OptimizerSettings,
+    PayoffSettings,
+    ScheduleSettings,
+)
+
+Sums = dict[str, Tensor]
+"""Diagnostics of one update: sums over tokens or sequences, beside their counts ``tokens`` and ``sequences``."""
+
+Judge = Callable[[], dict[str, float]]
+"""Validation: metrics by name."""
+
+
+class Stage(Protocol):
+    """What ``loop.run_stage`` needs of a stage."""
+
+    name: str
+    schedule: ScheduleSettings
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    annealed: tuple[str, ...]  # optimisers whose learning rate is decayed
+    selection: str  # metric that selects; a leading minus means smaller is better
+    start_is_candidate: bool
+
+    def update(self, batch: Batch, step: int) -> Sums: ...
+
+    def evaluate(self) -> dict[str, float]: ...
+
+
+def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """The optimiser a stage's settings ask for, fused."""
+    parameters = list(module.parameters())
+    if settings.name == "sgd":
+        return torch.optim.SGD(parameters, lr=settings.learning_rate, fused=True)
+    return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(settings.beta1, 0.999), fused=True)
+
+
+def descend(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
+    """One clipped step down the loss; returns the gradient norm before clipping."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(module.parameters(), clip, foreach=True)
+    optimizer.step()
+    return norm
+
+
+def draw_key(seed: int, stage: str) -> int:
+    """64-bit key of a stage's draws."""
+    digest = 0xCBF29CE484222325  # FNV-1a
+    for byte in f"{stage}/{seed}".encode():
+        digest = ((digest ^ byte) * 0x100000001B3) % 2**64
+    return digest
+
+
+class ActorStage:
+    """Maximum-likelihood training of the actor."""
+
+    name = "actor"
+    selection = "dev_bleu"
+    annealed = ("actor",)
+    start_is_candidate = False
+
+    def __init__(self, actor: nn.Module, settings: ActorStageSettings, *, judge: Judge) -> None:
+        self.schedule = settings.schedule
+        self.modules = {"actor": actor}
+        self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
+        self.evaluate = judge
+        self._clip = settings.optimizer.clip
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        actor = self.modules["actor"].train()
+        objective = reference_likelihood(actor, batch)
+        norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip)
+        return {**objective.diagnostics, "actor_gradient": norm}
+
+
+def reference_likelihood(actor: nn.Module, batch: Batch):  # type: ignore[no-untyped-def]
+    """The maximum-likelihood objective on the batch's references."""
+    mask = batch.mask
+    rows = real_rows(mask)
+    logits = row_logits(actor, batch.source, batch.prefix, rows)
+    objective = maximum_likelihood(logits, batch.labels.flatten()[rows], sequences=len(batch.source))
+    objective.diagnostics["reference_tokens"] = mask.sum()
+    return objective
+
+
+class PolicyEvaluation:
+    """The part the critic and the joint stage share: draw from the actor, form targets, compute the critic's loss."""
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        critic: nn.Module,
+        target: nn.Module,
+        *,
+        payoff: PayoffSettings,
+        credit: CreditSettings,
+        samples: int,
+        extra_length: int,
+        longest: int,
+        key: int,
+        forbidden: Tensor,
+    ) -> None:
+        self.actor, self.critic, self.target = actor, critic, target
+        self.payoff, self.credit = payoff, credit
+        self.samples, self.extra_length, self.longest = samples, extra_length, longest
+        self.key, self.forbidden = key, forbidden
+        self._forbids = bool(forbidden.any())
+
+    @property
+    def critic_tau(self) -> float:
+        """Temperature of the critic's target: 0 without future entropy."""
+        return self.credit.tau if self.credit.future_entropy else 0.0
+
+    def draw(self, batch: Batch, step: int) -> Rollout:
+        """Sequences of one update."""
+        with torch.no_grad(), mode(self.actor, training=self.credit.sampling_dropout):
+            return roll_out(
+                self.actor,
+                batch,
+                payoff=self.payoff,
+                samples=self.samples,
+                extra_length=self.extra_length,
+                longest=self.longest,
+                seed=self.key,
+                offset=step * (self.longest + 1),
+                forbidden=self.forbidden,
+            )
+
+    def actor_logits(self, batch: Batch, rollout: Rollout) -> Tensor:
+        """Logits of the policy as it acts: forbidden tokens have probability 0. Shape: ``[M, V]``."""
+        with mode(self.actor, training=self.credit.sampling_dropout):
+            logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows)
+        return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
+
+    def critic_loss(self, batch: Batch, rollout: Rollout, logits: Tensor):  # type: ignore[no-untyped-def]
+        """The critic's objective and its values at the drawn states.
+
+        The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source.
+        """
+        rows, mask = rollout.rows, rollout.mask
+        with torch.no_grad():
+            bootstrap = row_logits(self.target, batch.labels, rollout.prefix, rows)
+            state_values = policy_value(logits.detach(), bootstrap, tau=self.critic_tau).value
+            padded = torch.zeros(mask.shape, dtype=state_values.dtype, device=mask.device)
+            padded.view(-1)[rows] = state_values  # (M,) -> (N, T)
+            targets = td_targets(rollout.rewards, padded, mask).flatten()[rows]
+        q = row_logits(self.critic, batch.labels, rollout.prefix, rows)
+        objective = critic_objective(
+            q,
+            rollout.actions.flatten()[rows],
+            targets,
+            sequences=len(mask),
+            smoothness=self.credit.smoothness,
+            penalty=self.credit.penalty,
+        )
+        objective.diagnostics["tokens"] = mask.sum()
+        objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
+        objective.diagnostics["payoff"] = rollout.rewards.sum()
+        return objective, q
+
+    def follow(self) -> None:
+        """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
+        with torch.no_grad():
+            ours = [p.data for p in self.target.parameters()]
+            theirs = [p.data for p in self.critic.parameters()]
+            torch._foreach_lerp_(ours, theirs, self.credit.target_speed)
+
+
+class CriticStage:
+    """Policy evaluation of a fixed actor: pre-training of the critic."""
+
+    name = "critic"
+    selection = "-dev_td_error"
+    annealed = ("critic",)
+    start_is_candidate = False
+
+    def __init__(
+        self,
+        evaluation: PolicyEvaluation,
+        settings: CriticStageSettings,
+        *,
+        judge: Judge,
+    ) -> None:
+        self.schedule = settings.schedule
+        self.evaluation = evaluation
+        self.modules = {"critic": evaluation.critic, "target": evaluation.target}
+        self.optimizers = {"critic": build_optimizer(evaluation.critic, settings.optimizer)}
+        self.evaluate = judge
+        self._clip = settings.optimizer.clip
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        evaluation = self.evaluation
+        critic = evaluation.critic.train()
+        rollout = evaluation.draw(batch, step)
+        with torch.no_grad():
+            logits = evaluation.actor_logits(batch, rollout)
+        objective, _ = evaluation.critic_loss(batch, rollout, logits)
+        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
+        evaluation.follow()
+        return {**objective.diagnostics, "critic_gradient": norm}
+
+
+class JointStage:
+    """Actor and critic together: eq. 20 on the critic's values while the critic follows the changing policy."""
+
+    name = "joint"
+    selection = "dev_bleu"
+    annealed = ("actor",)
+
+    def __init__(self, evaluation: PolicyEvaluation, settings: JointStageSettings, *, judge: Judge) -> None:
+        self.schedule = settings.schedule
+        self.evaluation = evaluation
+        self.start_is_candidate = evaluation.credit.start_is_candidate
+        self.modules = {
+            "actor": evaluation.actor,
+            "critic": evaluation.critic,
+            "target": evaluation.target,
+        }
+        self.optimizers = {
+            "actor": build_optimizer(evaluation.actor, settings.actor_optimizer),
+            "critic": build_optimizer(evaluation.critic, settings.critic_optimizer),
+        }
+        self.evaluate = judge
+        self._settings = settings
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        evaluation, settings = self.evaluation, self._settings
+        actor, critic = evaluation.actor.train(), evaluation.critic.train()
+        rollout = evaluation.draw(batch, step)
+        logits = evaluation.actor_logits(batch, rollout)
+        critic_part, q = evaluation.critic_loss(batch, rollout, logits)
+        actor_part = actor_objective(
+            logits,
+            q.detach(),
+            sequences=len(rollout.mask),
+            tau=evaluation.credit.tau,
+            entropy=evaluation.credit.actor_entropy,
+        )
+        loss, diagnostics = actor_part.loss, {**critic_part.diagnostics, **actor_part.diagnostics}
+        if settings.mle_weight:
+            likelihood = reference_likelihood(actor, batch)
+            loss = loss + settings.mle_weight * likelihood.loss
+            diagnostics.update(likelihood.diagnostics)
+        diagnostics["actor_gradient"] = descend(
+            loss, actor, self.optimizers["actor"], settings.actor_optimizer.clip
+        )
+        diagnostics["critic_gradient"] = descend(
+            critic_part.loss, critic, self.optimizers["critic"], settings.critic_optimizer.clip
+        )
+        evaluation.follow()
+        return diagnostics
+
+
+def target_of(critic: nn.Module) -> nn.Module:
+    """A frozen copy of the critic, the start of the target critic."""
+    target = copy.deepcopy(critic).eval()
+    return target.requires_grad_(False)

@@ -1,0 +1,96 @@
+"""The commands as a whole: dispatch, help, errors of one line, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from softbellman.cli.common import run_command
+from softbellman.cli.main import COMMANDS
+
+RunCommand = Callable[..., Any]
+
+
+def test_help_names_every_command(softbellman: RunCommand) -> None:
+    for words in ([], ["--help"], ["-h"], ["--debug"]):
+        code, out, _ = softbellman(*words)
+        assert code == 0 and all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_each_command_explains_itself_within_100_columns(softbellman: RunCommand, command: str) -> None:
+    code, out, err = softbellman(command, "--help")
+    assert code == 0 and not err
+    assert f"usage: softbellman{'-' if command == 'train' else ' '}{command}" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_version(softbellman: RunCommand) -> None:
+    import softbellman as package
+
+    assert softbellman("--version") == (0, f"softbellman {package.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "unknown command 'trian'; nearest: 'train'"),
+        (["score"], "the following arguments are required: --references"),
+        (["score", "--references", "nowhere.txt"], "nowhere.txt"),
+        (["translate", "nowhere"], "nowhere"),
+        (["translate", "nowhere", "--beam", "0"], "whole number above zero, given '0'"),
+        (["train", "--resume", "nowhere"], "nowhere is not a run folder: it does not exist"),
+        (["train", "--resume", "a", "--config", "b"], "--config and --resume exclude each other"),
+        (["train", "stray"], "unrecognized arguments: stray"),
+    ],
+)
+def test_errors_are_one_line(softbellman: RunCommand, words: list[str], message: str) -> None:
+    code, out, err = softbellman(*words)
+    assert code == 2 and out == ""
+    assert err.startswith("softbellman: error: ") and err.count("\n") == 1 and message in err
+
+
+@pytest.mark.parametrize("where", ["word", "environment"])
+def test_debug_shows_the_trace(softbellman: RunCommand, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    words = ["translate", "nowhere"]
+    if where == "environment":
+        monkeypatch.setenv("SOFTBELLMAN_DEBUG", "1")
+    else:
+        words = ["--debug", *words]
+    code, _, err = softbellman(*words)
+    assert code == 2 and "Traceback" in err and err.splitlines()[-1].startswith("softbellman: error: ")
+
+
+def test_a_bug_is_not_dressed_up_as_a_user_error() -> None:
+    def broken(arguments: object) -> int:
+        raise AttributeError("ours")
+
+    with pytest.raises(AttributeError):
+        run_command(broken, [])
+
+
+def test_interruption_has_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    assert run_command(interrupted, []) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_causes_no_noise() -> None:
+    script = (
+        "import sys; from softbellman.cli.common import run_command\n"
+        "def command(words):\n"
+        "    [print('x' * 1000) for _ in range(10000)]\n"
+        "    return 0\n"
+        "sys.exit(run_command(command, []))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None and child.stderr is not None
+    child.stdout.read(10)
+    child.stdout.close()
+    assert child.stderr.read() == b"" and child.wait() == 141

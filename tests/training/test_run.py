@@ -1,0 +1,141 @@
+"""Whole runs: what they leave, that they resume to the same numbers, that stages are shared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from softbellman.training import load_run, run
+from softbellman.training import loop as loop_module
+from softbellman.training.stages import JointStage
+
+
+def metrics_of(folder: Path, *, drop=("time", "train_seconds", "peak_memory_bytes")):
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k not in drop} for record in records]
+
+
+def weights_of(folder: Path):
+    return {path.name: load_file(path) for path in sorted((folder / "checkpoints").glob("*.safetensors"))}
+
+
+def same_weights(left, right):
+    assert left.keys() == right.keys()
+    for name, tensors in left.items():
+        for key, value in tensors.items():
+            assert torch.equal(value, right[name][key]), (name, key)
+
+
+def test_a_run_leaves_its_folder(tiny_settings):
+    result = run(tiny_settings, quiet=True)
+    folder = result.folder
+    assert [row.system for row in result.rows] == ["MLE", "ERAC"]
+    assert "tok:none" in result.rows[0].test.signature
+    for name in ("config.yaml", "metrics.jsonl", "curve.png", "source.vocabulary.json", "target.vocabulary.json"):
+        assert (folder / name).stat().st_size > 0
+    stems = {path.stem for path in (folder / "checkpoints").glob("*.safetensors")}
+    assert stems == {f"{stage}-{which}" for stage in ("actor", "critic", "joint") for which in ("best", "last")}
+    for stage in ("actor", "joint"):
+        assert len((folder / "hypotheses" / f"test-{stage}.txt").read_text().splitlines()) == 20
+    records = metrics_of(folder)
+    assert {record["kind"] for record in records} == {"train", "dev", "test"}
+    joint = [r for r in records if r["stage"] == "joint" and r["kind"] == "dev"]
+    assert joint[0]["step"] == 0 and {"dev_bleu", "dev_td_error", "rank_correlation"} <= joint[0].keys()
+    trained = load_run(folder)
+    assert len(trained.target_codec) == trained.model.output.out_features
+    best = load_file(folder / "checkpoints" / "joint-best.safetensors")
+    assert torch.equal(trained.model.output.weight, best["actor.output.weight"])
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", [3, 7])
+def test_a_killed_run_resumes_to_the_same_numbers(tiny_settings, tmp_path, monkeypatch, kill_at):
+    whole = run(tiny_settings, quiet=True)
+
+    update = JointStage.update
+
+    def dying(self, batch, step):
+        if step == kill_at:
+            raise Killed
+        return update(self, batch, step)
+
+    again = replace(tiny_settings, output=str(tmp_path / "again"))
+    monkeypatch.setattr(JointStage, "update", dying)
+    with pytest.raises(Killed):
+        run(again, quiet=True)
+    monkeypatch.setattr(JointStage, "update", update)
+    resumed = run(again, resume=Path(again.output), quiet=True)
+
+    assert metrics_of(resumed.folder) == metrics_of(whole.folder)
+    same_weights(weights_of(resumed.folder), weights_of(whole.folder))
+
+
+def test_a_kill_between_weights_and_state_is_repaired(tiny_settings, monkeypatch):
+    settings = replace(tiny_settings, algorithm="mle")
+    written = []
+    save_state = loop_module.save_state
+
+    def dying(path, state):
+        written.append(path)
+        if len(written) == 2:
+            raise Killed
+        save_state(path, state)
+
+    monkeypatch.setattr(loop_module, "save_state", dying)
+    with pytest.raises(Killed):
+        run(settings, quiet=True)
+    monkeypatch.setattr(loop_module, "save_state", save_state)
+    checkpoints = Path(settings.output) / "checkpoints"
+    assert list(checkpoints.glob("actor-last-*.safetensors"))  # weights of a step whose state was never written
+    run(settings, resume=Path(settings.output), quiet=True)
+    assert not list(checkpoints.glob("actor-last-*.safetensors"))
+    whole = replace(settings, output=settings.output + "-whole")
+    run(whole, quiet=True)
+    same_weights(weights_of(Path(settings.output)), weights_of(Path(whole.output)))
+
+
+def test_finished_stages_are_shared_through_the_cache(tiny_settings, tmp_path):
+    cache = str(tmp_path / "cache")
+    first = run(replace(tiny_settings, cache=cache), quiet=True)
+    second_settings = replace(tiny_settings, cache=cache, algorithm="ac", output=str(tmp_path / "ac"))
+    second = run(second_settings, quiet=True)
+    kept = sorted(path.name.split("-")[0] for path in Path(cache).iterdir())
+    assert kept == ["actor", "critic", "critic"]  # tau differs: two critics, one actor
+    assert first.rows[0].test.score == second.rows[0].test.score
+    actor = "actor-best.safetensors"
+    same_weights(
+        {actor: weights_of(first.folder)[actor]},
+        {actor: weights_of(second.folder)[actor]},
+    )
+    # a shared stage changes nothing: the same run without a cache gives the same numbers
+    alone = run(replace(second_settings, cache="", output=str(tmp_path / "alone")), quiet=True)
+    assert metrics_of(alone.folder) == metrics_of(second.folder)
+
+
+def test_a_diverging_stage_says_so(tiny_settings):
+    wild = replace(tiny_settings.actor, optimizer=replace(tiny_settings.actor.optimizer, name="sgd", learning_rate=1e30))
+    with pytest.raises(FloatingPointError, match="stage actor diverged"):
+        run(replace(tiny_settings, actor=wild), quiet=True)
+
+
+def test_an_existing_run_is_not_overwritten(tiny_settings):
+    settings = replace(tiny_settings, algorithm="mle")
+    run(settings, quiet=True)
+    with pytest.raises(ValueError, match="already holds a run"):
+        run(settings, quiet=True)
+
+
+def test_load_run_names_what_is_there(tiny_settings):
+    folder = run(replace(tiny_settings, algorithm="mle"), quiet=True).folder
+    with pytest.raises(ValueError, match="present: actor-best, actor-last"):
+        load_run(folder, "joint")
+    with pytest.raises(ValueError, match="not a run folder"):
+        load_run(folder / "checkpoints")
