@@ -60,16 +60,15 @@ class CMakeBuild(build_ext):
                 ("SOFTBELLMAN_CUDA", "AUTO"), ("SOFTBELLMAN_THREADS", "AUTO"), ("SOFTBELLMAN_WERROR", "ON"))),
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]  # fmt: skip
+        refusal = CompileError(
+            "softbellman: CMake could not configure the build; its message above says why."
+        )
         if subprocess.call(configure) != 0:
             if not (folder / "CMakeCache.txt").exists():
-                raise CompileError(
-                    "softbellman: CMake could not configure the build; its message above says why."
-                )
+                raise refusal
             shutil.rmtree(folder)  # a cache of another compiler, another place or a failed attempt
             if subprocess.call(configure) != 0:
-                raise CompileError(
-                    "softbellman: CMake could not configure the build; its message above says why."
-                )
+                raise refusal
         jobs = [f"-j{self.parallel}"] if self.parallel else []
         if subprocess.call([cmake, "--build", str(folder), *jobs]) != 0:
             raise CompileError(

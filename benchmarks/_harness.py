@@ -57,8 +57,14 @@ def compare(
     repetitions: int = 20,
     warmup: int = 2,
     synchronize: Callable[[], object] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
-    """Time every contender on each round's input; `synchronize` waits for a device around a call."""
+    """Time every contender on each round's input.
+
+    `synchronize` waits for a device around a call. `clock` is the wall's, or `time.process_time` for work on
+    one thread
+    of a busy machine: the wall's time of a call longer than a time slice includes the other processes' turns.
+    """
     if repetitions < 2:
         raise ValueError(f"repetitions must be at least 2, got {repetitions}")
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -67,12 +73,12 @@ def compare(
             data = inputs[i % len(inputs)]
             if synchronize is not None:
                 synchronize()
-            start = time.perf_counter()
+            start = clock()
             contender(data)
             if synchronize is not None:
                 synchronize()
             if i >= warmup:
-                rounds[name].append(time.perf_counter() - start)
+                rounds[name].append(clock() - start)
     return Comparison({name: summarize(times) for name, times in rounds.items()}, rounds)
 
 

@@ -1,6 +1,6 @@
 """Prefix BLEU against sacrebleu called for each prefix and against a dense comparison of all n-grams.
 
-    python -m benchmarks.bleu [--threads 1] [--repetitions 20] [--json FILE]
+    python -m benchmarks.bleu [--threads 1] [--repetitions 20] [--cpu-time] [--json FILE]
 
 The dense method compares every n-gram of a hypothesis with every one of its own and of its references in
 tensors of [B, K, T, T] and [B, K, R, T, L] elements, one order after the other, then clips and sums for every
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -98,7 +99,9 @@ def check_agreement(batch: Batch) -> None:
     )
 
 
-def run(sources: int, samples: int, references: int, repetitions: int) -> dict[str, Any]:
+def run(
+    sources: int, samples: int, references: int, repetitions: int, clock: Callable[[], float]
+) -> dict[str, Any]:
     batches = [make_batch(sources, samples, references, seed) for seed in range(4)]
     check_agreement(batches[0])
     contenders: dict[str, Callable[[Batch], object]] = {
@@ -106,7 +109,7 @@ def run(sources: int, samples: int, references: int, repetitions: int) -> dict[s
         "dense": dense_prefix_bleu,
         "sacrebleu": lambda batch: sacrebleu_prefixes(batch, SACREBLEU_HYPOTHESES),
     }
-    comparison = compare(contenders, batches, repetitions=repetitions)
+    comparison = compare(contenders, batches, repetitions=repetitions, clock=clock)
     share = sources * samples / SACREBLEU_HYPOTHESES
     prefixes = sources * samples * LENGTH
     row: dict[str, Any] = {
@@ -142,11 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
+    )
     parser.add_argument("--json", help="save the figures and the record of the machine here")
     arguments = parser.parse_args()
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)
     torch.set_num_threads(arguments.threads)
-    rows = [run(*size, arguments.repetitions) for size in SIZES]
+    if arguments.cpu_time and arguments.threads != 1:
+        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1")
+    clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
+    rows = [run(*size, arguments.repetitions, clock) | {"clock": time_name} for size in SIZES]
     header = [
         "hypotheses",
         "R",
@@ -157,7 +166,9 @@ def main() -> None:
         "sacrebleu a prefix",
         "sacrebleu / ours",
     ]
-    print(f"threads: {arguments.threads}; medians of {arguments.repetitions} with quartiles")
+    print(
+        f"threads: {arguments.threads}; {time_name} time, medians of {arguments.repetitions} with quartiles"
+    )
     print_table(header, [row.pop("cells") for row in rows])
     if arguments.json:
         save_json(arguments.json, "bleu", rows)

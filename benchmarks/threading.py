@@ -9,6 +9,7 @@ alternation costs beyond "apart" is the price of handing the cores from one pool
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -16,7 +17,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ("openmp", "pool")
@@ -40,58 +43,51 @@ def build(threading: str) -> Path:
     return folder
 
 
+def median_time(body: Callable[[], object], loops: int) -> float:
+    """Median wall time of one call in microseconds."""
+    times = []
+    for _ in range(loops):
+        begin = time.perf_counter()
+        body()
+        times.append(time.perf_counter() - begin)
+    return 1e6 * statistics.median(times)
+
+
+def measure_size(cpu: Any, rows: int, vocabulary: int, threads: int, repeats: int) -> dict[str, float]:
+    """Kernel alone, product alone, both in turn, at one size."""
+    import torch
+
+    q, value = torch.randn(rows, vocabulary), torch.empty(rows)
+    left, right = torch.randn(rows, 256), torch.randn(256, 512)
+    row_matrix = (q.data_ptr(), vocabulary, rows, vocabulary, 0)
+
+    def kernel() -> None:
+        cpu.soft_value_forward(*row_matrix, 0.5, 0, 0, 0, 0, value.data_ptr(), 0, threads)
+
+    def product() -> None:
+        torch.mm(left, right)
+
+    def both() -> None:
+        kernel()
+        product()
+
+    for _ in range(5):
+        both()
+    if not torch.allclose(value, 0.5 * torch.logsumexp(q / 0.5, -1), atol=1e-5):
+        raise RuntimeError("the kernel disagrees with torch")
+    loops = max(5, repeats * 2_000_000 // (rows * vocabulary + 1_000_000))
+    bodies = {"kernel": kernel, "product": product, "both": both}
+    return {label: median_time(body, loops) for label, body in bodies.items()}
+
+
 def measure(folder: Path, threads: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Medians in microseconds for this process's variant: kernel alone, product alone, both in turn."""
+    """Medians in microseconds of the variant in `folder`, which this process loads and no other."""
     import torch  # before the module, as softbellman itself does
 
     sys.path.insert(0, str(folder))
-    import _C  # type: ignore[import-not-found]
-
+    core = importlib.import_module("_C")
     torch.set_num_threads(threads)
-    results = {}
-    for name, (rows, vocabulary) in SIZES.items():
-        q = torch.randn(rows, vocabulary)
-        value = torch.empty(rows)
-        left, right = torch.randn(rows, 256), torch.randn(256, 512)
-
-        def kernel() -> None:
-            _C.cpu.soft_value_forward(
-                q.data_ptr(),
-                vocabulary,
-                rows,
-                vocabulary,
-                0,
-                0.5,
-                0,
-                0,
-                0,
-                0,
-                value.data_ptr(),
-                0,
-                threads,  # noqa: B023
-            )
-
-        def product() -> None:
-            torch.mm(left, right)  # noqa: B023
-
-        def both() -> None:
-            kernel()  # noqa: B023
-            product()  # noqa: B023
-
-        for _ in range(5):
-            both()
-        if not torch.allclose(value, 0.5 * torch.logsumexp(q / 0.5, -1), atol=1e-5):
-            raise RuntimeError("the kernel disagrees with torch")
-        loops = max(5, repeats * 2_000_000 // (rows * vocabulary + 1_000_000))
-        results[name] = {}
-        for label, body in (("kernel", kernel), ("product", product), ("both", both)):
-            times = []
-            for _ in range(loops):
-                begin = time.perf_counter()
-                body()
-                times.append(time.perf_counter() - begin)
-            results[name][label] = 1e6 * statistics.median(times)
-    return results
+    return {name: measure_size(core.cpu, *size, threads, repeats) for name, size in SIZES.items()}
 
 
 def main() -> None:
@@ -120,10 +116,10 @@ def main() -> None:
 
     table = []
     print(
-        f"torch {torch.__version__}, {arguments.threads} threads, {os.cpu_count()} cores, median of {arguments.turns} processes"
+        f"torch {torch.__version__}, {arguments.threads} threads, {os.cpu_count()} cores, median of {arguments.turns} processes, load {os.getloadavg()[0]:.1f}"
     )
     print(
-        f"{'size':8}{'pool':9}{'kernel us':>11}{'product us':>12}{'apart us':>10}{'both us':>10}{'both/apart':>12}"
+        f"{'size':8}{'threads':9}{'kernel us':>11}{'product us':>12}{'apart us':>10}{'both us':>10}{'both/apart':>12}"
     )
     for size in SIZES:
         for contender in CONTENDERS:

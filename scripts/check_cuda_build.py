@@ -76,7 +76,11 @@ def read_mangled(mangled: str) -> tuple[str, str, str]:
         return name, "-", ""
     flags = re.match(r"(?:Lb[01]E)*", rest[element.end() :])
     values = re.findall(r"Lb([01])E", flags[0] if flags else "")
-    return name, ELEMENT_TYPES.get(element[1] or element[2], "-"), ",".join("no" if v == "0" else "yes" for v in values)
+    return (
+        name,
+        ELEMENT_TYPES.get(element[1] or element[2], "-"),
+        ",".join("no" if v == "0" else "yes" for v in values),
+    )
 
 
 def compile_one(nvcc: str, source: Path, architectures: list[str], folder: str) -> tuple[Path, int, str]:
@@ -89,7 +93,10 @@ def compile_one(nvcc: str, source: Path, architectures: list[str], folder: str) 
 def markdown_table(kernels: list[Kernel], architectures: list[str]) -> str:
     """One line a kernel and type; registers and spilled bytes for each architecture."""
     columns = " | ".join(f"sm_{a} registers | sm_{a} spilled bytes" for a in architectures)
-    lines = [f"| kernel | type | flags | shared bytes | {columns} |", "|---|---|---|---:|" + "---:|---:|" * len(architectures)]
+    lines = [
+        f"| kernel | type | flags | shared bytes | {columns} |",
+        "|---|---|---|---:|" + "---:|---:|" * len(architectures),
+    ]
     found = {(k.name, k.element, k.variant, k.architecture): k for k in kernels}
     for name, element, variant in sorted({key[:3] for key in found}):
         each = [found.get((name, element, variant, a)) for a in architectures]

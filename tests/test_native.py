@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -21,8 +22,6 @@ DTYPES = {0: torch.float32, 1: torch.float64, 2: torch.bfloat16, 3: torch.float1
 
 def run_python(code: str, **environment: str) -> str:
     """The output of a fresh interpreter started in the repository's root."""
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

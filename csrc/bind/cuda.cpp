@@ -18,35 +18,36 @@ using Passed = std::conditional_t<std::is_pointer_v<Argument>, std::uintptr_t, A
 
 template <class Argument>
 Argument received(Passed<Argument> value) {
-  if constexpr (std::is_pointer_v<Argument>) {
-    return reinterpret_cast<Argument>(value);
-  } else {
-    return value;
-  }
+    if constexpr (std::is_pointer_v<Argument>) {
+        return reinterpret_cast<Argument>(value);
+    } else {
+        return value;
+    }
 }
 
 template <class... Arguments>
 void define(py::module_& module, const char* name, void (*launcher)(Arguments...)) {
-  module.def(name, [launcher](Passed<Arguments>... arguments) {
-    const py::gil_scoped_release release;  // the first call of a process may have to create the device's context
-    launcher(received<Arguments>(arguments)...);
-  });
+    module.def(name, [launcher](Passed<Arguments>... arguments) {
+        const py::gil_scoped_release release;  // the first call of a process may have to create the device's context
+        launcher(received<Arguments>(arguments)...);
+    });
 }
 
 }  // namespace
 
 void bind_cuda(py::module_& module) {
-  define(module, "soft_value_forward", cuda::soft_value_forward);
-  define(module, "soft_value_backward", cuda::soft_value_backward);
-  define(module, "policy_forward", cuda::policy_forward);
-  define(module, "policy_backward", cuda::policy_backward);
-  define(module, "critic_forward", cuda::critic_forward);
-  define(module, "critic_backward", cuda::critic_backward);
-  define(module, "distillation_forward", cuda::distillation_forward);
-  define(module, "distillation_backward", cuda::distillation_backward);
-  define(module, "sample_forward", cuda::sample_forward);
-  module.def("device_count", cuda::device_count, "Usable CUDA devices; 0 without a driver or on any error.");
-  module.def("runtime_version", cuda::runtime_version, "Version of the CUDA runtime linked in, such as 13000; 0 on an error.");
+    define(module, "soft_value_forward", cuda::soft_value_forward);
+    define(module, "soft_value_backward", cuda::soft_value_backward);
+    define(module, "policy_forward", cuda::policy_forward);
+    define(module, "policy_backward", cuda::policy_backward);
+    define(module, "critic_forward", cuda::critic_forward);
+    define(module, "critic_backward", cuda::critic_backward);
+    define(module, "distillation_forward", cuda::distillation_forward);
+    define(module, "distillation_backward", cuda::distillation_backward);
+    define(module, "sample_forward", cuda::sample_forward);
+    module.def("device_count", cuda::device_count, "Usable CUDA devices; 0 without a driver or on any error.");
+    module.def("runtime_version", cuda::runtime_version,
+               "Version of the CUDA runtime linked in, such as 13000; 0 on an error.");
 }
 
 }  // namespace softbellman

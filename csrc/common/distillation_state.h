@@ -1,6 +1,6 @@
-// Both distributions of a distillation row in one pass: the policy's softmax state and the oracle's state, whose `cross` counts
-// logits from the policy's running maximum. Every term of cross is then <= 0 and the loss log(policy.sum) - cross / oracle.sum is
-// a sum of non-negative parts: nothing cancels, however far the logits lie from zero.
+// Both distributions of a distillation row in one pass: the policy's softmax state and the oracle's state, whose `cross`
+// counts logits from the policy's running maximum. Every term of cross is then <= 0 and the loss log(policy.sum) - cross /
+// oracle.sum is a sum of non-negative parts: nothing cancels, however far the logits lie from zero.
 #pragma once
 
 #include "distillation_math.h"

@@ -5,15 +5,15 @@
 namespace softbellman::cuda {
 
 int device_count() noexcept {
-  int count = 0;
-  const bool ok = cudaGetDeviceCount(&count) == cudaSuccess;
-  static_cast<void>(cudaGetLastError());  // a failed query must not be blamed on the next launch
-  return ok ? count : 0;
+    int count = 0;
+    const bool ok = cudaGetDeviceCount(&count) == cudaSuccess;
+    static_cast<void>(cudaGetLastError());  // a failed query must not be blamed on the next launch
+    return ok ? count : 0;
 }
 
 int runtime_version() noexcept {
-  int version = 0;
-  return cudaRuntimeGetVersion(&version) == cudaSuccess ? version : 0;
+    int version = 0;
+    return cudaRuntimeGetVersion(&version) == cudaSuccess ? version : 0;
 }
 
 }  // namespace softbellman::cuda

@@ -17,80 +17,92 @@ constexpr int kPacketsBackward = 2;   // the stores need registers too
 
 template <class T>
 struct TypeTag {
-  using type = T;
+    using type = T;
 };
 
 template <class Body>
 void dispatch_dtype(int dtype, Body body) {
-  switch (dtype) {
-    case kFloat32: return body(TypeTag<float>{});
-    case kFloat64: return body(TypeTag<double>{});
-    case kBFloat16: return body(TypeTag<BFloat16>{});
-    case kFloat16: return body(TypeTag<Float16>{});
-  }
-  throw std::invalid_argument("dtype must be one of the codes 0, 1, 2, 3, got " + std::to_string(dtype) + ".");
+    switch (dtype) {
+        case kFloat32:
+            return body(TypeTag<float>{});
+        case kFloat64:
+            return body(TypeTag<double>{});
+        case kBFloat16:
+            return body(TypeTag<BFloat16>{});
+        case kFloat16:
+            return body(TypeTag<Float16>{});
+    }
+    throw std::invalid_argument("dtype must be one of the codes 0, 1, 2, 3, got " + std::to_string(dtype) + ".");
 }
 
 template <class A>
 __device__ __forceinline__ void set(A* vector, std::int64_t row, A value) {
-  if (vector != nullptr) vector[row] = value;
+    if (vector != nullptr) vector[row] = value;
 }
 template <class A>
 __device__ __forceinline__ A get(const A* vector, std::int64_t row, A otherwise) {
-  return vector != nullptr ? vector[row] : otherwise;
+    return vector != nullptr ? vector[row] : otherwise;
 }
 
 // A block's rows: for (row = first_row(); row < rows; row += row_step()), the same for all threads of a row.
-__device__ __forceinline__ std::int64_t first_row() { return std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
-__device__ __forceinline__ std::int64_t row_step() { return std::int64_t{gridDim.x} * blockDim.y; }
-__device__ __forceinline__ bool is_masked(const std::uint8_t* mask, std::int64_t row) { return mask != nullptr && mask[row] == 0; }
+__device__ __forceinline__ std::int64_t first_row() {
+    return std::int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
+}
+__device__ __forceinline__ std::int64_t row_step() {
+    return std::int64_t{gridDim.x} * blockDim.y;
+}
+__device__ __forceinline__ bool is_masked(const std::uint8_t* mask, std::int64_t row) {
+    return mask != nullptr && mask[row] == 0;
+}
 
 // An id outside the vocabulary must not read outside the row: it gives NaN.
 template <class T>
 __device__ __forceinline__ Accumulator<T> element_or_nan(const T* row, std::int64_t column, int length) {
-  if (column < 0 || column >= length) return Accumulator<T>(NAN);
-  return to_accumulator(row[column]);
+    if (column < 0 || column >= length) return Accumulator<T>(NAN);
+    return to_accumulator(row[column]);
 }
 
 // The sum of weigh(x(w), w) over a row, in every thread of the row; all of them must call.
 template <class T, class Weigh>
 __device__ __forceinline__ Accumulator<T> row_total(const T* row, int length, const Weigh& weigh) {
-  using A = Accumulator<T>;
-  const RowReader<T> reader(row, length);
-  const int stride = static_cast<int>(blockDim.x);
-  A sum = A(0);
-  for (int j = static_cast<int>(threadIdx.x); j < reader.vectors(); j += stride) {
-    Packet<T> packet[1];
-    reader.template read<1>(j, stride, from_accumulator<T>(-infinity<A>()), packet);
-    A x[kLanes<T>];
-    widen(packet[0], x);
+    using A = Accumulator<T>;
+    const RowReader<T> reader(row, length);
+    const int stride = static_cast<int>(blockDim.x);
+    A sum = A(0);
+    for (int j = static_cast<int>(threadIdx.x); j < reader.vectors(); j += stride) {
+        Packet<T> packet[1];
+        reader.template read<1>(j, stride, from_accumulator<T>(-infinity<A>()), packet);
+        A x[kLanes<T>];
+        widen(packet[0], x);
 #pragma unroll
-    for (int k = 0; k < kLanes<T>; ++k)
-      if (reader.inside(j, k)) sum += weigh(x[k], reader.column(j, k));
-  }
-  sum = row_reduce(sum, A(0), [](A a, A b) { return a + b; });
-  if (blockDim.x == kWarpSize) return __shfl_sync(kFullWarp, sum, 0);
-  SB_SHARED(A, total, 1);
-  if (threadIdx.x == 0) total[0] = sum;
-  __syncthreads();
-  sum = total[0];
-  __syncthreads();
-  return sum;
+        for (int k = 0; k < kLanes<T>; ++k)
+            if (reader.inside(j, k)) sum += weigh(x[k], reader.column(j, k));
+    }
+    sum = row_reduce(sum, A(0), [](A a, A b) { return a + b; });
+    if (blockDim.x == kWarpSize) return __shfl_sync(kFullWarp, sum, 0);
+    SB_SHARED(A, total, 1);
+    if (threadIdx.x == 0) total[0] = sum;
+    __syncthreads();
+    sum = total[0];
+    __syncthreads();
+    return sum;
 }
 
 // A normaliser saved in the accumulator's precision is wrong by up to |normaliser| * 2^-25 in the exponent of every
 // probability of its row. Past this size that shows, and the backward pass sums the row once more to divide it out.
 template <class A>
 __device__ __forceinline__ bool is_coarse(A normalizer) {
-  return larger(normalizer, -normalizer) > A(1024) && larger(normalizer, -normalizer) < infinity<A>();
+    return larger(normalizer, -normalizer) > A(1024) && larger(normalizer, -normalizer) < infinity<A>();
 }
 
-// Backward passes reduce nothing as a rule, so a long row is shared out among blocks (gridDim.y): about four rounds of a block each.
+// Backward passes reduce nothing as a rule, so a long row is shared out among blocks (gridDim.y): about four rounds of a
+// block each.
 inline RowLaunch elementwise_launch(std::int64_t rows, std::int64_t vocab, int lanes, int packets) {
-  RowLaunch launch = row_launch(rows, vocab, lanes, kBackwardThreads);
-  const std::int64_t vectors = (vocab + lanes - 1) / lanes, per_block = std::int64_t{4} * packets * launch.block.x;
-  if (launch.block.y == 1) launch.grid.y = static_cast<unsigned>(std::min<std::int64_t>((vectors + per_block - 1) / per_block, 1024));
-  return launch;
+    RowLaunch launch = row_launch(rows, vocab, lanes, kBackwardThreads);
+    const std::int64_t vectors = (vocab + lanes - 1) / lanes, per_block = std::int64_t{4} * packets * launch.block.x;
+    if (launch.block.y == 1)
+        launch.grid.y = static_cast<unsigned>(std::min<std::int64_t>((vectors + per_block - 1) / per_block, 1024));
+    return launch;
 }
 
 }  // namespace softbellman::cuda

@@ -1,6 +1,6 @@
-// The CUDA launchers, one group a family: raw device pointers (null = absent), sizes, strides in elements, the element type's
-// code, and at the end the device and the stream. Statistic vectors hold `rows` elements of the accumulator type. A call
-// checks its sizes, selects the device, launches on the stream and restores the caller's device; it never waits. Bad
+// The CUDA launchers, one group a family: raw device pointers (null = absent), sizes, strides in elements, the element
+// type's code, and at the end the device and the stream. Statistic vectors hold `rows` elements of the accumulator type. A
+// call checks its sizes, selects the device, launches on the stream and restores the caller's device; it never waits. Bad
 // arguments raise std::invalid_argument, a failed launch std::runtime_error.
 #pragma once
 #include <cstdint>
@@ -26,12 +26,12 @@ void policy_forward(const void* logits, std::int64_t logits_stride, const void* 
 void policy_backward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
                      std::int64_t vocab, int dtype, const std::uint8_t* mask, const void* value, const void* entropy,
                      const void* log_normalizer, const void* effective_tau, const void* grad_value, const void* grad_entropy,
-                     void* grad_logits, std::int64_t grad_logits_stride, void* grad_q, std::int64_t grad_q_stride, int device,
-                     void* stream);
+                     void* grad_logits, std::int64_t grad_logits_stride, void* grad_q, std::int64_t grad_q_stride,
+                     int device, void* stream);
 
 void critic_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                    const std::int64_t* actions, const void* targets, double smoothness, const std::uint8_t* mask, void* loss,
-                    void* td_error, void* mean, void* spread, int device, void* stream);
+                    const std::int64_t* actions, const void* targets, double smoothness, const std::uint8_t* mask,
+                    void* loss, void* td_error, void* mean, void* spread, int device, void* stream);
 void critic_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                      const std::int64_t* actions, double smoothness, const std::uint8_t* mask, const void* td_error,
                      const void* mean, const void* grad_loss, void* grad_q, std::int64_t grad_q_stride, int device,

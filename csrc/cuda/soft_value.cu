@@ -10,15 +10,15 @@ namespace {
 
 template <class T>
 struct SoftValueRows {
-  using A = Accumulator<T>;
-  const T* q;
-  std::int64_t q_stride, rows;
-  int vocab;
-  A tau, scale, scale_log2;
-  const A* prior;
-  std::int64_t prior_stride;
-  const std::int64_t* actions;
-  const std::uint8_t* mask;
+    using A = Accumulator<T>;
+    const T* q;
+    std::int64_t q_stride, rows;
+    int vocab;
+    A tau, scale, scale_log2;
+    const A* prior;
+    std::int64_t prior_stride;
+    const std::int64_t* actions;
+    const std::uint8_t* mask;
 };
 
 // The weights of the elements of vector j; where the row has none, any.
@@ -26,112 +26,122 @@ template <class T>
 __device__ __forceinline__ void read_prior(const Accumulator<T>* prior, const RowReader<T>& reader, int j,
                                            Accumulator<T> (&weights)[kLanes<T>]) {
 #pragma unroll
-  for (int k = 0; k < kLanes<T>; ++k) weights[k] = reader.inside(j, k) ? __ldg(prior + reader.column(j, k)) : 0;
+    for (int k = 0; k < kLanes<T>; ++k) weights[k] = reader.inside(j, k) ? __ldg(prior + reader.column(j, k)) : 0;
 }
 
 template <class T, bool kWithPrior>
 __global__ void __launch_bounds__(kForwardThreads<T>)
     soft_value_forward_kernel(SoftValueRows<T> in, Accumulator<T>* value, Accumulator<T>* gathered) {
-  using A = Accumulator<T>;
-  constexpr int kU = kPacketsOneInput;
-  const int stride = static_cast<int>(blockDim.x);
-  for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
-    if (is_masked(in.mask, row)) {
-      if (threadIdx.x == 0) {
-        set(value, row, A(0));
-        set(gathered, row, A(0));
-      }
-      continue;
-    }
-    const T* q = in.q + row * in.q_stride;
-    const A* prior = kWithPrior ? in.prior + row * in.prior_stride : nullptr;
-    const RowReader<T> reader(q, in.vocab);
-    SoftmaxState<A> state;
-    for (int j = static_cast<int>(threadIdx.x); j < reader.vectors(); j += kU * stride) {
-      Packet<T> packets[kU];
-      reader.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), packets);
-#pragma unroll
-      for (int u = 0; u < kU; ++u) {
-        A x[kLanes<T>];
-        widen(packets[u], x);
-        if (kWithPrior) {
-          A weights[kLanes<T>];
-          read_prior<T>(prior, reader, j + u * stride, weights);
-          extend(state, x, weights, in.scale, in.scale_log2);
-        } else {
-          extend(state, x, in.scale, in.scale_log2);
+    using A = Accumulator<T>;
+    constexpr int kU = kPacketsOneInput;
+    const int stride = static_cast<int>(blockDim.x);
+    for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
+        if (is_masked(in.mask, row)) {
+            if (threadIdx.x == 0) {
+                set(value, row, A(0));
+                set(gathered, row, A(0));
+            }
+            continue;
         }
-      }
+        const T* q = in.q + row * in.q_stride;
+        const A* prior = kWithPrior ? in.prior + row * in.prior_stride : nullptr;
+        const RowReader<T> reader(q, in.vocab);
+        SoftmaxState<A> state;
+        for (int j = static_cast<int>(threadIdx.x); j < reader.vectors(); j += kU * stride) {
+            Packet<T> packets[kU];
+            reader.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), packets);
+#pragma unroll
+            for (int u = 0; u < kU; ++u) {
+                A x[kLanes<T>];
+                widen(packets[u], x);
+                if (kWithPrior) {
+                    A weights[kLanes<T>];
+                    read_prior<T>(prior, reader, j + u * stride, weights);
+                    extend(state, x, weights, in.scale, in.scale_log2);
+                } else {
+                    extend(state, x, in.scale, in.scale_log2);
+                }
+            }
+        }
+        const A scale = in.scale;
+        state = row_reduce(state, SoftmaxState<A>{}, [scale](SoftmaxState<A> a, const SoftmaxState<A>& b) {
+            a.merge(b, scale);
+            return a;
+        });
+        if (threadIdx.x == 0) {
+            set(value, row, state.value(in.tau));
+            if (gathered != nullptr) gathered[row] = element_or_nan(q, in.actions[row], in.vocab);
+        }
     }
-    const A scale = in.scale;
-    state = row_reduce(state, SoftmaxState<A>{}, [scale](SoftmaxState<A> a, const SoftmaxState<A>& b) {
-      a.merge(b, scale);
-      return a;
-    });
-    if (threadIdx.x == 0) {
-      set(value, row, state.value(in.tau));
-      if (gathered != nullptr) gathered[row] = element_or_nan(q, in.actions[row], in.vocab);
-    }
-  }
 }
 
 template <class T, bool kWithPrior>
 __global__ void __launch_bounds__(kBackwardThreads)
     soft_value_backward_kernel(SoftValueRows<T> in, const Accumulator<T>* value, const Accumulator<T>* grad_value,
                                const Accumulator<T>* grad_gathered, T* grad_q, std::int64_t grad_q_stride) {
-  using A = Accumulator<T>;
-  constexpr int kU = kPacketsBackward;
-  const int first = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
-  const int stride = static_cast<int>(gridDim.y * blockDim.x);
-  for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
-    T* grad = grad_q + row * grad_q_stride;
-    if (is_masked(in.mask, row)) {
-      write_zeros(grad, in.vocab, first, stride);
-      continue;
-    }
-    const A row_value = get(value, row, A(0));
-    A weight_value = get(grad_value, row, A(0));
-    const A weight_action = get(grad_gathered, row, A(0));
-    const std::int64_t action = grad_gathered != nullptr ? in.actions[row] : -1;
-    const A* prior = kWithPrior ? in.prior + row * in.prior_stride : nullptr;
-    const T* q = in.q + row * in.q_stride;
-    const auto weigh = [&](A x, A prior_weight) { return soft_value_weight(x, row_value, in.scale, prior_weight); };
-    if (weight_value != A(0) && is_coarse(row_value * in.scale))
-      weight_value /= row_total(q, in.vocab, [&](A x, int w) { return weigh(x, kWithPrior ? __ldg(prior + w) : A(1)); });
-    const int lead = store_lead(grad);
-    const RowReader<T> reader(q, in.vocab, lead);
-    const RowWriter<T> writer(grad, in.vocab, lead);
-    for (int j = first; j < reader.vectors(); j += kU * stride) {
-      Packet<T> packets[kU] = {};
-      if (weight_value != A(0)) reader.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), packets);
-#pragma unroll
-      for (int u = 0; u < kU; ++u) {
-        const int vector = j + u * stride;
-        if (vector >= reader.vectors()) break;
-        A x[kLanes<T>], weights[kLanes<T>];
-        T out[kLanes<T>];
-        widen(packets[u], x);
-        if (kWithPrior) read_prior<T>(prior, reader, vector, weights);
-#pragma unroll
-        for (int k = 0; k < kLanes<T>; ++k) {
-          A gradient = A(0);
-          if (weight_value != A(0)) gradient = weight_value * weigh(x[k], kWithPrior ? weights[k] : A(1));
-          if (reader.column(vector, k) == action) gradient += weight_action;
-          out[k] = from_accumulator<T>(gradient);
+    using A = Accumulator<T>;
+    constexpr int kU = kPacketsBackward;
+    const int first = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
+    const int stride = static_cast<int>(gridDim.y * blockDim.x);
+    for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
+        T* grad = grad_q + row * grad_q_stride;
+        if (is_masked(in.mask, row)) {
+            write_zeros(grad, in.vocab, first, stride);
+            continue;
         }
-        writer.write(vector, out);
-      }
+        const A row_value = get(value, row, A(0));
+        A weight_value = get(grad_value, row, A(0));
+        const A weight_action = get(grad_gathered, row, A(0));
+        const std::int64_t action = grad_gathered != nullptr ? in.actions[row] : -1;
+        const A* prior = kWithPrior ? in.prior + row * in.prior_stride : nullptr;
+        const T* q = in.q + row * in.q_stride;
+        const auto weigh = [&](A x, A prior_weight) { return soft_value_weight(x, row_value, in.scale, prior_weight); };
+        if (weight_value != A(0) && is_coarse(row_value * in.scale))
+            weight_value /=
+                row_total(q, in.vocab, [&](A x, int w) { return weigh(x, kWithPrior ? __ldg(prior + w) : A(1)); });
+        const int lead = store_lead(grad);
+        const RowReader<T> reader(q, in.vocab, lead);
+        const RowWriter<T> writer(grad, in.vocab, lead);
+        for (int j = first; j < reader.vectors(); j += kU * stride) {
+            Packet<T> packets[kU] = {};
+            if (weight_value != A(0)) reader.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), packets);
+#pragma unroll
+            for (int u = 0; u < kU; ++u) {
+                const int vector = j + u * stride;
+                if (vector >= reader.vectors()) break;
+                A x[kLanes<T>], weights[kLanes<T>];
+                T out[kLanes<T>];
+                widen(packets[u], x);
+                if (kWithPrior) read_prior<T>(prior, reader, vector, weights);
+#pragma unroll
+                for (int k = 0; k < kLanes<T>; ++k) {
+                    A gradient = A(0);
+                    if (weight_value != A(0)) gradient = weight_value * weigh(x[k], kWithPrior ? weights[k] : A(1));
+                    if (reader.column(vector, k) == action) gradient += weight_action;
+                    out[k] = from_accumulator<T>(gradient);
+                }
+                writer.write(vector, out);
+            }
+        }
     }
-  }
 }
 
 template <class T>
 SoftValueRows<T> soft_value_rows(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, double tau,
                                  const void* prior, std::int64_t prior_stride, const std::int64_t* actions,
                                  const std::uint8_t* mask) {
-  using A = Accumulator<T>;
-  return {static_cast<const T*>(q), q_stride, rows, static_cast<int>(vocab), A(tau), A(1 / tau), A(kLogTwoOfE / tau),
-          static_cast<const A*>(prior), prior_stride, actions, mask};
+    using A = Accumulator<T>;
+    return {static_cast<const T*>(q),
+            q_stride,
+            rows,
+            static_cast<int>(vocab),
+            A(tau),
+            A(1 / tau),
+            A(kLogTwoOfE / tau),
+            static_cast<const A*>(prior),
+            prior_stride,
+            actions,
+            mask};
 }
 
 }  // namespace
@@ -139,39 +149,39 @@ SoftValueRows<T> soft_value_rows(const void* q, std::int64_t q_stride, std::int6
 void soft_value_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
                         const void* prior, std::int64_t prior_stride, const std::int64_t* actions, const std::uint8_t* mask,
                         void* value, void* gathered, int device, void* stream) {
-  check_row_sizes(rows, vocab);
-  dispatch_dtype(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using A = Accumulator<T>;
-    if (rows == 0) return;
-    const DeviceGuard guard(device);
-    const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
-    const auto kernel = prior != nullptr ? soft_value_forward_kernel<T, true> : soft_value_forward_kernel<T, false>;
-    const RowLaunch launch = row_launch(rows, vocab, kLanes<T>, kForwardThreads<T>);
-    A* const gathered_out = actions != nullptr ? static_cast<A*>(gathered) : nullptr;
-    SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<A*>(value), gathered_out);
-    check_launch("soft_value_forward");
-  });
+    check_row_sizes(rows, vocab);
+    dispatch_dtype(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        using A = Accumulator<T>;
+        if (rows == 0) return;
+        const DeviceGuard guard(device);
+        const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
+        const auto kernel = prior != nullptr ? soft_value_forward_kernel<T, true> : soft_value_forward_kernel<T, false>;
+        const RowLaunch launch = row_launch(rows, vocab, kLanes<T>, kForwardThreads<T>);
+        A* const gathered_out = actions != nullptr ? static_cast<A*>(gathered) : nullptr;
+        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<A*>(value), gathered_out);
+        check_launch("soft_value_forward");
+    });
 }
 
 void soft_value_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
                          const void* prior, std::int64_t prior_stride, const std::int64_t* actions, const std::uint8_t* mask,
                          const void* value, const void* grad_value, const void* grad_gathered, void* grad_q,
                          std::int64_t grad_q_stride, int device, void* stream) {
-  check_row_sizes(rows, vocab);
-  dispatch_dtype(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using A = Accumulator<T>;
-    if (rows == 0) return;
-    const DeviceGuard guard(device);
-    const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
-    const auto kernel = prior != nullptr ? soft_value_backward_kernel<T, true> : soft_value_backward_kernel<T, false>;
-    const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward);
-    const A* const grad_of_gathered = actions != nullptr ? static_cast<const A*>(grad_gathered) : nullptr;
-    SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(value),
-              static_cast<const A*>(grad_value), grad_of_gathered, static_cast<T*>(grad_q), grad_q_stride);
-    check_launch("soft_value_backward");
-  });
+    check_row_sizes(rows, vocab);
+    dispatch_dtype(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        using A = Accumulator<T>;
+        if (rows == 0) return;
+        const DeviceGuard guard(device);
+        const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
+        const auto kernel = prior != nullptr ? soft_value_backward_kernel<T, true> : soft_value_backward_kernel<T, false>;
+        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward);
+        const A* const grad_of_gathered = actions != nullptr ? static_cast<const A*>(grad_gathered) : nullptr;
+        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(value),
+                  static_cast<const A*>(grad_value), grad_of_gathered, static_cast<T*>(grad_q), grad_q_stride);
+        check_launch("soft_value_backward");
+    });
 }
 
 }  // namespace softbellman::cuda

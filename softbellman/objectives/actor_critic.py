@@ -42,7 +42,7 @@ def critic_objective(
     *,
     sequences: int,
     smoothness: float,
-    penalty: Literal["masked_sum", "published"] = "masked_sum",
+    penalty: Literal["mean", "sum", "published"] = "sum",
 ) -> Objective:
     """Squared TD error and smoothness of the critic (eq. 18).
 
@@ -53,15 +53,17 @@ def critic_objective(
         mask: True at real tokens, Shape: ``[...]``; None when all are.
         sequences: number of sequences the loss is averaged over.
         smoothness: weight ``lambda_var``.
-        penalty: ``masked_sum`` is the equation above; ``published`` is the authors' code, half the squared error and
-            smoothness as the unbiased variance over V.
+        penalty: ``sum`` is the equation above; ``mean`` weights the variance over V, so that the same weight serves any
+            vocabulary; ``published`` is the authors' code, half the squared error and the unbiased variance over V.
 
     Returns:
         The objective with diagnostics ``td_error`` (sum of absolute errors) and ``td_squared``.
     """
-    scale = 1.0
-    if penalty == "published":
-        scale, smoothness = 0.5, 2.0 * smoothness / max(q.shape[-1] - 1, 1)
+    vocabulary, scale = q.shape[-1], 1.0
+    if penalty == "mean":
+        smoothness = smoothness / vocabulary
+    elif penalty == "published":
+        scale, smoothness = 0.5, 2.0 * smoothness / max(vocabulary - 1, 1)
     rows = critic_loss(q, actions, targets, mask, smoothness=smoothness)
     error = rows.td_error.detach()
     return Objective(

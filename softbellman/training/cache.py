@@ -41,8 +41,15 @@ class StageCache:
         facts = {name: settings[name] for name in _INPUTS[stage]}
         facts["corpora"] = self._corpora
         if "credit" in facts:  # decides how actors move, not what a critic learns
-            facts["credit"] = {k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")}
-        facts.update(stage=stage, seed=settings["seed"], version=softbellman.__version__, threads=torch.get_num_threads())
+            facts["credit"] = {
+                k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")
+            }
+        facts.update(
+            stage=stage,
+            seed=settings["seed"],
+            version=softbellman.__version__,
+            threads=torch.get_num_threads(),
+        )
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def fetch(self, key: str | None, stage: Stage) -> bool:

@@ -35,7 +35,11 @@ def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
     """Load weights of :func:`save_modules` into modules of the same shapes; missing or extra names are errors."""
     tensors = load_file(path)
     for name, module in modules.items():
-        state = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        state = {
+            key.removeprefix(f"{name}."): value
+            for key, value in tensors.items()
+            if key.startswith(f"{name}.")
+        }
         if not state:
             raise ValueError(f"{path} holds no weights of a module named {name!r}")
         module.load_state_dict(state)

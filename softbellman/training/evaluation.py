@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor, nn
 
-from softbellman.data import Batch, BatchIterator, Codec, Corpus
+from softbellman.data import BatchIterator, Codec, Corpus
 from softbellman.decoding import beam_search
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings
@@ -38,7 +38,7 @@ def corpus_bleu(
     # sentence-wise to stream-wise; a sentence with fewer references leaves the later streams empty
     streams = [[group[i] if i < len(group) else None for group in references] for i in range(most)]
     metric = BLEU(tokenize=tokenize, force=True)
-    result = metric.corpus_score(list(hypotheses), streams)
+    result = metric.corpus_score(list(hypotheses), streams)  # type: ignore[arg-type]  # None: no such reference
     return BleuScore(result.score, str(metric.get_signature()), result.ratio)
 
 
@@ -70,7 +70,9 @@ def translate_corpus(
 
 
 @torch.no_grad()
-def td_error(evaluation: PolicyEvaluation, batches: BatchIterator, *, device: torch.device) -> dict[str, float]:
+def td_error(
+    evaluation: PolicyEvaluation, batches: BatchIterator, *, device: torch.device
+) -> dict[str, float]:
     """Mean absolute TD error and payoff on sequences drawn from the actor, the same draws at every call."""
     sums: dict[str, Tensor] = {}
     with mode(evaluation.critic, training=False):
@@ -85,10 +87,3 @@ def td_error(evaluation: PolicyEvaluation, batches: BatchIterator, *, device: to
         "dev_td_error": float(sums["td_error"] / sums["tokens"]),
         "dev_payoff": float(sums["payoff"] / sums["sequences"]),
     }
-
-
-def first_batch(corpus: Corpus, size: int) -> Batch:
-    """The first sentences of a corpus as one batch."""
-    from softbellman.data import collate
-
-    return collate(corpus, [(index, 0) for index in range(min(size, len(corpus)))])

@@ -63,7 +63,11 @@ def rank_correlation(
         reached, reached_lengths = _continue(actor, source, forced, at + 1, max_length + 1, forbidden)
     shape = (len(tried), candidates)
     rewards = payoff_rewards(
-        reached.view(*shape, -1), reached_lengths.view(shape), batch.references, batch.reference_lengths, payoff
+        reached.view(*shape, -1),
+        reached_lengths.view(shape),
+        batch.references,
+        batch.reference_lengths,
+        payoff,
     )
     # the payoff of the common prefix is a constant within a state and does not change the ranks
     return _mean_spearman(predicted.double(), rewards.sum(-1).double())

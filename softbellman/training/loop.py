@@ -188,7 +188,9 @@ def _drain(pending: list[Sums], totals: dict[str, float]) -> dict[str, float]:
     """Add up the pending diagnostics (one transfer from the device for all of them); returns their own sums."""
     latest: dict[str, float] = {"updates": float(len(pending))}
     names = list(pending[0])
-    table = torch.stack([torch.stack([sums[name].detach().double().cpu() for name in names]) for sums in pending])
+    table = torch.stack(
+        [torch.stack([sums[name].detach().double().cpu() for name in names]) for sums in pending]
+    )
     for name, value in zip(names, table.sum(0).tolist(), strict=True):
         latest[name] = value
     for name, value in latest.items():

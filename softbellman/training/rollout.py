@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -121,9 +121,17 @@ def row_logits(model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor) -
     A model with ``features`` and ``project`` is asked for the rows' features first; any other module mapping
     (source, prefix) to logits ``[N, T, V]`` is called whole.
     """
-    if hasattr(model, "features") and hasattr(model, "project"):
+    if isinstance(model, Factored):
         features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
-        logits: Tensor = model.project(features[rows])
-        return logits
+        return model.project(features[rows])
     whole: Tensor = model(source, prefix)
     return whole.flatten(0, 1)[rows]
+
+
+@runtime_checkable
+class Factored(Protocol):
+    """A model whose logits are a projection of features."""
+
+    def features(self, source: Tensor, prefix: Tensor) -> Tensor: ...
+
+    def project(self, features: Tensor) -> Tensor: ...

@@ -32,7 +32,7 @@ from softbellman.training.stages import (
     draw_key,
     target_of,
 )
-from softbellman.training.task import Task, build_actor, build_critic, load_task, trainable
+from softbellman.training.task import build_actor, build_critic, load_task, trainable
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,7 @@ class _Run:
 
     def _critic_stage(self) -> Stage:
         evaluation = self._policy_evaluation("critic")
-        return CriticStage(
-            evaluation, self.settings.critic, judge=partial(self._judge_critic, evaluation)
-        )
+        return CriticStage(evaluation, self.settings.critic, judge=partial(self._judge_critic, evaluation))
 
     def _joint_stage(self) -> Stage:
         evaluation = self._policy_evaluation("joint")

@@ -51,7 +51,9 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         if self.path and self.kind == "builtin":
-            raise ValueError("data.path is given, but data.kind is builtin; for text files say data.kind: parallel")
+            raise ValueError(
+                "data.path is given, but data.kind is builtin; for text files say data.kind: parallel"
+            )
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ class ActorStageSettings:
     """Attention score of the actor."""
     dropout: float = 0.3
     """Dropout on the attention output (the published `droph`)."""
-    optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6))
+    optimizer: OptimizerSettings = field(
+        default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
+    )
     """Optimiser of the actor."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     """Epochs and decay."""
@@ -185,14 +189,17 @@ class CreditSettings:
     future_entropy: bool = True
     """The critic's target contains the entropy of the future; false: critic with temperature 0, actor entropy kept."""
     smoothness: float = 0.001
-    """Weight of the critic's smoothness penalty (lambda_var)."""
+    """Weight of the critic's smoothness penalty (lambda_var); see `penalty`."""
     target_speed: float = 0.001
     """Share of the critic that flows into the target critic at each update (beta)."""
     actor_entropy: Literal["exact", "normalized", "none"] = "exact"
     """Local entropy in the actor's signal: `exact` is eq. 20, `normalized` divides log pi by its L2 norm as published."""
-    penalty: Literal["masked_sum", "published"] = "masked_sum"
-    """Critic's squared error and smoothness: masked and summed over V, or as published (half the squared error, smoothness
-    averaged over V - 1, padding positions of the joint stage not masked)."""
+    penalty: Literal["mean", "sum", "published"] = "mean"
+    """Smoothness of the critic: `mean` weights the variance over V, which is what the published weight 0.001 belongs to; `sum`
+    weights the sum of squares over V (eq. 18 as printed; wants a weight about V times smaller); `published` is the code: half
+    the squared error, variance over V - 1."""
+    mask_padding: bool = True
+    """The joint critic's loss leaves padding out; false: padding positions are regressed to 0 as in the published code."""
     sampling_dropout: bool = False
     """Sample and evaluate the policy with dropout on (the published code) instead of the policy as it will act."""
     start_is_candidate: bool = True
@@ -256,6 +263,7 @@ PRESETS: dict[str, dict[str, str]] = {
         "payoff.unknown_matches": "true",
         "credit.actor_entropy": "normalized",
         "credit.penalty": "published",
+        "credit.mask_padding": "false",
         "credit.sampling_dropout": "true",
         "credit.start_is_candidate": "false",
         "credit.forbid_special": "false",

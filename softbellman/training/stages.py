@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
-from softbellman.objectives import actor_objective, critic_objective, maximum_likelihood, td_targets
+from softbellman.objectives import (
+    Objective,
+    actor_objective,
+    critic_objective,
+    maximum_likelihood,
+    td_targets,
+)
 from softbellman.ops import policy_value
 from softbellman.training.rollout import Rollout, mode, real_rows, roll_out, row_logits
 from softbellman.training.settings import (
@@ -80,7 +86,7 @@ class ActorStage:
 
     name = "actor"
     selection = "dev_bleu"
-    annealed = ("actor",)
+    annealed: tuple[str, ...] = ("actor",)
     start_is_candidate = False
 
     def __init__(self, actor: nn.Module, settings: ActorStageSettings, *, judge: Judge) -> None:
@@ -97,7 +103,7 @@ class ActorStage:
         return {**objective.diagnostics, "actor_gradient": norm}
 
 
-def reference_likelihood(actor: nn.Module, batch: Batch):  # type: ignore[no-untyped-def]
+def reference_likelihood(actor: nn.Module, batch: Batch) -> Objective:
     """The maximum-likelihood objective on the batch's references."""
     mask = batch.mask
     rows = real_rows(mask)
@@ -156,23 +162,27 @@ class PolicyEvaluation:
             logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows)
         return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
 
-    def critic_loss(self, batch: Batch, rollout: Rollout, logits: Tensor):  # type: ignore[no-untyped-def]
-        """The critic's objective and its values at the drawn states.
+    def critic_loss(
+        self, batch: Batch, rollout: Rollout, logits: Tensor, *, padding: bool = False
+    ) -> tuple[Objective, Tensor]:
+        """The critic's objective, and its values at the drawn states ``[M, V]``.
 
-        The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source.
+        The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source. With
+        ``padding`` the positions behind a sequence's end are regressed too, to 0, as the published code does.
         """
         rows, mask = rollout.rows, rollout.mask
         with torch.no_grad():
             bootstrap = row_logits(self.target, batch.labels, rollout.prefix, rows)
             state_values = policy_value(logits.detach(), bootstrap, tau=self.critic_tau).value
-            padded = torch.zeros(mask.shape, dtype=state_values.dtype, device=mask.device)
-            padded.view(-1)[rows] = state_values  # (M,) -> (N, T)
-            targets = td_targets(rollout.rewards, padded, mask).flatten()[rows]
-        q = row_logits(self.critic, batch.labels, rollout.prefix, rows)
+            values = torch.zeros(mask.shape, dtype=state_values.dtype, device=mask.device)
+            values.view(-1)[rows] = state_values  # (M,) -> (N, T)
+            targets = td_targets(rollout.rewards, values, mask)
+        regressed = torch.arange(mask.numel(), device=mask.device) if padding else rows
+        q = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
         objective = critic_objective(
             q,
-            rollout.actions.flatten()[rows],
-            targets,
+            rollout.actions.flatten()[regressed],
+            targets.flatten()[regressed],
             sequences=len(mask),
             smoothness=self.credit.smoothness,
             penalty=self.credit.penalty,
@@ -180,7 +190,7 @@ class PolicyEvaluation:
         objective.diagnostics["tokens"] = mask.sum()
         objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
         objective.diagnostics["payoff"] = rollout.rewards.sum()
-        return objective, q
+        return objective, q[rows] if padding else q
 
     def follow(self) -> None:
         """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
@@ -195,7 +205,7 @@ class CriticStage:
 
     name = "critic"
     selection = "-dev_td_error"
-    annealed = ("critic",)
+    annealed: tuple[str, ...] = ("critic",)
     start_is_candidate = False
 
     def __init__(
@@ -229,7 +239,7 @@ class JointStage:
 
     name = "joint"
     selection = "dev_bleu"
-    annealed = ("actor",)
+    annealed: tuple[str, ...] = ("actor",)
 
     def __init__(self, evaluation: PolicyEvaluation, settings: JointStageSettings, *, judge: Judge) -> None:
         self.schedule = settings.schedule
@@ -252,7 +262,9 @@ class JointStage:
         actor, critic = evaluation.actor.train(), evaluation.critic.train()
         rollout = evaluation.draw(batch, step)
         logits = evaluation.actor_logits(batch, rollout)
-        critic_part, q = evaluation.critic_loss(batch, rollout, logits)
+        critic_part, q = evaluation.critic_loss(
+            batch, rollout, logits, padding=not evaluation.credit.mask_padding
+        )
         actor_part = actor_objective(
             logits,
             q.detach(),

@@ -76,7 +76,9 @@ def load_task(settings: DataSettings) -> Task:
 
 def _read_files(settings: DataSettings) -> Dataset:
     if not settings.path:
-        raise ValueError("data.path is empty: name the folder that holds the parallel files (--data.path DIR)")
+        raise ValueError(
+            "data.path is empty: name the folder that holds the parallel files (--data.path DIR)"
+        )
     source_tokenizer = target_tokenizer = None
     if settings.tokenizer == "sentencepiece":
         text = load_split(
@@ -114,7 +116,11 @@ def build_actor(settings: Settings, *, source_size: int, target_size: int) -> At
 def build_critic(settings: Settings, *, target_size: int) -> AttentionSeq2Seq:
     """A new critic: the same network reading the reference."""
     return _network(
-        settings, target_size, target_size, attention=settings.critic.attention, dropout=settings.critic.dropout
+        settings,
+        target_size,
+        target_size,
+        attention=settings.critic.attention,
+        dropout=settings.critic.dropout,
     )
 
 
@@ -129,7 +135,7 @@ def _network(
         hidden=model.hidden,
         attention_size=model.attention_size,
         layers=model.layers,
-        attention=attention,  # type: ignore[arg-type]
+        attention=attention,
         input_feeding=model.input_feeding,
         dropout=dropout,
         pad=PAD,

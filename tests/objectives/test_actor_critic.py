@@ -43,7 +43,9 @@ def test_targets_bootstrap_inside_and_stop_at_the_end(tensors):
 def test_garbage_in_padding_never_reaches_a_target(tensors):
     values = tensors["values"].masked_fill(~MASK, torch.nan)
     rewards = tensors["rewards"].masked_fill(~MASK, torch.nan)
-    assert torch.equal(td_targets(rewards, values, MASK), td_targets(tensors["rewards"], tensors["values"], MASK))
+    assert torch.equal(
+        td_targets(rewards, values, MASK), td_targets(tensors["rewards"], tensors["values"], MASK)
+    )
 
 
 def written_out_critic(q, actions, targets, smoothness):
@@ -66,6 +68,14 @@ def test_critic_is_equation_18_and_its_gradient(tensors):
     assert torch.allclose(mine, expected, atol=1e-12)
     error = (q.gather(2, actions.unsqueeze(2)).squeeze(2) - targets)[MASK]
     assert torch.allclose(ours.diagnostics["td_error"], error.abs().sum())
+
+
+def test_mean_penalty_weights_the_variance(tensors):
+    q, actions, targets = tensors["q"], tensors["actions"], tensors["rewards"]
+    ours = critic_objective(q, actions, targets, MASK, sequences=N, smoothness=0.5, penalty="mean").loss
+    q_action = q.gather(2, actions.unsqueeze(2)).squeeze(2)
+    rows = (q_action - targets) ** 2 + 0.5 * q.var(2, correction=0)
+    assert torch.allclose(ours, rows[MASK].sum() / N, atol=1e-12)
 
 
 def test_published_penalty_is_half_the_error_and_the_unbiased_variance(tensors):

@@ -29,7 +29,13 @@ class SmallTransformer(nn.Module):
         self.tokens = nn.Embedding(SIZE, width)
         self.positions = nn.Embedding(16, width)
         self.core = nn.Transformer(
-            width, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=64, dropout=0.0, batch_first=True
+            width,
+            nhead=2,
+            num_encoder_layers=1,
+            num_decoder_layers=1,
+            dim_feedforward=64,
+            dropout=0.0,
+            batch_first=True,
         )
         self.head = nn.Linear(width, SIZE)
 
@@ -87,7 +93,9 @@ def test_a_transformer_trains_through_all_three_stages():
     def error() -> float:
         with torch.no_grad(), mode(critic, training=False):
             rollout = evaluation.draw(held_out, step=10_000)
-            objective, _ = evaluation.critic_loss(held_out, rollout, evaluation.actor_logits(held_out, rollout))
+            objective, _ = evaluation.critic_loss(
+                held_out, rollout, evaluation.actor_logits(held_out, rollout)
+            )
         return float(objective.diagnostics["td_error"] / objective.diagnostics["tokens"])
 
     before = error()

@@ -34,11 +34,15 @@
 #define __launch_bounds__(...)
 
 struct dim3 {
-  unsigned x, y, z;
-  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+    unsigned x, y, z;
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9, cudaErrorInvalidDevice = 101 };
 
@@ -49,48 +53,52 @@ constexpr std::size_t kStack = 1 << 17;
 enum class Wait { none, block, warp, done };
 
 struct Fiber {
-  ucontext_t context;
-  std::unique_ptr<char[]> stack{new char[kStack]};
-  dim3 thread;
-  unsigned index = 0;
-  Wait wait = Wait::none;
+    ucontext_t context;
+    std::unique_ptr<char[]> stack{new char[kStack]};
+    dim3 thread;
+    unsigned index = 0;
+    Wait wait = Wait::none;
 };
 
-// What the lanes of one warp hand each other: `given[l]` is lane l's value, `from[l]` the lane it reads (kBallot, kMatch: see below).
+// What the lanes of one warp hand each other: `given[l]` is lane l's value, `from[l]` the lane it reads (kBallot, kMatch:
+// see below).
 struct Warp {
-  static constexpr int kBallot = -1, kMatch = -2, kSync = -3;
-  std::uint32_t arrived = 0, mask[kWarp] = {};
-  std::uint64_t given[kWarp] = {}, result[kWarp] = {};
-  int from[kWarp] = {};
+    static constexpr int kBallot = -1, kMatch = -2, kSync = -3;
+    std::uint32_t arrived = 0, mask[kWarp] = {};
+    std::uint64_t given[kWarp] = {}, result[kWarp] = {};
+    int from[kWarp] = {};
 };
 
 struct Machine {
-  ucontext_t scheduler;
-  std::vector<std::unique_ptr<Fiber>> fibers;
-  std::vector<Warp> warps;
-  std::map<const void*, std::unique_ptr<unsigned char[]>> shared;  // one entry for each SB_SHARED of this block
-  std::unique_ptr<unsigned char[]> dynamic;
-  std::function<void()> body;
-  std::string failure;
-  dim3 grid, block, block_index;
-  Fiber* here = nullptr;
-  unsigned threads = 0, at_barrier = 0, finished = 0;
-  int schedule = 0, device = 0, last_device = -1;
-  std::uint64_t launches = 0;
-  void* last_stream = nullptr;
-  cudaError_t error = cudaSuccess;
+    ucontext_t scheduler;
+    std::vector<std::unique_ptr<Fiber>> fibers;
+    std::vector<Warp> warps;
+    std::map<const void*, std::unique_ptr<unsigned char[]>> shared;  // one entry for each SB_SHARED of this block
+    std::unique_ptr<unsigned char[]> dynamic;
+    std::function<void()> body;
+    std::string failure;
+    dim3 grid, block, block_index;
+    Fiber* here = nullptr;
+    unsigned threads = 0, at_barrier = 0, finished = 0;
+    int schedule = 0, device = 0, last_device = -1;
+    std::uint64_t launches = 0;
+    void* last_stream = nullptr;
+    cudaError_t error = cudaSuccess;
 };
-inline Machine& machine() { static Machine m; return m; }
+inline Machine& machine() {
+    static Machine m;
+    return m;
+}
 
 inline void switch_context(ucontext_t* from, ucontext_t* to, const void* stack, std::size_t size, bool leaving = false) {
 #ifdef __SANITIZE_ADDRESS__
-  void* fake = nullptr;
-  __sanitizer_start_switch_fiber(leaving ? nullptr : &fake, stack, size);
-  swapcontext(from, to);
-  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+    void* fake = nullptr;
+    __sanitizer_start_switch_fiber(leaving ? nullptr : &fake, stack, size);
+    swapcontext(from, to);
+    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
-  (void)stack, (void)size, (void)leaving;
-  swapcontext(from, to);
+    (void)stack, (void)size, (void)leaving;
+    swapcontext(from, to);
 #endif
 }
 #ifdef __SANITIZE_ADDRESS__
@@ -99,134 +107,148 @@ inline std::size_t scheduler_size = 0;
 #endif
 
 inline void leave(Wait why) {
-  Machine& m = machine();
-  Fiber* self = m.here;
-  self->wait = why;
+    Machine& m = machine();
+    Fiber* self = m.here;
+    self->wait = why;
 #ifdef __SANITIZE_ADDRESS__
-  switch_context(&self->context, &m.scheduler, scheduler_stack, scheduler_size, why == Wait::done);
+    switch_context(&self->context, &m.scheduler, scheduler_stack, scheduler_size, why == Wait::done);
 #else
-  switch_context(&self->context, &m.scheduler, nullptr, 0);
+    switch_context(&self->context, &m.scheduler, nullptr, 0);
 #endif
 }
 
 inline void fail(const std::string& sentence) {
-  Machine& m = machine();
-  if (m.failure.empty()) m.failure = sentence;
-  leave(Wait::done);
+    Machine& m = machine();
+    if (m.failure.empty()) m.failure = sentence;
+    leave(Wait::done);
 }
 
 inline void fiber_main() {
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
 #endif
-  Machine& m = machine();
-  try {
-    m.body();
-  } catch (const std::exception& e) {
-    m.failure = e.what();
-  }
-  ++m.finished;
-  leave(Wait::done);
+    Machine& m = machine();
+    try {
+        m.body();
+    } catch (const std::exception& e) {
+        m.failure = e.what();
+    }
+    ++m.finished;
+    leave(Wait::done);
 }
 
 inline void block_barrier() {
-  Machine& m = machine();
-  if (m.finished) fail("a thread reached __syncthreads after another thread of its block had returned");
-  if (++m.at_barrier < m.threads) return leave(Wait::block);
-  m.at_barrier = 0;
-  for (unsigned t = 0; t < m.threads; ++t)
-    if (m.fibers[t]->wait == Wait::block) m.fibers[t]->wait = Wait::none;
+    Machine& m = machine();
+    if (m.finished) fail("a thread reached __syncthreads after another thread of its block had returned");
+    if (++m.at_barrier < m.threads) return leave(Wait::block);
+    m.at_barrier = 0;
+    for (unsigned t = 0; t < m.threads; ++t)
+        if (m.fibers[t]->wait == Wait::block) m.fibers[t]->wait = Wait::none;
 }
 
 // Waits for every lane of `mask`; the last to come serves them all.
 inline std::uint64_t exchange(std::uint32_t mask, std::uint64_t value, int from) {
-  Machine& m = machine();
-  const unsigned lane = m.here->index % kWarp, first = m.here->index - lane;
-  Warp& w = m.warps[m.here->index / kWarp];
-  if (!(mask >> lane & 1)) fail("a lane called a warp function with a mask that leaves it out");
-  w.given[lane] = value, w.from[lane] = from, w.mask[lane] = mask, w.arrived |= 1u << lane;
-  if ((w.arrived & mask) != mask) {
-    leave(Wait::warp);
-    return w.result[lane];
-  }
-  std::uint64_t ballot = 0;
-  for (unsigned l = 0; l < kWarp; ++l) ballot |= std::uint64_t(mask >> l & 1 && w.given[l]) << l;
-  for (unsigned l = 0; l < kWarp; ++l) {
-    if (!(mask >> l & 1)) continue;
-    if (w.mask[l] != mask || (w.from[l] < 0) != (from < 0) || (from < 0 && w.from[l] != from))
-      fail("lanes of one warp met in different warp functions or with different masks");
-    if (w.from[l] == Warp::kBallot) {
-      w.result[l] = ballot;
-    } else if (w.from[l] == Warp::kMatch) {
-      w.result[l] = 0;
-      for (unsigned o = 0; o < kWarp; ++o) w.result[l] |= std::uint64_t(mask >> o & 1 && w.given[o] == w.given[l]) << o;
-    } else if (w.from[l] >= 0) {
-      w.result[l] = w.given[w.from[l]];
+    Machine& m = machine();
+    const unsigned lane = m.here->index % kWarp, first = m.here->index - lane;
+    Warp& w = m.warps[m.here->index / kWarp];
+    if (!(mask >> lane & 1)) fail("a lane called a warp function with a mask that leaves it out");
+    w.given[lane] = value, w.from[lane] = from, w.mask[lane] = mask, w.arrived |= 1u << lane;
+    if ((w.arrived & mask) != mask) {
+        leave(Wait::warp);
+        return w.result[lane];
     }
-    m.fibers[first + l]->wait = Wait::none;
-  }
-  w.arrived &= ~mask;
-  return w.result[lane];
+    std::uint64_t ballot = 0;
+    for (unsigned l = 0; l < kWarp; ++l) ballot |= std::uint64_t(mask >> l & 1 && w.given[l]) << l;
+    for (unsigned l = 0; l < kWarp; ++l) {
+        if (!(mask >> l & 1)) continue;
+        if (w.mask[l] != mask || (w.from[l] < 0) != (from < 0) || (from < 0 && w.from[l] != from))
+            fail("lanes of one warp met in different warp functions or with different masks");
+        if (w.from[l] == Warp::kBallot) {
+            w.result[l] = ballot;
+        } else if (w.from[l] == Warp::kMatch) {
+            w.result[l] = 0;
+            for (unsigned o = 0; o < kWarp; ++o)
+                w.result[l] |= std::uint64_t(mask >> o & 1 && w.given[o] == w.given[l]) << o;
+        } else if (w.from[l] >= 0) {
+            w.result[l] = w.given[w.from[l]];
+        }
+        m.fibers[first + l]->wait = Wait::none;
+    }
+    w.arrived &= ~mask;
+    return w.result[lane];
 }
 
 inline void run_block(const std::vector<unsigned>& order) {
-  Machine& m = machine();
-  m.shared.clear();
-  m.warps.assign((m.threads + kWarp - 1) / kWarp, Warp{});
-  m.at_barrier = m.finished = 0;
-  for (unsigned t = 0; t < m.threads; ++t) {
-    Fiber& f = *m.fibers[t];
-    f.index = t, f.wait = Wait::none;
-    f.thread = dim3(t % m.block.x, t / m.block.x % m.block.y, t / (m.block.x * m.block.y));
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack.get(), f.context.uc_stack.ss_size = kStack, f.context.uc_link = nullptr;
-    makecontext(&f.context, fiber_main, 0);
-  }
-  while (m.finished < m.threads && m.failure.empty()) {
-    bool moved = false;
-    for (unsigned t : order) {
-      Fiber& f = *m.fibers[t];
-      if (f.wait != Wait::none) continue;
-      moved = true, m.here = &f;
-      switch_context(&m.scheduler, &f.context, f.stack.get(), kStack);
-      if (!m.failure.empty()) break;
+    Machine& m = machine();
+    m.shared.clear();
+    m.warps.assign((m.threads + kWarp - 1) / kWarp, Warp{});
+    m.at_barrier = m.finished = 0;
+    for (unsigned t = 0; t < m.threads; ++t) {
+        Fiber& f = *m.fibers[t];
+        f.index = t, f.wait = Wait::none;
+        f.thread = dim3(t % m.block.x, t / m.block.x % m.block.y, t / (m.block.x * m.block.y));
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = f.stack.get(), f.context.uc_stack.ss_size = kStack, f.context.uc_link = nullptr;
+        makecontext(&f.context, fiber_main, 0);
     }
-    if (!moved) m.failure = "the threads of a block wait for each other: a barrier or warp function is not reached by all";
-  }
+    while (m.finished < m.threads && m.failure.empty()) {
+        bool moved = false;
+        for (unsigned t : order) {
+            Fiber& f = *m.fibers[t];
+            if (f.wait != Wait::none) continue;
+            moved = true, m.here = &f;
+            switch_context(&m.scheduler, &f.context, f.stack.get(), kStack);
+            if (!m.failure.empty()) break;
+        }
+        if (!moved)
+            m.failure = "the threads of a block wait for each other: a barrier or warp function is not reached by all";
+    }
 }
 
 inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, void* stream, std::function<void()> body) {
-  Machine& m = machine();
-  m.grid = grid, m.block = block, m.body = std::move(body), m.threads = block.x * block.y * block.z, m.failure.clear();
-  m.last_device = m.device, m.last_stream = stream, ++m.launches;
-  if (!m.threads || m.threads > 1024 || !grid.x || !grid.y || !grid.z || shared_bytes > 48 * 1024) {
-    m.error = cudaErrorInvalidConfiguration;
-    return;
-  }
-  while (m.fibers.size() < m.threads) m.fibers.push_back(std::make_unique<Fiber>());
-  std::vector<unsigned> order(m.threads);
-  std::iota(order.begin(), order.end(), 0u);
-  if (m.schedule == 1) std::reverse(order.begin(), order.end());
-  if (m.schedule > 1) std::shuffle(order.begin(), order.end(), std::mt19937(m.schedule));
-  for (std::uint64_t b = 0; b < std::uint64_t(grid.x) * grid.y * grid.z && m.failure.empty(); ++b) {
-    m.block_index = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
-    m.dynamic.reset(new unsigned char[shared_bytes]);
-    std::memset(m.dynamic.get(), 0xFF, shared_bytes);
-    run_block(order);
-  }
-  if (!m.failure.empty()) throw std::runtime_error(m.failure);
+    Machine& m = machine();
+    m.grid = grid, m.block = block, m.body = std::move(body), m.threads = block.x * block.y * block.z, m.failure.clear();
+    m.last_device = m.device, m.last_stream = stream, ++m.launches;
+    if (!m.threads || m.threads > 1024 || !grid.x || !grid.y || !grid.z || shared_bytes > 48 * 1024) {
+        m.error = cudaErrorInvalidConfiguration;
+        return;
+    }
+    while (m.fibers.size() < m.threads) m.fibers.push_back(std::make_unique<Fiber>());
+    std::vector<unsigned> order(m.threads);
+    std::iota(order.begin(), order.end(), 0u);
+    if (m.schedule == 1) std::reverse(order.begin(), order.end());
+    if (m.schedule > 1) std::shuffle(order.begin(), order.end(), std::mt19937(m.schedule));
+    for (std::uint64_t b = 0; b < std::uint64_t(grid.x) * grid.y * grid.z && m.failure.empty(); ++b) {
+        m.block_index = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
+        m.dynamic.reset(new unsigned char[shared_bytes]);
+        std::memset(m.dynamic.get(), 0xFF, shared_bytes);
+        run_block(order);
+    }
+    if (!m.failure.empty()) throw std::runtime_error(m.failure);
 }
 
 // Every call site (its `site` is a static of its own) gets one array a block, exactly as long as asked for.
 inline void* shared_array(const void* site, std::size_t bytes) {
-  auto& slot = machine().shared[site];
-  if (!slot) slot.reset(new unsigned char[bytes]), std::memset(slot.get(), 0xFF, bytes);
-  return slot.get();
+    auto& slot = machine().shared[site];
+    if (!slot) slot.reset(new unsigned char[bytes]), std::memset(slot.get(), 0xFF, bytes);
+    return slot.get();
 }
 
-template <class T> std::uint64_t to_bits(T value) { std::uint64_t b = 0; std::memcpy(&b, &value, sizeof(T)); return b; }
-template <class T> T from_bits(std::uint64_t bits) { T v; std::memcpy(&v, &bits, sizeof(T)); return v; }
-inline int lane() { return int(machine().here->index % kWarp); }
+template <class T>
+std::uint64_t to_bits(T value) {
+    std::uint64_t b = 0;
+    std::memcpy(&b, &value, sizeof(T));
+    return b;
+}
+template <class T>
+T from_bits(std::uint64_t bits) {
+    T v;
+    std::memcpy(&v, &bits, sizeof(T));
+    return v;
+}
+inline int lane() {
+    return int(machine().here->index % kWarp);
+}
 
 }  // namespace simt
 
@@ -235,40 +257,121 @@ inline int lane() { return int(machine().here->index % kWarp); }
 #define blockDim (simt::machine().block)
 #define gridDim (simt::machine().grid)
 
-inline void __syncthreads() { simt::block_barrier(); }
-inline void __syncwarp(unsigned mask = ~0u) { simt::exchange(mask, 0, simt::Warp::kSync); }
-inline unsigned __ballot_sync(unsigned mask, int p) { return unsigned(simt::exchange(mask, p != 0, simt::Warp::kBallot)); }
-inline int __any_sync(unsigned mask, int p) { return __ballot_sync(mask, p) != 0; }
-inline int __all_sync(unsigned mask, int p) { return __ballot_sync(mask, p) == mask; }
-template <class T> unsigned __match_any_sync(unsigned mask, T v) { return unsigned(simt::exchange(mask, simt::to_bits(v), simt::Warp::kMatch)); }
-template <class T> T __shfl_sync(unsigned mask, T v, int source) {
-  return simt::from_bits<T>(simt::exchange(mask, simt::to_bits(v), source & 31));
+inline void __syncthreads() {
+    simt::block_barrier();
 }
-template <class T> T __shfl_xor_sync(unsigned mask, T v, int bits) { return __shfl_sync(mask, v, simt::lane() ^ bits); }
-template <class T> T __shfl_down_sync(unsigned mask, T v, int d) { return __shfl_sync(mask, v, simt::lane() + d < 32 ? simt::lane() + d : simt::lane()); }
-template <class T> T __shfl_up_sync(unsigned mask, T v, int d) { return __shfl_sync(mask, v, simt::lane() - d >= 0 ? simt::lane() - d : simt::lane()); }
-template <class T> T __ldg(const T* p) { return *p; }
-template <class T> T atomicAdd(T* p, T v) { T old = *p; *p = old + v; return old; }
-template <class T> T atomicMax(T* p, T v) { T old = *p; *p = std::max(old, v); return old; }
-template <class T> T atomicMin(T* p, T v) { T old = *p; *p = std::min(old, v); return old; }
-template <class T> T atomicOr(T* p, T v) { T old = *p; *p = old | v; return old; }
-template <class T> T atomicExch(T* p, T v) { T old = *p; *p = v; return old; }
-template <class T> T atomicCAS(T* p, T expected, T v) { T old = *p; if (old == expected) *p = v; return old; }
+inline void __syncwarp(unsigned mask = ~0u) {
+    simt::exchange(mask, 0, simt::Warp::kSync);
+}
+inline unsigned __ballot_sync(unsigned mask, int p) {
+    return unsigned(simt::exchange(mask, p != 0, simt::Warp::kBallot));
+}
+inline int __any_sync(unsigned mask, int p) {
+    return __ballot_sync(mask, p) != 0;
+}
+inline int __all_sync(unsigned mask, int p) {
+    return __ballot_sync(mask, p) == mask;
+}
+template <class T>
+unsigned __match_any_sync(unsigned mask, T v) {
+    return unsigned(simt::exchange(mask, simt::to_bits(v), simt::Warp::kMatch));
+}
+template <class T>
+T __shfl_sync(unsigned mask, T v, int source) {
+    return simt::from_bits<T>(simt::exchange(mask, simt::to_bits(v), source & 31));
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T v, int bits) {
+    return __shfl_sync(mask, v, simt::lane() ^ bits);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T v, int d) {
+    return __shfl_sync(mask, v, simt::lane() + d < 32 ? simt::lane() + d : simt::lane());
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T v, int d) {
+    return __shfl_sync(mask, v, simt::lane() - d >= 0 ? simt::lane() - d : simt::lane());
+}
+template <class T>
+T __ldg(const T* p) {
+    return *p;
+}
+template <class T>
+T atomicAdd(T* p, T v) {
+    T old = *p;
+    *p = old + v;
+    return old;
+}
+template <class T>
+T atomicMax(T* p, T v) {
+    T old = *p;
+    *p = std::max(old, v);
+    return old;
+}
+template <class T>
+T atomicMin(T* p, T v) {
+    T old = *p;
+    *p = std::min(old, v);
+    return old;
+}
+template <class T>
+T atomicOr(T* p, T v) {
+    T old = *p;
+    *p = old | v;
+    return old;
+}
+template <class T>
+T atomicExch(T* p, T v) {
+    T old = *p;
+    *p = v;
+    return old;
+}
+template <class T>
+T atomicCAS(T* p, T expected, T v) {
+    T old = *p;
+    if (old == expected) *p = v;
+    return old;
+}
 inline void __threadfence() {}
-inline int __popc(unsigned v) { return __builtin_popcount(v); }
-inline int __ffs(unsigned v) { return __builtin_ffs(int(v)); }
-inline int __clz(unsigned v) { return v ? __builtin_clz(v) : 32; }
-inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned n) { return unsigned((std::uint64_t(high) << 32 | low) >> (n & 31)); }
+inline int __popc(unsigned v) {
+    return __builtin_popcount(v);
+}
+inline int __ffs(unsigned v) {
+    return __builtin_ffs(int(v));
+}
+inline int __clz(unsigned v) {
+    return v ? __builtin_clz(v) : 32;
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned n) {
+    return unsigned((std::uint64_t(high) << 32 | low) >> (n & 31));
+}
 using std::max;
 using std::min;
 
-inline cudaError_t cudaGetLastError() { auto e = simt::machine().error; simt::machine().error = cudaSuccess; return e; }
-inline const char* cudaGetErrorString(cudaError_t e) { return e == cudaSuccess ? "no error" : e == cudaErrorInvalidDevice ? "invalid device ordinal" : "invalid configuration argument"; }
-inline cudaError_t cudaGetDevice(int* d) { *d = simt::machine().device; return cudaSuccess; }
-inline cudaError_t cudaGetDeviceCount(int* count) { *count = int(simt::kDevices); return cudaSuccess; }
-inline cudaError_t cudaRuntimeGetVersion(int* version) { *version = 0; return cudaSuccess; }
+inline cudaError_t cudaGetLastError() {
+    auto e = simt::machine().error;
+    simt::machine().error = cudaSuccess;
+    return e;
+}
+inline const char* cudaGetErrorString(cudaError_t e) {
+    return e == cudaSuccess              ? "no error"
+           : e == cudaErrorInvalidDevice ? "invalid device ordinal"
+                                         : "invalid configuration argument";
+}
+inline cudaError_t cudaGetDevice(int* d) {
+    *d = simt::machine().device;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceCount(int* count) {
+    *count = int(simt::kDevices);
+    return cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* version) {
+    *version = 0;
+    return cudaSuccess;
+}
 inline cudaError_t cudaSetDevice(int d) {
-  if (d < 0 || d >= int(simt::kDevices)) return cudaErrorInvalidDevice;
-  simt::machine().device = d;
-  return cudaSuccess;
+    if (d < 0 || d >= int(simt::kDevices)) return cudaErrorInvalidDevice;
+    simt::machine().device = d;
+    return cudaSuccess;
 }

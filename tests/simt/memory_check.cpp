@@ -21,81 +21,81 @@ constexpr int kBytes[] = {4, 8, 2, 2};
 // kRows rows of `vocab` zero elements, `gap` elements apart, the first one `shift` elements after a 16-byte boundary.
 class Matrix {
  public:
-  Matrix(std::int64_t vocab, std::int64_t gap, std::int64_t shift, int bytes, bool input)
-      : stride(vocab + gap), size_((shift + stride * (kRows - 1) + vocab) * bytes), row_bytes_(vocab * bytes) {
-    base_ = static_cast<char*>(std::malloc(size_));
-    std::memset(base_, 0, size_);
-    data = base_ + shift * bytes;
-    masked_ = static_cast<char*>(data) + kMaskedRow * stride * bytes;
-    if (input) ASAN_POISON_MEMORY_REGION(masked_, row_bytes_);
-  }
-  ~Matrix() {
-    ASAN_UNPOISON_MEMORY_REGION(masked_, row_bytes_);
-    std::free(base_);
-  }
-  void* data;
-  const std::int64_t stride;
+    Matrix(std::int64_t vocab, std::int64_t gap, std::int64_t shift, int bytes, bool input)
+        : stride(vocab + gap), size_((shift + stride * (kRows - 1) + vocab) * bytes), row_bytes_(vocab * bytes) {
+        base_ = static_cast<char*>(std::malloc(size_));
+        std::memset(base_, 0, size_);
+        data = base_ + shift * bytes;
+        masked_ = static_cast<char*>(data) + kMaskedRow * stride * bytes;
+        if (input) ASAN_POISON_MEMORY_REGION(masked_, row_bytes_);
+    }
+    ~Matrix() {
+        ASAN_UNPOISON_MEMORY_REGION(masked_, row_bytes_);
+        std::free(base_);
+    }
+    void* data;
+    const std::int64_t stride;
 
  private:
-  std::size_t size_, row_bytes_;
-  char *base_, *masked_;
+    std::size_t size_, row_bytes_;
+    char *base_, *masked_;
 };
 
 void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shift) {
-  namespace cuda = softbellman::cuda;
-  const int bytes = kBytes[dtype], wide = dtype == 1 ? 8 : 4;
-  Matrix logits(vocab, gap, shift, bytes, true), q(vocab, 0, shift + 1, bytes, true);
-  Matrix to_logits(vocab, gap, shift, bytes, false), to_q(vocab, 1, shift, bytes, false), prior(vocab, 0, 1, wide, true);
-  std::vector<std::vector<double>> storage(8, std::vector<double>((kRows * wide + 7) / 8));
-  const auto statistic = [&](int i) { return static_cast<void*>(storage[i].data()); };
-  std::vector<std::int64_t> ids(kRows, vocab - 1), tokens(kRows);
-  ids[kMaskedRow] = 1 << 20;
-  ids[1] = -7;  // out of range: must not be followed
-  const std::vector<std::uint8_t> mask = {1, 1, 0, 1, 1}, forbidden(vocab, 0);
+    namespace cuda = softbellman::cuda;
+    const int bytes = kBytes[dtype], wide = dtype == 1 ? 8 : 4;
+    Matrix logits(vocab, gap, shift, bytes, true), q(vocab, 0, shift + 1, bytes, true);
+    Matrix to_logits(vocab, gap, shift, bytes, false), to_q(vocab, 1, shift, bytes, false), prior(vocab, 0, 1, wide, true);
+    std::vector<std::vector<double>> storage(8, std::vector<double>((kRows * wide + 7) / 8));
+    const auto statistic = [&](int i) { return static_cast<void*>(storage[i].data()); };
+    std::vector<std::int64_t> ids(kRows, vocab - 1), tokens(kRows);
+    ids[kMaskedRow] = 1 << 20;
+    ids[1] = -7;  // out of range: must not be followed
+    const std::vector<std::uint8_t> mask = {1, 1, 0, 1, 1}, forbidden(vocab, 0);
 
-  for (const void* weights : {static_cast<const void*>(nullptr), static_cast<const void*>(prior.data)}) {
-    cuda::soft_value_forward(q.data, q.stride, kRows, vocab, dtype, 0.5, weights, prior.stride, ids.data(), mask.data(),
-                             statistic(0), statistic(1), 0, nullptr);
-    cuda::soft_value_backward(q.data, q.stride, kRows, vocab, dtype, 1e-4, weights, prior.stride, ids.data(), mask.data(),
-                              statistic(0), statistic(2), statistic(3), to_q.data, to_q.stride, 0, nullptr);
-  }
-  for (int mode = 0; mode < 3; ++mode)
-    cuda::policy_forward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, 0.5, mode, mask.data(),
-                         statistic(0), statistic(1), statistic(2), statistic(3), 0, nullptr);
-  cuda::policy_backward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, mask.data(), statistic(0),
-                        statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), to_logits.data,
-                        to_logits.stride, to_q.data, to_q.stride, 0, nullptr);
-  cuda::critic_forward(q.data, q.stride, kRows, vocab, dtype, ids.data(), statistic(0), 0.1, mask.data(), statistic(1),
-                       statistic(2), statistic(3), statistic(4), 0, nullptr);
-  for (void* out : {statistic(5)}) std::memset(out, 0x3f, kRows * wide);
-  cuda::critic_backward(q.data, q.stride, kRows, vocab, dtype, ids.data(), 0.1, mask.data(), statistic(2), statistic(3),
-                        statistic(5), to_q.data, to_q.stride, 0, nullptr);
-  for (const void* oracle : {static_cast<const void*>(nullptr), static_cast<const void*>(q.data)}) {
-    cuda::distillation_forward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(), nullptr,
-                               mask.data(), statistic(0), statistic(1), statistic(2), 0, nullptr);
-    cuda::distillation_backward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(), nullptr,
-                                mask.data(), statistic(1), statistic(2), statistic(5), to_logits.data, to_logits.stride, 0,
-                                nullptr);
-  }
-  cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 7, 0, forbidden.data(), mask.data(),
-                       tokens.data(), statistic(0), statistic(1), 0, nullptr);
+    for (const void* weights : {static_cast<const void*>(nullptr), static_cast<const void*>(prior.data)}) {
+        cuda::soft_value_forward(q.data, q.stride, kRows, vocab, dtype, 0.5, weights, prior.stride, ids.data(), mask.data(),
+                                 statistic(0), statistic(1), 0, nullptr);
+        cuda::soft_value_backward(q.data, q.stride, kRows, vocab, dtype, 1e-4, weights, prior.stride, ids.data(),
+                                  mask.data(), statistic(0), statistic(2), statistic(3), to_q.data, to_q.stride, 0, nullptr);
+    }
+    for (int mode = 0; mode < 3; ++mode)
+        cuda::policy_forward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, 0.5, mode, mask.data(),
+                             statistic(0), statistic(1), statistic(2), statistic(3), 0, nullptr);
+    cuda::policy_backward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, mask.data(), statistic(0),
+                          statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), to_logits.data,
+                          to_logits.stride, to_q.data, to_q.stride, 0, nullptr);
+    cuda::critic_forward(q.data, q.stride, kRows, vocab, dtype, ids.data(), statistic(0), 0.1, mask.data(), statistic(1),
+                         statistic(2), statistic(3), statistic(4), 0, nullptr);
+    for (void* out : {statistic(5)}) std::memset(out, 0x3f, kRows * wide);
+    cuda::critic_backward(q.data, q.stride, kRows, vocab, dtype, ids.data(), 0.1, mask.data(), statistic(2), statistic(3),
+                          statistic(5), to_q.data, to_q.stride, 0, nullptr);
+    for (const void* oracle : {static_cast<const void*>(nullptr), static_cast<const void*>(q.data)}) {
+        cuda::distillation_forward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
+                                   nullptr, mask.data(), statistic(0), statistic(1), statistic(2), 0, nullptr);
+        cuda::distillation_backward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
+                                    nullptr, mask.data(), statistic(1), statistic(2), statistic(5), to_logits.data,
+                                    to_logits.stride, 0, nullptr);
+    }
+    cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 7, 0, forbidden.data(), mask.data(),
+                         tokens.data(), statistic(0), statistic(1), 0, nullptr);
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count > 1) {
-    float total = 0;
-    char message[256] = "";
-    simt_run_fault(std::atoi(arguments[1]), &total, message, sizeof message);
-    std::printf("total %g %s\n", total, message);
-    return 0;
-  }
-  for (int dtype = 0; dtype < 4; ++dtype) {
-    for (const std::int64_t vocab : {1, 3, 31, 100}) {
-      for (std::int64_t shift = 0; shift < 16 / kBytes[dtype]; ++shift) call_all(dtype, vocab, shift % 3, shift);
+    if (count > 1) {
+        float total = 0;
+        char message[256] = "";
+        simt_run_fault(std::atoi(arguments[1]), &total, message, sizeof message);
+        std::printf("total %g %s\n", total, message);
+        return 0;
     }
-    call_all(dtype, 4096 / kBytes[dtype] + 9, 1, 1);  // beyond 256 vectors: a block to a row
-  }
-  std::printf("memory check passed\n");
+    for (int dtype = 0; dtype < 4; ++dtype) {
+        for (const std::int64_t vocab : {1, 3, 31, 100}) {
+            for (std::int64_t shift = 0; shift < 16 / kBytes[dtype]; ++shift) call_all(dtype, vocab, shift % 3, shift);
+        }
+        call_all(dtype, 4096 / kBytes[dtype] + 9, 1, 1);  // beyond 256 vectors: a block to a row
+    }
+    std::printf("memory check passed\n");
 }

@@ -13,20 +13,20 @@ void bind_bleu_cuda(pybind11::module_&);
 extern "C" int simt_run_fault(int fault, float* total, char* message, std::size_t size);
 
 PYBIND11_MODULE(SIMT_MODULE, m) {
-  softbellman::bind_cuda(m);
-  softbellman::bind_bleu_cuda(m);
-  // 0: threads of a block run in ascending order until they must wait, 1: in descending order, n > 1: in a shuffled one.
-  m.def("set_schedule", [](int schedule) { simt::machine().schedule = schedule; });
-  m.def("current_device", [] { return simt::machine().device; });
-  m.def("last_launch", [] {
-    const simt::Machine& machine = simt::machine();
-    return pybind11::make_tuple(machine.last_device, reinterpret_cast<std::uintptr_t>(machine.last_stream), machine.launches,
-                                machine.grid.x, machine.grid.y, machine.block.x, machine.block.y);
-  });
-  m.def("run_fault", [](int fault) {
-    float total = 0;
-    char message[256] = "";
-    simt_run_fault(fault, &total, message, sizeof message);
-    return pybind11::make_tuple(total, std::string(message));
-  });
+    softbellman::bind_cuda(m);
+    softbellman::bind_bleu_cuda(m);
+    // 0: threads of a block run in ascending order until they must wait, 1: in descending order, n > 1: in a shuffled one.
+    m.def("set_schedule", [](int schedule) { simt::machine().schedule = schedule; });
+    m.def("current_device", [] { return simt::machine().device; });
+    m.def("last_launch", [] {
+        const simt::Machine& machine = simt::machine();
+        return pybind11::make_tuple(machine.last_device, reinterpret_cast<std::uintptr_t>(machine.last_stream),
+                                    machine.launches, machine.grid.x, machine.grid.y, machine.block.x, machine.block.y);
+    });
+    m.def("run_fault", [](int fault) {
+        float total = 0;
+        char message[256] = "";
+        simt_run_fault(fault, &total, message, sizeof message);
+        return pybind11::make_tuple(total, std::string(message));
+    });
 }

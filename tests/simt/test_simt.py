@@ -6,136 +6,23 @@ gaps between rows; masked rows hold NaN. What is expected comes from `softbellma
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 import simt_build
 import torch
+from simt_batch import MAIN_DTYPES, PATTERNS, SIZES, STREAM, Batch, remove_tokens
 from torch import Tensor
 
 from softbellman import reference
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
-CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-MAIN_DTYPES = [torch.float32, torch.float64, torch.bfloat16]
-# 1030 float32 and 2057 bfloat16 are just beyond 256 vectors of 16 bytes, where a row gets a block of its own
-SIZES = [(v, d) for v in (1, 3, 31, 33, 100, 257, 1030) for d in MAIN_DTYPES]
-SIZES += [(2057, torch.bfloat16), (100, torch.float16), (2057, torch.float16)]
-SENTINEL = 77.0
-STREAM = 0x5EED
-# Statistics are reduced in float32 (float64 for float64) from the very inputs the reference sees: a few roundings of sums.
-# A gradient is rounded once more, to the input's own type; half precision also has subnormals.
-STATISTIC = {torch.float32: 4e-6, torch.float64: 1e-13, torch.bfloat16: 4e-6, torch.float16: 4e-6}
-ROUNDING = {torch.float32: 4e-6, torch.float64: 1e-13, torch.bfloat16: 2**-8, torch.float16: 2**-10}
-SMALLEST = {torch.float32: 4e-6, torch.float64: 1e-13, torch.bfloat16: 4e-6, torch.float16: 4e-6}
 
-
-@pytest.fixture(scope="session")
-def simt() -> ModuleType:
-    return simt_build.build_module()
-
-
-@pytest.fixture(autouse=True)
-def _ascending_schedule(simt: ModuleType) -> Iterator[None]:
-    simt.set_schedule(0)
-    yield
-    simt.set_schedule(0)
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-class Batch:
-    """Random rows of one shape, and calls of the launchers on them with every output checked for stray writes."""
-
-    def __init__(self, vocab: int, dtype: torch.dtype, *, rows: int = 7, shift: int = 0, gap: int = 0, seed: int = 0):
-        self.vocab, self.dtype, self.rows, self.shift, self.gap = vocab, dtype, rows, shift, gap
-        self.code, self.wide = CODES[dtype], wide(dtype)
-        self.generator = torch.Generator().manual_seed(1000 * vocab + 10 * self.code + seed)
-        self.mask = torch.ones(rows, dtype=torch.bool)
-        if rows > 2:
-            self.mask[rows // 2] = False
-        self.actions = torch.randint(vocab, (rows,), generator=self.generator)
-        self._outputs: list[tuple[Tensor, Tensor]] = []
-
-    def random(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
-
-    def _matrix(self, fill: float, shift: int) -> tuple[Tensor, Tensor]:
-        stride = self.vocab + self.gap
-        buffer = torch.full((shift + stride * self.rows + 9,), fill, dtype=self.dtype)
-        return buffer, torch.as_strided(buffer, (self.rows, self.vocab), (stride, 1), shift)
-
-    def matrix(self, values: Tensor, shift: int | None = None) -> Tensor:
-        """`values` [rows, V] rounded to the batch's type; masked rows NaN."""
-        _, view = self._matrix(float("nan"), self.shift if shift is None else shift)
-        view[self.mask] = values.to(self.dtype)[self.mask]
-        return view
-
-    def gradient(self, shift: int | None = None) -> Tensor:
-        buffer, view = self._matrix(SENTINEL, self.shift if shift is None else shift)
-        self._outputs.append((buffer, view))
-        return view
-
-    def statistic(self) -> Tensor:
-        buffer = torch.full((self.rows + 2,), SENTINEL, dtype=self.wide)
-        self._outputs.append((buffer, buffer[1:-1]))
-        return buffer[1:-1]
-
-    def call(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Tensors go as addresses, matrices as address and stride; the device and the stream are added."""
-        passed: list[Any] = []
-        for argument in arguments:
-            if isinstance(argument, Tensor):
-                passed += [argument.data_ptr()] + ([argument.stride(0)] if argument.dim() == 2 else [])
-            else:
-                passed.append(argument)
-        function(*passed, 0, STREAM)
-        for buffer, view in self._outputs:
-            outside = torch.ones_like(buffer, dtype=torch.bool)
-            torch.as_strided(outside, view.shape, view.stride(), view.storage_offset()).fill_(False)
-            assert (buffer[outside] == SENTINEL).all(), "something was written outside the output"
-            assert (view != SENTINEL).all(), "part of the output was not written"
-
-    def leaf(self, values: Tensor) -> Tensor:
-        """What the kernels read, in float64, with a graph; masked rows are zeros."""
-        return values.double().masked_fill(~self.mask.unsqueeze(-1), 0.0).requires_grad_()
-
-    def check(self, actual: Tensor, expected: Tensor, *, scale: float = 1.0) -> None:
-        matrix = actual.dim() == 2
-        relative = (ROUNDING if matrix else STATISTIC)[self.dtype]
-        absolute = (SMALLEST if matrix else STATISTIC)[self.dtype]
-        torch.testing.assert_close(actual.double(), expected.detach(), rtol=relative * scale, atol=absolute * scale)
-
-
-PATTERNS = ["finite", "first", "last", "all but one", "all", "scattered"]
-
-
-def remove_tokens(values: Tensor, pattern: str) -> Tensor:
-    """`values` with -inf in the named places."""
-    values, columns = values.clone(), values.shape[-1]
-    if pattern == "first":
-        values[:, : (columns + 1) // 2] = float("-inf")
-    elif pattern == "last":
-        values[:, columns // 2 :] = float("-inf")
-    elif pattern == "all but one":
-        keep = values[:, columns // 3].clone()
-        values.fill_(float("-inf"))
-        values[:, columns // 3] = keep
-    elif pattern == "all":
-        values[::2] = float("-inf")
-    elif pattern == "scattered":
-        values[:, ::3] = float("-inf")
-    return values
-
-
-def run_soft_value(simt: ModuleType, batch: Batch, q: Tensor, tau: float, prior: Tensor | None) -> list[Tensor]:
+def run_soft_value(
+    simt: ModuleType, batch: Batch, q: Tensor, tau: float, prior: Tensor | None
+) -> list[Tensor]:
     value, gathered = batch.statistic(), batch.statistic()
     upstream, upstream_gathered = (batch.random(batch.rows).to(batch.wide) for _ in range(2))
     weights: list[Any] = [0, 0]
@@ -301,7 +188,9 @@ def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: st
     batch.check(grad, torch.autograd.grad((expected * upstream.double()).sum(), leaf)[0])
 
 
-def draw(simt: ModuleType, batch: Batch, logits: Tensor, forbidden: Tensor | None, *, temperature: float = 0.8) -> list[Tensor]:
+def draw(
+    simt: ModuleType, batch: Batch, logits: Tensor, forbidden: Tensor | None, *, temperature: float = 0.8
+) -> list[Tensor]:
     tokens = torch.full((batch.rows,), -5)
     log_prob, entropy = batch.statistic(), batch.statistic()
     batch.call(
@@ -313,11 +202,15 @@ def draw(simt: ModuleType, batch: Batch, logits: Tensor, forbidden: Tensor | Non
 
 @pytest.mark.parametrize(("vocab", "dtype"), SIZES)
 @pytest.mark.parametrize("pattern", ["finite", "all but one", "all"])
-def test_sampling_draws_the_tokens_of_the_cpu(simt: ModuleType, vocab: int, dtype: torch.dtype, pattern: str) -> None:
+def test_sampling_draws_the_tokens_of_the_cpu(
+    simt: ModuleType, vocab: int, dtype: torch.dtype, pattern: str
+) -> None:
     native = pytest.importorskip("softbellman._native", reason="the native module is not built")
     batch = Batch(vocab, dtype, rows=11, shift=vocab % 5, gap=1)
     logits = batch.matrix(remove_tokens(3 * batch.random(batch.rows, vocab), pattern))
-    forbidden = torch.rand(vocab, generator=batch.generator) < 0.2 if pattern == "finite" and vocab > 1 else None
+    forbidden = (
+        torch.rand(vocab, generator=batch.generator) < 0.2 if pattern == "finite" and vocab > 1 else None
+    )
     tokens, log_prob, entropy = draw(simt, batch, logits, forbidden)
     expected = [torch.full((11,), -5), torch.zeros(11, dtype=batch.wide), torch.zeros(11, dtype=batch.wide)]
     native.cpu.sample_forward(
@@ -379,7 +272,9 @@ def test_long_rows_use_several_blocks_and_warps(simt: ModuleType) -> None:
     expected = reference.soft_value(leaf, tau=1.0)
     batch.check(value, expected)
     total = (expected * upstream.double()).sum()
-    total = total + (leaf.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1) * upstream_gathered.double()).sum()
+    total = (
+        total + (leaf.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1) * upstream_gathered.double()).sum()
+    )
     batch.check(grad, torch.autograd.grad(total, leaf)[0])
 
 
@@ -412,33 +307,3 @@ def test_ids_outside_the_vocabulary_are_not_followed(simt: ModuleType) -> None:
         simt.soft_value_forward, q, 2, 8, 0, 1.0, 0, 0, batch.actions, batch.mask, torch.zeros(2), gathered
     )
     assert gathered.isnan().all()
-
-
-@pytest.mark.parametrize("schedule", [0, 1, 2, 3])
-def test_shim_runs_a_correct_kernel(simt: ModuleType, schedule: int) -> None:
-    simt.set_schedule(schedule)
-    assert simt.run_fault(0) == (2016.0, "")
-
-
-def test_shim_notices_planted_faults(simt: ModuleType) -> None:
-    totals = []
-    for schedule in range(4):
-        simt.set_schedule(schedule)
-        totals.append(simt.run_fault(1)[0])  # no __syncthreads between the write and the other warp's read
-        assert "after another thread of its block had returned" in simt.run_fault(2)[1]
-        assert "wait for each other" in simt.run_fault(3)[1]
-    assert any(total != 2016.0 for total in totals)
-
-
-def test_memory_is_respected() -> None:
-    program = simt_build.build_memory_check()
-    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([program, *arguments], capture_output=True, text=True, env=environment)
-
-    clean = run()
-    assert clean.returncode == 0 and "memory check passed" in clean.stdout, clean.stderr
-    beyond, misaligned = run("4"), run("5")
-    assert beyond.returncode != 0 and "heap-buffer-overflow" in beyond.stderr
-    assert misaligned.returncode != 0 and "misaligned address" in misaligned.stderr

@@ -36,7 +36,9 @@ def tiny_settings(tmp_path) -> Settings:
     return Settings(
         output=str(tmp_path / "run"),
         device="cpu",
-        data=DataSettings(pairs=200, dev_pairs=24, test_pairs=20, difficulty=1.0, min_frequency=1, max_length=20),
+        data=DataSettings(
+            pairs=200, dev_pairs=24, test_pairs=20, difficulty=1.0, min_frequency=1, max_length=20
+        ),
         model=ModelSettings(embedding=16, hidden=16, attention_size=16),
         actor=ActorStageSettings(optimizer=adam, schedule=schedule),
         critic=CriticStageSettings(schedule=replace(schedule, epochs=1)),

@@ -24,7 +24,9 @@ def test_a_short_erac_run_raises_bleu(tmp_path):
     settings = Settings(
         output=str(tmp_path / "run"),
         device="cpu",
-        data=DataSettings(pairs=3000, dev_pairs=200, test_pairs=200, difficulty=1.0, min_frequency=1, max_length=20),
+        data=DataSettings(
+            pairs=3000, dev_pairs=200, test_pairs=200, difficulty=1.0, min_frequency=1, max_length=20
+        ),
         model=ModelSettings(embedding=48, hidden=48, attention_size=48),
         credit=CreditSettings(target_speed=0.05),
         actor=ActorStageSettings(

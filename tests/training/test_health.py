@@ -40,7 +40,11 @@ class KnowingCritic(nn.Module):
                 lengths = torch.full((rows,), step + 1)
                 tokens, ends = _continue(self.actor, self.batch.source, forced, lengths, 13, self.forbidden)
                 rewards = payoff_rewards(
-                    tokens.unsqueeze(1), ends.unsqueeze(1), self.batch.references, self.batch.reference_lengths, self.payoff
+                    tokens.unsqueeze(1),
+                    ends.unsqueeze(1),
+                    self.batch.references,
+                    self.batch.reference_lengths,
+                    self.payoff,
                 )
                 values[:, step, token] = self.sign * rewards.sum(-1).squeeze(1)
         return values

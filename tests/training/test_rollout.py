@@ -66,7 +66,9 @@ def test_rewards_add_up_to_the_payoff_and_the_end_earns_nothing(setting):
         unmatched_id=UNK,
     )
     expected = score * batch.reference_lengths[:, :1]
-    assert torch.allclose(rollout.rewards.sum(1).view(len(batch), 3), expected.to(rollout.rewards.dtype), atol=1e-5)
+    assert torch.allclose(
+        rollout.rewards.sum(1).view(len(batch), 3), expected.to(rollout.rewards.dtype), atol=1e-5
+    )
     assert (rollout.rewards[~words] == 0).all()
     assert rollout.rewards.abs().sum() > 0
 

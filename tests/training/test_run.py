@@ -36,10 +36,18 @@ def test_a_run_leaves_its_folder(tiny_settings):
     folder = result.folder
     assert [row.system for row in result.rows] == ["MLE", "ERAC"]
     assert "tok:none" in result.rows[0].test.signature
-    for name in ("config.yaml", "metrics.jsonl", "curve.png", "source.vocabulary.json", "target.vocabulary.json"):
+    for name in (
+        "config.yaml",
+        "metrics.jsonl",
+        "curve.png",
+        "source.vocabulary.json",
+        "target.vocabulary.json",
+    ):
         assert (folder / name).stat().st_size > 0
     stems = {path.stem for path in (folder / "checkpoints").glob("*.safetensors")}
-    assert stems == {f"{stage}-{which}" for stage in ("actor", "critic", "joint") for which in ("best", "last")}
+    assert stems == {
+        f"{stage}-{which}" for stage in ("actor", "critic", "joint") for which in ("best", "last")
+    }
     for stage in ("actor", "joint"):
         assert len((folder / "hypotheses" / f"test-{stage}.txt").read_text().splitlines()) == 20
     records = metrics_of(folder)
@@ -94,7 +102,9 @@ def test_a_kill_between_weights_and_state_is_repaired(tiny_settings, monkeypatch
         run(settings, quiet=True)
     monkeypatch.setattr(loop_module, "save_state", save_state)
     checkpoints = Path(settings.output) / "checkpoints"
-    assert list(checkpoints.glob("actor-last-*.safetensors"))  # weights of a step whose state was never written
+    assert list(
+        checkpoints.glob("actor-last-*.safetensors")
+    )  # weights of a step whose state was never written
     run(settings, resume=Path(settings.output), quiet=True)
     assert not list(checkpoints.glob("actor-last-*.safetensors"))
     whole = replace(settings, output=settings.output + "-whole")
@@ -121,7 +131,9 @@ def test_finished_stages_are_shared_through_the_cache(tiny_settings, tmp_path):
 
 
 def test_a_diverging_stage_says_so(tiny_settings):
-    wild = replace(tiny_settings.actor, optimizer=replace(tiny_settings.actor.optimizer, name="sgd", learning_rate=1e30))
+    wild = replace(
+        tiny_settings.actor, optimizer=replace(tiny_settings.actor.optimizer, name="sgd", learning_rate=1e30)
+    )
     with pytest.raises(FloatingPointError, match="stage actor diverged"):
         run(replace(tiny_settings, actor=wild), quiet=True)
 
