@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,28 +59,59 @@ def compare(
     warmup: int = 2,
     synchronize: Callable[[], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    prepare: Mapping[str, Callable[[Any], Any]] | None = None,
+    rotate_every_call: bool = False,
+    measure: Callable[[Callable[[], object]], float] | None = None,
 ) -> Comparison:
     """Time every contender on each round's input.
 
     `synchronize` waits for a device around a call. `clock` is the wall's, or `time.process_time` for work on
-    one thread
-    of a busy machine: the wall's time of a call longer than a time slice includes the other processes' turns.
+    one thread of a busy machine: the wall's time of a call longer than a time slice includes the other
+    processes' turns. `prepare` makes a contender's argument of the input, untimed. With `rotate_every_call`
+    each call takes the next input, so that no contender finds in the cache what the one before it has read.
+    `measure` runs a call and returns its seconds in place of the clock (`device_seconds`).
     """
     if repetitions < 2:
         raise ValueError(f"repetitions must be at least 2, got {repetitions}")
+
+    def seconds(call: Callable[[], object]) -> float:
+        if synchronize is not None:
+            synchronize()
+        start = clock()
+        call()
+        if synchronize is not None:
+            synchronize()
+        return clock() - start
+
+    measure = measure or seconds
+    preparations = prepare or {}
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
     for i in range(warmup + repetitions):
-        for name, contender in contenders.items():
-            data = inputs[i % len(inputs)]
-            if synchronize is not None:
-                synchronize()
-            start = clock()
-            contender(data)
-            if synchronize is not None:
-                synchronize()
+        for position, (name, contender) in enumerate(contenders.items()):
+            turn = i * len(contenders) + position if rotate_every_call else i
+            data = inputs[turn % len(inputs)]
+            if name in preparations:
+                data = preparations[name](data)
+            elapsed = measure(partial(contender, data))
+            del data  # frees what was prepared before the next contender runs
             if i >= warmup:
-                rounds[name].append(clock() - start)
+                rounds[name].append(elapsed)
     return Comparison({name: summarize(times) for name, times in rounds.items()}, rounds)
+
+
+def device_seconds(call: Callable[[], object]) -> float:
+    """Seconds between two CUDA events around the call.
+
+    The device first sleeps about a millisecond, during which the host queues the whole call: otherwise the
+    events would also time the gaps in which the device waits for the host.
+    """
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda._sleep(2_000_000)
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) * 1e-3
 
 
 def environment() -> dict[str, Any]:

@@ -116,7 +116,8 @@ def main() -> None:
 
     table = []
     print(
-        f"torch {torch.__version__}, {arguments.threads} threads, {os.cpu_count()} cores, median of {arguments.turns} processes, load {os.getloadavg()[0]:.1f}"
+        f"torch {torch.__version__}, {arguments.threads} threads, {os.cpu_count()} cores, "
+        f"median of {arguments.turns} processes, load {os.getloadavg()[0]:.1f}"
     )
     print(
         f"{'size':8}{'threads':9}{'kernel us':>11}{'product us':>12}{'apart us':>10}{'both us':>10}{'both/apart':>12}"

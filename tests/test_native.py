@@ -310,9 +310,10 @@ def test_unbuilt_sources_say_how_to_build(tmp_path: Path) -> None:
         (package / name).write_text(
             (ROOT / "softbellman" / name).read_text(encoding="utf-8"), encoding="utf-8"
         )
-    # extend_path would find an installed copy: cut the path to this folder alone
+    # Neither the extended path nor the finder of an editable install may lead to a built module.
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
         "import softbellman; softbellman.__path__ = [p for p in softbellman.__path__ if p.startswith(sys.path[0])]\n"
         "try:\n    import softbellman._native\nexcept ImportError as error:\n    print(error)"
     )

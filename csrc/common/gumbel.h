@@ -53,10 +53,22 @@ SB_INLINE float gumbel_from_bits(uint32_t random) {
     const float w = scaled < largest ? scaled : largest;
 
     const LogParts rest = log_parts(exact_add(1.0f, -w));
-    const bool small = w < 0.25f;  // 1 - w would round, -w is exact
-    const float survival = log_polynomial(small ? -w : rest.fraction, small ? 0.0f : rest.exponent);
+    // Below 1/4 take -w itself, which is exact where 1 - w would round. Selected by bits: with a condition the compiler
+    // evaluates the polynomial once for either side.
+    const uint32_t small = w < 0.25f ? 0xffffffffu : 0u;
+    const float fraction = bit_cast<float>((bit_cast<uint32_t>(-w) & small) | (bit_cast<uint32_t>(rest.fraction) & ~small));
+    const float exponent = bit_cast<float>(bit_cast<uint32_t>(rest.exponent) & ~small);
+    const float survival = log_polynomial(fraction, exponent);
     const LogParts outer = log_parts(-survival);
     return -log_polynomial(outer.fraction, outer.exponent);
+}
+
+// No less than gumbel_from_bits(r) for every r >= random: with w >= random / 2^32, G <= -log w, and log2(random) is at least
+// its integer part. The last term covers every rounding.
+SB_INLINE float largest_gumbel_from(uint32_t random) {
+    int leading = 0;
+    while (leading < 32 && (random & (0x80000000u >> leading)) == 0u) ++leading;
+    return 0.693147181f * static_cast<float>(leading + 1) + 1e-3f;
 }
 
 // The score whose argmax over the allowed columns is a draw from softmax(logits / temperature).

@@ -2,8 +2,8 @@
 // of that distribution. One read of the logits; a row belongs to one thread.
 //
 // The scores are float32 for every dtype and have the same bits on every processor and vector width: this file is compiled
-// with -ffp-contract=off. Noise is drawn only for groups of columns that could still win, which cannot change the result:
-// no Gumbel exceeds kLargestGumbel.
+// with -ffp-contract=off. Random words are drawn, and their noise is computed, only for groups of columns that could still
+// win: no Gumbel exceeds kLargestGumbel, and the smallest word of a group bounds its noise. Neither can change the result.
 #include "../common/gumbel.h"
 #include "../common/philox.h"
 #include "block.h"
@@ -124,6 +124,13 @@ struct Sample {
             words[2][k] = random.word[2];
             words[3][k] = random.word[3];
         }
+        // The smallest random word gives the largest noise: most groups end here, before any logarithm.
+        uint32_t smallest = 0xffffffffu;
+        for (int64_t w = 0; w < 4; ++w) {
+            for (int64_t k = 0; k < kQuads; ++k) smallest = words[w][k] < smallest ? words[w][k] : smallest;
+        }
+        if (!(reachable + largest_gumbel_from(smallest) > best.score)) return;
+
         alignas(64) float noise[4][kQuads];
         for (int64_t w = 0; w < 4; ++w) {
             for (int64_t k = 0; k < kQuads; ++k) noise[w][k] = gumbel_from_bits(words[w][k]);

@@ -22,7 +22,7 @@ class Algorithm:
 
     Attributes:
         title: name in tables.
-        stages: names of stages, in order; each starts from the results of those before it.
+        stages: names of stages, in order; each starts from the results of those before it. One of 0 epochs is left out.
         settle: settings with what the algorithm is defined by put in, whatever was asked for.
     """
 
@@ -33,6 +33,6 @@ class Algorithm:
 
 ALGORITHMS = {
     "mle": Algorithm("MLE", ("actor",)),
-    "ac": Algorithm("AC", ("actor", "critic", "joint"), _without_entropy),
-    "erac": Algorithm("ERAC", ("actor", "critic", "joint")),
+    "ac": Algorithm("AC", ("actor", "warmup", "critic", "joint"), _without_entropy),
+    "erac": Algorithm("ERAC", ("actor", "warmup", "critic", "joint")),
 }

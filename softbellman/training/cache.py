@@ -19,7 +19,8 @@ from softbellman.training.task import Task
 
 _INPUTS: dict[str, tuple[str, ...]] = {
     "actor": ("data", "model", "actor", "evaluation"),
-    "critic": ("data", "model", "actor", "evaluation", "payoff", "credit", "critic"),
+    "warmup": ("data", "model", "evaluation", "warmup", "critic"),
+    "critic": ("data", "model", "actor", "evaluation", "payoff", "credit", "warmup", "critic"),
 }
 """Sections of the settings that decide a stage's result, those of the stages before it included. The joint stage is a
 run's own result and is not shared."""

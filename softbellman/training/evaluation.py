@@ -13,7 +13,7 @@ from softbellman.data import BatchIterator, Codec, Corpus
 from softbellman.decoding import beam_search
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings
-from softbellman.training.stages import PolicyEvaluation
+from softbellman.training.stages import PolicyEvaluation, reference_likelihood
 
 
 class BleuScore(NamedTuple):
@@ -67,6 +67,19 @@ def translate_corpus(
             for index, tokens in zip(batch.index.tolist(), found.tokens.tolist(), strict=True):
                 lines[index] = codec.decode(tokens)
     return [lines[index] for index in range(len(lines))]
+
+
+@torch.no_grad()
+def reference_nll(critic: nn.Module, batches: BatchIterator, *, device: torch.device) -> dict[str, float]:
+    """Negative log-likelihood of the reference given the reference, nats per token."""
+    total = tokens = 0.0
+    with mode(critic, training=False):
+        for batch in batches.epoch(0):
+            batch = batch.to(device)
+            diagnostics = reference_likelihood(critic, batch, source=batch.labels).diagnostics
+            total += float(diagnostics["nll"])
+            tokens += float(diagnostics["reference_tokens"])
+    return {"dev_nll": total / tokens}
 
 
 @torch.no_grad()

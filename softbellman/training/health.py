@@ -7,6 +7,8 @@ the end, and the critic's order of the tokens is compared with the order of the 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +18,24 @@ from softbellman.training.rollout import mode, payoff_rewards
 from softbellman.training.settings import PayoffSettings
 
 
+class Ranking(NamedTuple):
+    """How the critic orders tokens.
+
+    Attributes:
+        correlation: Spearman correlation of Q with the payoff reached, mean over the states whose payoffs are not all equal,
+            in [-1, 1]; NaN when there is none.
+        gain: payoff reached by the critic's choice minus that of the actor's likeliest token. Above 0, following the critic
+            improves on the actor; below 0, joint training has to make it worse.
+        possible_gain: the same for the best choice.
+    """
+
+    correlation: float
+    gain: float
+    possible_gain: float
+
+
 @torch.no_grad()
-def rank_correlation(
+def ranking(
     actor: nn.Module,
     critic: nn.Module,
     batch: Batch,
@@ -27,8 +45,8 @@ def rank_correlation(
     forbidden: Tensor,
     candidates: int = 4,
     seed: int = 0,
-) -> float:
-    """Mean within-state Spearman correlation of the critic's values with realised returns.
+) -> Ranking:
+    """Compare the critic's order of tokens with the order of realised payoffs.
 
     Args:
         actor: policy that continues greedily after the tried token.
@@ -40,8 +58,6 @@ def rank_correlation(
         candidates: the actor's likeliest tokens tried in each state.
         seed: choice of the states.
 
-    Returns:
-        Mean over the states whose returns are not all equal, in [-1, 1]; NaN when there is none.
     """
     with mode(actor, training=False), mode(critic, training=False):
         greedy, lengths = _continue(actor, batch.source, None, None, max_length, forbidden)
@@ -69,8 +85,15 @@ def rank_correlation(
         batch.reference_lengths,
         payoff,
     )
-    # the payoff of the common prefix is a constant within a state and does not change the ranks
-    return _mean_spearman(predicted.double(), rewards.sum(-1).double())
+    reached_payoff = rewards.sum(
+        -1
+    ).double()  # (B, C); of common prefixes, so ranks and differences are those of returns
+    chosen = reached_payoff.gather(1, predicted.argmax(1, keepdim=True)).squeeze(1)
+    return Ranking(
+        correlation=_mean_spearman(predicted.double(), reached_payoff),
+        gain=float((chosen - reached_payoff[:, 0]).mean()),
+        possible_gain=float((reached_payoff.max(1).values - reached_payoff[:, 0]).mean()),
+    )
 
 
 def _continue(

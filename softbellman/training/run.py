@@ -17,8 +17,15 @@ from softbellman.data import BatchIterator, Codec, collate
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
-from softbellman.training.evaluation import BleuScore, corpus_batches, corpus_bleu, td_error, translate_corpus
-from softbellman.training.health import rank_correlation
+from softbellman.training.evaluation import (
+    BleuScore,
+    corpus_batches,
+    corpus_bleu,
+    reference_nll,
+    td_error,
+    translate_corpus,
+)
+from softbellman.training.health import ranking
 from softbellman.training.loop import run_stage
 from softbellman.training.reporting import Progress, draw_curve
 from softbellman.training.runfolder import RunFolder, new_run_path
@@ -29,6 +36,7 @@ from softbellman.training.stages import (
     JointStage,
     PolicyEvaluation,
     Stage,
+    WarmUpStage,
     draw_key,
     target_of,
 )
@@ -127,10 +135,11 @@ class _Run:
         self._describe()
         builders: dict[str, Callable[[], Stage]] = {
             "actor": self._actor_stage,
+            "warmup": self._warmup_stage,
             "critic": self._critic_stage,
             "joint": self._joint_stage,
         }
-        for name in self.algorithm.stages:
+        for name in self._stages():
             stage = builders[name]()
             key = self.cache.key(name)
             cached = self.cache.fetch(key, stage)
@@ -171,7 +180,22 @@ class _Run:
     def _actor_stage(self) -> Stage:
         return ActorStage(self.actor, self.settings.actor, judge=self._judge_actor)
 
+    def _stages(self) -> list[str]:
+        """The algorithm's stages that have epochs."""
+        return [name for name in self.algorithm.stages if getattr(self.settings, name).schedule.epochs > 0]
+
+    def _warmup_stage(self) -> Stage:
+        return WarmUpStage(
+            self.critic,
+            self.settings.warmup,
+            judge=partial(reference_nll, self.critic, self.dev_batches, device=self.device),
+        )
+
     def _critic_stage(self) -> Stage:
+        if "warmup" in self._stages():  # its selected weights are loaded: the logits become the first values
+            with torch.no_grad():
+                for parameter in self.critic.output.parameters():
+                    parameter.mul_(self.settings.warmup.scale)
         evaluation = self._policy_evaluation("critic")
         return CriticStage(evaluation, self.settings.critic, judge=partial(self._judge_critic, evaluation))
 
@@ -209,7 +233,7 @@ class _Run:
     def _judge_critic(self, evaluation: PolicyEvaluation) -> dict[str, float]:
         metrics = td_error(evaluation, self.dev_batches, device=self.device)
         batch = collate(self.dev, [(index, 0) for index in range(min(200, len(self.dev)))]).to(self.device)
-        metrics["rank_correlation"] = rank_correlation(
+        found = ranking(
             self.actor,
             self.critic,
             batch,
@@ -217,6 +241,7 @@ class _Run:
             max_length=self.settings.data.max_length,
             forbidden=self.task.forbidden(self.device),
         )
+        metrics["rank_correlation"], metrics["choice_gain"] = found.correlation, found.gain
         return metrics
 
     def _judge_joint(self, evaluation: PolicyEvaluation) -> dict[str, float]:
@@ -232,8 +257,8 @@ class _Run:
             test = test.drop_longer(settings.data.max_length, name="test")
         batches = corpus_batches(test, settings.evaluation.batch_size)
         rows = []
-        for stage in self.algorithm.stages:
-            if stage == "critic":
+        for stage in self._stages():
+            if stage not in ("actor", "joint"):
                 continue
             weights = folder.checkpoints / f"{stage}-best.safetensors"
             load_modules(weights, {"actor": self.actor})
@@ -291,7 +316,7 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
 
 
 def _find_weights(checkpoints: Path, settings: Settings, checkpoint: str) -> Path:
-    stages = [name for name in ALGORITHMS[settings.algorithm].stages if name != "critic"]
+    stages = [name for name in ALGORITHMS[settings.algorithm].stages if name in ("actor", "joint")]
     if checkpoint in ("best", "last"):
         candidates = [f"{stage}-{checkpoint}" for stage in reversed(stages)]
     else:

@@ -141,6 +141,22 @@ class ActorStageSettings:
 
 
 @dataclass(frozen=True)
+class WarmUpSettings:
+    """Start of the critic: maximum likelihood of the reference given the reference, before any value is learnt.
+
+    Not in the paper. It teaches the critic's attention which reference word comes next, dense feedback for what the TD error
+    alone finds slowly; the critic's values then start as scaled logits.
+    """
+
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """Optimiser of the warm-up."""
+    schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(epochs=0))
+    """Epochs and decay; selection is by the validation loss. 0 epochs: no warm-up, as published."""
+    scale: float = 0.1
+    """The logits are multiplied by this to become the first values."""
+
+
+@dataclass(frozen=True)
 class CriticStageSettings:
     """Policy evaluation: the critic learns the fixed actor's entropy-regularised values (eq. 18, 19)."""
 
@@ -251,6 +267,7 @@ class Settings:
     payoff: PayoffSettings = field(default_factory=PayoffSettings)
     credit: CreditSettings = field(default_factory=CreditSettings)
     actor: ActorStageSettings = field(default_factory=ActorStageSettings)
+    warmup: WarmUpSettings = field(default_factory=WarmUpSettings)
     critic: CriticStageSettings = field(default_factory=CriticStageSettings)
     joint: JointStageSettings = field(default_factory=JointStageSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

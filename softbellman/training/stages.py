@@ -31,6 +31,7 @@ from softbellman.training.settings import (
     OptimizerSettings,
     PayoffSettings,
     ScheduleSettings,
+    WarmUpSettings,
 )
 
 Sums = dict[str, Tensor]
@@ -98,19 +99,41 @@ class ActorStage:
 
     def update(self, batch: Batch, step: int) -> Sums:
         actor = self.modules["actor"].train()
-        objective = reference_likelihood(actor, batch)
+        objective = reference_likelihood(actor, batch, source=batch.source)
         norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip)
         return {**objective.diagnostics, "actor_gradient": norm}
 
 
-def reference_likelihood(actor: nn.Module, batch: Batch) -> Objective:
-    """The maximum-likelihood objective on the batch's references."""
+def reference_likelihood(model: nn.Module, batch: Batch, *, source: Tensor) -> Objective:
+    """The maximum-likelihood objective on the batch's references, given ``source`` (the actor's own, or the reference)."""
     mask = batch.mask
     rows = real_rows(mask)
-    logits = row_logits(actor, batch.source, batch.prefix, rows)
+    logits = row_logits(model, source, batch.prefix, rows)
     objective = maximum_likelihood(logits, batch.labels.flatten()[rows], sequences=len(batch.source))
     objective.diagnostics["reference_tokens"] = mask.sum()
     return objective
+
+
+class WarmUpStage:
+    """Start of the critic: maximum likelihood of the reference given the reference."""
+
+    name = "warmup"
+    selection = "-dev_nll"
+    annealed: tuple[str, ...] = ("critic",)
+    start_is_candidate = False
+
+    def __init__(self, critic: nn.Module, settings: WarmUpSettings, *, judge: Judge) -> None:
+        self.schedule = settings.schedule
+        self.modules = {"critic": critic}
+        self.optimizers = {"critic": build_optimizer(critic, settings.optimizer)}
+        self.evaluate = judge
+        self._clip = settings.optimizer.clip
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        critic = self.modules["critic"].train()
+        objective = reference_likelihood(critic, batch, source=batch.labels)
+        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
+        return {**objective.diagnostics, "critic_gradient": norm}
 
 
 class PolicyEvaluation:
@@ -274,7 +297,7 @@ class JointStage:
         )
         loss, diagnostics = actor_part.loss, {**critic_part.diagnostics, **actor_part.diagnostics}
         if settings.mle_weight:
-            likelihood = reference_likelihood(actor, batch)
+            likelihood = reference_likelihood(actor, batch, source=batch.source)
             loss = loss + settings.mle_weight * likelihood.loss
             diagnostics.update(likelihood.diagnostics)
         diagnostics["actor_gradient"] = descend(

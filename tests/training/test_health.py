@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from softbellman.training.evaluation import corpus_batches
-from softbellman.training.health import _continue, _mean_spearman, rank_correlation
+from softbellman.training.health import _continue, _mean_spearman, ranking
 from softbellman.training.rollout import payoff_rewards
 from softbellman.training.settings import PayoffSettings
 from softbellman.training.task import build_actor, load_task
@@ -63,5 +63,10 @@ def test_a_critic_that_knows_the_returns_is_perfect(tiny_settings, sign):
     batch = next(iter(corpus_batches(task.dev, 4).epoch(0)))
     payoff = PayoffSettings()
     critic = KnowingCritic(actor, batch, payoff, forbidden, sign)
-    found = rank_correlation(actor, critic, batch, payoff=payoff, max_length=12, forbidden=forbidden)
-    assert found == pytest.approx(sign, abs=1e-9)
+    found = ranking(actor, critic, batch, payoff=payoff, max_length=12, forbidden=forbidden)
+    assert found.correlation == pytest.approx(sign, abs=1e-9)
+    assert found.possible_gain > 0
+    if sign > 0:
+        assert found.gain == pytest.approx(found.possible_gain)
+    else:
+        assert found.gain < 0

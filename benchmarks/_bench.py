@@ -1,0 +1,155 @@
+"""Measuring one operator at one size: contenders, streams of memory, inputs in turn, the record of it all."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks._harness import Comparison, as_record, compare, device_seconds, summarize
+from benchmarks._memory import peak_bytes
+from benchmarks._passes import check_contender, make_call, require_gradients
+from benchmarks.contenders import Inputs, Operator, copy_inputs, make_inputs
+
+
+class Line(NamedTuple):
+    rows: int
+    vocabulary: int
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> str:
+        return f"{self.rows}x{self.vocabulary}"
+
+    @property
+    def type_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def matrix_bytes(self) -> int:
+        return self.rows * self.vocabulary * self.dtype.itemsize
+
+
+class Bench:
+    """The inputs of one line and what is common to all of its cases."""
+
+    def __init__(
+        self,
+        line: Line,
+        *,
+        device: str,
+        repetitions: int,
+        compiled: bool = True,
+        rotated: bool = True,
+        processor_time: bool = False,
+    ) -> None:
+        """`rotated` allocates as many inputs as no cache holds, else two; `processor_time` needs one
+        thread."""
+        self.line, self.device, self.compiled = line, device, compiled
+        self.options: dict[str, Any] = {
+            "repetitions": repetitions,
+            "rotate_every_call": True,
+            "clock": time.process_time if processor_time else time.perf_counter,
+        }
+        if device.startswith("cuda"):
+            self.options["measure"] = device_seconds
+        cache, memory = _cache_bytes(device), _free_bytes(device)
+        sets = -(-2 * cache // line.matrix_bytes) if rotated else 2
+        sets = max(2, min(sets, memory // (4 * 3 * line.matrix_bytes)))  # in a quarter of what is free
+        data = make_inputs(line.rows, line.vocabulary, line.dtype, device)
+        self.inputs = [data, *(copy_inputs(data) for _ in range(sets - 1))]
+        destinations = [torch.empty_like(data.q) for _ in range(min(sets, 1 + cache // line.matrix_bytes))]
+        next_destination = itertools.cycle(destinations)
+        self.streams: dict[str, Callable[[Inputs], object]] = {
+            "read": lambda data: _words(data.q).sum(),
+            "copy": lambda data: next(next_destination).copy_(data.q.detach()),
+        }
+
+    def bandwidths(self) -> dict[str, float]:
+        """Bytes per second of a read, of a copy into memory in use and of one into new memory."""
+        streams = {**self.streams, "copy into new memory": lambda data: data.q.detach().clone()}
+        timings = compare(streams, self.inputs, **self.options).timings
+        moved = {"read": 1, "copy": 2, "copy into new memory": 2}
+        return {name: moved[name] * self.line.matrix_bytes / timings[name].median for name in streams}
+
+    def case(self, operator: Operator, which: str) -> dict[str, Any]:
+        """Check, memory and times of one pass of one operator."""
+        torch._dynamo.reset()
+        functions = {"ours": operator.ours, "eager": operator.plain}
+        if self.compiled:
+            functions["compiled"] = torch.compile(operator.plain, dynamic=False)
+        require_gradients(self.inputs, operator, which)
+        errors, memory, prepare, calls = {}, {}, {}, {}
+        for name, function in functions.items():
+            errors[name] = check_contender(operator, which, function, self.inputs[0], name == "ours")
+            prepare[name], calls[name] = make_call(operator, which, function)
+            argument = prepare[name](self.inputs[0])
+            memory[name] = peak_bytes(partial(calls[name], argument), self.device)
+            del argument
+        comparison = compare({**calls, **self.streams}, self.inputs, prepare=prepare, **self.options)
+        return self._record(operator, which, comparison, errors, memory)
+
+    def _record(
+        self,
+        operator: Operator,
+        which: str,
+        comparison: Comparison,
+        errors: dict[str, float],
+        memory: dict[str, int],
+    ) -> dict[str, Any]:
+        reads, writes = operator.traffic(which)
+        limits = [
+            writes * copy + (reads - writes) * read
+            for read, copy in zip(comparison.rounds["read"], comparison.rounds["copy"], strict=True)
+        ]
+        shares = [limit / ours for limit, ours in zip(limits, comparison.rounds["ours"], strict=True)]
+        record: dict[str, Any] = {
+            "operator": operator.name,
+            "pass": which,
+            "rows": self.line.rows,
+            "vocabulary": self.line.vocabulary,
+            "dtype": self.line.type_name,
+            "device": self.device,
+            "matrices_read": reads,
+            "matrices_written": writes,
+            "times": {name: as_record(timing) for name, timing in comparison.timings.items()},
+            "ratios_to_ours": {name: as_record(comparison.ratio(name, "ours")) for name in errors},
+            "limit": as_record(summarize(limits)),
+            "share_of_limit": as_record(summarize(shares)),
+            "peak_bytes": memory,
+            "relative_error": errors if operator.exact else None,
+        }
+        return record
+
+
+def _words(matrix: Tensor) -> Tensor:
+    """The matrix as numbers that are summed at the speed of memory: pairs of 16-bit ones as float32."""
+    flat = matrix.detach().view(-1)
+    if flat.dtype.itemsize >= 4:
+        return flat
+    return flat[: flat.numel() // 2 * 2].view(torch.float32)
+
+
+def _cache_bytes(device: str) -> int:
+    """Size of the last-level cache; 64 MiB where the system does not say."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).L2_cache_size)
+    sizes = [64 * 1024]
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        sizes.append(int(path.read_text().strip().removesuffix("K")))
+    return max(sizes) * 1024
+
+
+def _free_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info()[0]
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 4 << 30

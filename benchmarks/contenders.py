@@ -1,0 +1,194 @@
+"""The operators of `benchmarks.kernels`: ours and the plain expression each of them replaces.
+
+A plain expression is what one writes with torch's functions, in the type of the input and without a guard
+against `-inf`; where there are several forms it is the fastest, and it leaves out by-products of ours that a
+user might not need. The same function compiled is the third contender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import softbellman
+
+TAU = 0.5
+SMOOTHNESS = 0.001
+
+
+class Inputs(NamedTuple):
+    """One set of arguments; an operator takes what it needs."""
+
+    logits: Tensor  # [N, V]
+    q: Tensor  # [N, V]
+    actions: Tensor  # [N] int64
+    numbers: Tensor  # [N] in the statistic type: rewards or regression targets
+    upstream: Tensor  # [N] in the statistic type: the gradient that arrives at every output
+    steps: int  # T with N = B * T
+
+
+@dataclass(frozen=True)
+class Operator:
+    """`ours` and `plain` map the inputs to tensors of [N] or [B, T] elements, the same number of them.
+
+    `reads` are the matrices [N, V] that the forward pass reads, `gradients` the inputs that the backward
+    pass writes a gradient for; it reads all of `reads` again. `exact` is False where the outputs are draws,
+    which are checked otherwise.
+    """
+
+    name: str
+    ours: Callable[[Inputs], tuple[Tensor, ...]]
+    plain: Callable[[Inputs], tuple[Tensor, ...]]
+    reads: tuple[str, ...]
+    gradients: tuple[str, ...]
+    exact: bool = True
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        return ("forward", "backward", "both") if self.gradients else ("forward",)
+
+    def traffic(self, which: str) -> tuple[int, int]:
+        """Matrices of [N, V] a pass has to read and to write when each is touched once.
+
+        Forward and backward together read the inputs twice: what arrives at the outputs is known only after
+        the forward pass has ended.
+        """
+        reads = len(self.reads) * {"forward": 1, "backward": 1, "both": 2}[which]
+        return reads, 0 if which == "forward" else len(self.gradients)
+
+
+def _plain_soft_value(data: Inputs) -> tuple[Tensor, ...]:
+    return (TAU * torch.logsumexp(data.q / TAU, -1),)
+
+
+def _sequences(data: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        data.q.view(-1, data.steps, data.q.shape[-1]),
+        data.actions.view(-1, data.steps),
+        data.numbers.view(-1, data.steps),
+    )
+
+
+def _our_residual(data: Inputs) -> tuple[Tensor, ...]:
+    q, actions, rewards = _sequences(data)
+    return (softbellman.soft_bellman_residual(q, actions, rewards, tau=TAU),)
+
+
+def _plain_residual(data: Inputs) -> tuple[Tensor, ...]:
+    q, actions, rewards = _sequences(data)
+    value = TAU * torch.logsumexp(q / TAU, -1)
+    following = F.pad(value[:, 1:], (0, 1))
+    return (_gather(q, actions) - (rewards + following),)
+
+
+def _gather(rows: Tensor, ids: Tensor) -> Tensor:
+    return rows.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def _plain_policy_value(data: Inputs) -> tuple[Tensor, ...]:
+    log_policy = F.log_softmax(data.logits, -1)
+    policy = log_policy.exp()
+    entropy = -(policy * log_policy).sum(-1)
+    return (policy * data.q).sum(-1) + TAU * entropy, entropy
+
+
+def _our_critic(data: Inputs) -> tuple[Tensor, ...]:
+    return (softbellman.critic_loss(data.q, data.actions, data.numbers, smoothness=SMOOTHNESS).loss,)
+
+
+def _plain_critic(data: Inputs) -> tuple[Tensor, ...]:
+    spread = data.q.var(-1, correction=0) * data.q.shape[-1]
+    return ((_gather(data.q, data.actions) - data.numbers).square() + SMOOTHNESS * spread,)
+
+
+def _plain_actor(data: Inputs) -> tuple[Tensor, ...]:
+    log_policy = F.log_softmax(data.logits, -1)
+    return (-(log_policy.exp() * (data.q - TAU * log_policy)).sum(-1),)
+
+
+def _plain_distillation(data: Inputs) -> tuple[Tensor, ...]:
+    return (F.cross_entropy(data.logits, F.softmax(data.q / TAU, -1), reduction="none"),)
+
+
+def _plain_token_cross_entropy(data: Inputs) -> tuple[Tensor, ...]:
+    return (F.cross_entropy(data.logits, data.actions, reduction="none"),)
+
+
+def _plain_sampling(data: Inputs) -> tuple[Tensor, ...]:
+    return (torch.multinomial(F.softmax(data.logits, -1), 1).squeeze(-1),)
+
+
+OPERATORS = {
+    operator.name: operator
+    for operator in (
+        Operator(
+            "soft_value",
+            lambda data: (softbellman.soft_value(data.q, tau=TAU),),
+            _plain_soft_value,
+            reads=("q",),
+            gradients=("q",),
+        ),
+        Operator("soft_bellman_residual", _our_residual, _plain_residual, reads=("q",), gradients=("q",)),
+        Operator(
+            "policy_value",
+            lambda data: tuple(softbellman.policy_value(data.logits, data.q, tau=TAU)),
+            _plain_policy_value,
+            reads=("logits", "q"),
+            gradients=("logits", "q"),
+        ),
+        Operator("critic_loss", _our_critic, _plain_critic, reads=("q",), gradients=("q",)),
+        Operator(
+            "actor_loss",
+            lambda data: (softbellman.actor_loss(data.logits, data.q, tau=TAU).loss,),
+            _plain_actor,
+            reads=("logits", "q"),
+            gradients=("logits",),
+        ),
+        Operator(
+            "soft_target_cross_entropy",
+            lambda data: (softbellman.soft_target_cross_entropy(data.logits, data.q, tau=TAU),),
+            _plain_distillation,
+            reads=("logits", "q"),
+            gradients=("logits",),
+        ),
+        Operator(
+            "token_cross_entropy",
+            lambda data: (softbellman.token_cross_entropy(data.logits, data.actions),),
+            _plain_token_cross_entropy,
+            reads=("logits",),
+            gradients=("logits",),
+        ),
+        Operator(
+            "sample_tokens",
+            lambda data: tuple(softbellman.sample_tokens(data.logits, seed=1)),
+            _plain_sampling,
+            reads=("logits",),
+            gradients=(),
+            exact=False,
+        ),
+    )
+}
+
+
+def make_inputs(rows: int, vocabulary: int, dtype: torch.dtype, device: str) -> Inputs:
+    """Logits of standard deviation 2, q of 1, all rows real, sequences of at most 16 steps."""
+    generator = torch.Generator().manual_seed(rows * 1_000_003 + vocabulary)
+    statistic = torch.float64 if dtype == torch.float64 else torch.float32
+    numbers, upstream = torch.randn(2, rows, generator=generator, dtype=statistic)
+    return Inputs(
+        logits=(2 * torch.randn(rows, vocabulary, generator=generator)).to(device, dtype),
+        q=torch.randn(rows, vocabulary, generator=generator).to(device, dtype),
+        actions=torch.randint(vocabulary, (rows,), generator=generator).to(device),
+        numbers=numbers.to(device),
+        upstream=upstream.to(device),
+        steps=next(steps for steps in range(min(16, rows), 0, -1) if rows % steps == 0),
+    )
+
+
+def copy_inputs(data: Inputs) -> Inputs:
+    """The same numbers in other memory."""
+    return data._replace(logits=data.logits.detach().clone(), q=data.q.detach().clone())

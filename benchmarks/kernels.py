@@ -1,0 +1,158 @@
+"""Every vocabulary-wide operator against eager PyTorch, torch.compile and the memory's own speed.
+
+    python -m benchmarks.kernels [--device cuda] [--json FILE] [--operators policy_value ...]
+        [--shapes 2048x8192 ...] [--dtypes float32 ...] [--passes forward both] [--threads 2] [--quick]
+
+benchmarks/README.md says how to read the table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._bench import Bench, Line
+from benchmarks._harness import Timing, format_ratio, format_seconds, print_table, save_json
+from benchmarks.contenders import OPERATORS
+
+PASSES = ("forward", "backward", "both")
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float64)
+}
+HEADER = (
+    "operator",
+    "pass",
+    "ours",
+    "eager",
+    "compiled",
+    "eager / ours",
+    "compiled / ours",
+    "share of limit",
+    "peak MB (same order)",
+    "error (same order)",
+)
+
+
+CPU_LINES = (
+    Line(2048, 8192, torch.float32),
+    Line(512, 32000, torch.float32),
+    Line(512, 131072, torch.float32),
+    Line(512, 8192, torch.bfloat16),
+    Line(512, 8192, torch.float64),
+)
+CUDA_LINES = tuple(
+    Line(rows, vocabulary, dtype)
+    for rows, vocabulary in ((8192, 32000), (8192, 50257), (4096, 131072))
+    for dtype in (torch.bfloat16, torch.float32)
+)
+QUICK_LINES = (Line(32, 500, torch.float32), Line(16, 501, torch.bfloat16), Line(16, 500, torch.float64))
+
+
+def cells(record: dict[str, Any]) -> list[str]:
+    def timing(kind: str, name: str) -> Timing | None:
+        return Timing(**record[kind][name]) if name in record[kind] else None
+
+    def show(value: Timing | None, format_timing: Callable[[Timing], str]) -> str:
+        return "-" if value is None else format_timing(value)
+
+    megabytes = ", ".join(f"{size / 1e6:.3g}" for size in record["peak_bytes"].values())
+    errors = ", ".join(f"{error:.1g}" for error in (record["relative_error"] or {}).values()) or "-"
+    return [
+        record["operator"],
+        record["pass"],
+        *(show(timing("times", name), format_seconds) for name in ("ours", "eager", "compiled")),
+        *(show(timing("ratios_to_ours", name), format_ratio) for name in ("eager", "compiled")),
+        format_ratio(Timing(**record["share_of_limit"])),
+        megabytes,
+        errors,
+    ]
+
+
+def run_line(line: Line, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """All cases of one size, printed as a table under the speeds of memory."""
+    bench = Bench(
+        line,
+        device=arguments.device,
+        repetitions=arguments.repetitions,
+        compiled=not arguments.no_compile,
+        rotated=not arguments.quick,
+        processor_time=arguments.cpu_time,
+    )
+    bandwidths = bench.bandwidths()
+    common = {"bytes_per_second": bandwidths, "clock": "processor" if arguments.cpu_time else "wall"}
+    records = []
+    for name in arguments.operators:
+        operator = OPERATORS[name]
+        for which in arguments.passes:
+            if which in operator.passes:
+                started = time.perf_counter()
+                records.append(bench.case(operator, which) | common)
+                seconds = time.perf_counter() - started
+                print(f"{name} {which} {line.shape} took {seconds:.1f} s", file=sys.stderr)
+    speeds = ", ".join(f"{name} {speed / 1e9:.3g} GB/s" for name, speed in bandwidths.items())
+    print(f"\n{line.shape} {line.type_name} ({speeds}; {len(bench.inputs)} inputs in turn)\n")
+    print_table(HEADER, [cells(record) for record in records])
+    sys.stdout.flush()
+    return records
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Sequence[Line]]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0 (default cpu)")
+    parser.add_argument("--json", type=Path, help="save figures and the record of the machine here")
+    parser.add_argument("--operators", nargs="+", choices=list(OPERATORS), default=list(OPERATORS))
+    parser.add_argument("--passes", nargs="+", choices=PASSES, default=["forward", "both"])
+    parser.add_argument("--shapes", nargs="+", metavar="NxV", help="rows x vocabulary")
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES))
+    parser.add_argument("--repetitions", type=int, help="timed rounds (default 20; 3 with --quick)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny shapes: does it run, not how fast")
+    arguments = parser.parse_args(argv)
+    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
+        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
+    if arguments.repetitions is None:
+        arguments.repetitions = 3 if arguments.quick else 20
+    if not arguments.shapes and not arguments.dtypes:
+        if arguments.quick:
+            return arguments, QUICK_LINES
+        return arguments, CUDA_LINES if arguments.device.startswith("cuda") else CPU_LINES
+    try:
+        shapes = [tuple(map(int, shape.split("x"))) for shape in arguments.shapes or ["2048x8192"]]
+        lines = [
+            Line(rows, v, DTYPES[name]) for name in arguments.dtypes or ["float32"] for rows, v in shapes
+        ]
+    except ValueError:
+        parser.error(f"--shapes takes ROWSxVOCABULARY such as 2048x8192, got {' '.join(arguments.shapes)}")
+    if any(line.matrix_bytes < 1 for line in lines):
+        parser.error("--shapes takes positive numbers")
+    return arguments, lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments, lines = parse(argv)
+    torch.set_num_threads(arguments.threads)
+    if arguments.device.startswith("cuda"):
+        torch.cuda.set_device(arguments.device if ":" in arguments.device else 0)
+    print(
+        f"{arguments.device}, threads: {torch.get_num_threads()}, "
+        f"{'processor' if arguments.cpu_time else 'wall'} time, "
+        f"medians of {arguments.repetitions} with quartiles"
+    )
+    records: list[dict[str, Any]] = []
+    for line in lines:
+        records += run_line(line, arguments)
+        if arguments.json:  # after every line: a run cut short keeps what it has
+            save_json(arguments.json, "kernels", records)
+
+
+if __name__ == "__main__":
+    main()
