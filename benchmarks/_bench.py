@@ -64,19 +64,18 @@ class Bench:
         sets = max(2, min(sets, memory // (4 * 3 * line.matrix_bytes)))  # in a quarter of what is free
         data = make_inputs(line.rows, line.vocabulary, line.dtype, device)
         self.inputs = [data, *(copy_inputs(data) for _ in range(sets - 1))]
-        destinations = [torch.empty_like(data.q) for _ in range(min(sets, 1 + cache // line.matrix_bytes))]
-        next_destination = itertools.cycle(destinations)
+        destination = torch.empty_like(data.q)
         self.streams: dict[str, Callable[[Inputs], object]] = {
             "read": lambda data: _words(data.q).sum(),
-            "copy": lambda data: next(next_destination).copy_(data.q.detach()),
+            "copy": lambda data: destination.copy_(data.q.detach()),
+            "copy_to_new": lambda data: data.q.detach().clone(),
         }
 
     def bandwidths(self) -> dict[str, float]:
-        """Bytes per second of a read, of a copy into memory in use and of one into new memory."""
-        streams = {**self.streams, "copy into new memory": lambda data: data.q.detach().clone()}
-        timings = compare(streams, self.inputs, **self.options).timings
-        moved = {"read": 1, "copy": 2, "copy into new memory": 2}
-        return {name: moved[name] * self.line.matrix_bytes / timings[name].median for name in streams}
+        """Bytes per second of a read, of a copy into memory in use and of one into a new tensor."""
+        timings = compare(self.streams, self.inputs, **self.options).timings
+        moved = {"read": 1, "copy": 2, "copy_to_new": 2}
+        return {name: moved[name] * self.line.matrix_bytes / timings[name].median for name in self.streams}
 
     def case(self, operator: Operator, which: str) -> dict[str, Any]:
         """Check, memory and times of one pass of one operator."""
@@ -103,13 +102,13 @@ class Bench:
         errors: dict[str, float],
         memory: dict[str, int],
     ) -> dict[str, Any]:
+        limits = {kind: _limits(operator, which, comparison, kind) for kind in ("copy", "copy_to_new")}
+        shares = {
+            kind: [limit / ours for limit, ours in zip(limits[kind], comparison.rounds["ours"], strict=True)]
+            for kind in limits
+        }
         reads, writes = operator.traffic(which)
-        limits = [
-            writes * copy + (reads - writes) * read
-            for read, copy in zip(comparison.rounds["read"], comparison.rounds["copy"], strict=True)
-        ]
-        shares = [limit / ours for limit, ours in zip(limits, comparison.rounds["ours"], strict=True)]
-        record: dict[str, Any] = {
+        return {
             "operator": operator.name,
             "pass": which,
             "rows": self.line.rows,
@@ -120,12 +119,20 @@ class Bench:
             "matrices_written": writes,
             "times": {name: as_record(timing) for name, timing in comparison.timings.items()},
             "ratios_to_ours": {name: as_record(comparison.ratio(name, "ours")) for name in errors},
-            "limit": as_record(summarize(limits)),
-            "share_of_limit": as_record(summarize(shares)),
+            "limit": as_record(summarize(limits["copy"])),
+            "share_of_limit": as_record(summarize(shares["copy"])),
+            "limit_with_allocation": as_record(summarize(limits["copy_to_new"])),
+            "share_of_limit_with_allocation": as_record(summarize(shares["copy_to_new"])),
             "peak_bytes": memory,
             "relative_error": errors if operator.exact else None,
         }
-        return record
+
+
+def _limits(operator: Operator, which: str, comparison: Comparison, copy: str) -> list[float]:
+    """Seconds the memory needs for a pass, round by round: every written matrix is a copy of a read one."""
+    reads, writes = operator.traffic(which)
+    pairs = zip(comparison.rounds["read"], comparison.rounds[copy], strict=True)
+    return [writes * copied + (reads - writes) * read for read, copied in pairs]
 
 
 def _words(matrix: Tensor) -> Tensor:

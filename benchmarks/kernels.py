@@ -33,11 +33,10 @@ HEADER = (
     "eager / ours",
     "compiled / ours",
     "share of limit",
+    "with allocation",
     "peak MB (same order)",
     "error (same order)",
 )
-
-
 CPU_LINES = (
     Line(2048, 8192, torch.float32),
     Line(512, 32000, torch.float32),
@@ -68,6 +67,7 @@ def cells(record: dict[str, Any]) -> list[str]:
         *(show(timing("times", name), format_seconds) for name in ("ours", "eager", "compiled")),
         *(show(timing("ratios_to_ours", name), format_ratio) for name in ("eager", "compiled")),
         format_ratio(Timing(**record["share_of_limit"])),
+        format_ratio(Timing(**record["share_of_limit_with_allocation"])),
         megabytes,
         errors,
     ]
@@ -94,7 +94,9 @@ def run_line(line: Line, arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 records.append(bench.case(operator, which) | common)
                 seconds = time.perf_counter() - started
                 print(f"{name} {which} {line.shape} took {seconds:.1f} s", file=sys.stderr)
-    speeds = ", ".join(f"{name} {speed / 1e9:.3g} GB/s" for name, speed in bandwidths.items())
+    speeds = ", ".join(
+        f"{name.replace('_', ' ')} {speed / 1e9:.3g} GB/s" for name, speed in bandwidths.items()
+    )
     print(f"\n{line.shape} {line.type_name} ({speeds}; {len(bench.inputs)} inputs in turn)\n")
     print_table(HEADER, [cells(record) for record in records])
     sys.stdout.flush()
