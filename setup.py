@@ -1,6 +1,6 @@
 """Builds the native module softbellman._C with CMake and ninja; pyproject.toml holds everything else.
 
-Environment: SOFTBELLMAN_CUDA=AUTO|ON|OFF, SOFTBELLMAN_THREADS=AUTO|openmp|pool, SOFTBELLMAN_WERROR=ON|OFF, CXX, CUDACXX,
+Environment: SOFTBELLMAN_CUDA=AUTO|ON|OFF, SOFTBELLMAN_WERROR=ON|OFF, CXX, CUDACXX,
 CMAKE_ARGS (further arguments of the configuration).
 """
 
@@ -57,7 +57,7 @@ class CMakeBuild(build_ext):
             f"-DSOFTBELLMAN_VERSION={self.distribution.get_version()}",
             f"-DSOFTBELLMAN_SOURCE_DIGEST={digest}",
             *(f"-D{name}={os.environ.get(name, default)}" for name, default in (
-                ("SOFTBELLMAN_CUDA", "AUTO"), ("SOFTBELLMAN_THREADS", "AUTO"), ("SOFTBELLMAN_WERROR", "ON"))),
+                ("SOFTBELLMAN_CUDA", "AUTO"), ("SOFTBELLMAN_WERROR", "ON"))),
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]  # fmt: skip
         refusal = CompileError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -54,6 +53,7 @@ class Bench:
         self.line, self.device, self.compiled = line, device, compiled
         self.options: dict[str, Any] = {
             "repetitions": repetitions,
+            "warmup": 1,  # the checks have run everything twice by then
             "rotate_every_call": True,
             "clock": time.process_time if processor_time else time.perf_counter,
         }

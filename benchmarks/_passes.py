@@ -15,8 +15,8 @@ Function = Callable[[Inputs], tuple[Tensor, ...]]
 
 # Largest error against float64 as a share of the largest exact entry: what tells a wrong result from a
 # rounded one. 16-bit rows: ours round the gradient alone, a plain expression every step of the way.
-OUR_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-PEER_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-2, torch.bfloat16: 0.2, torch.float16: 0.2}
+OUR_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+PEER_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
 CHECKED_SEQUENCES = 4
 SAMPLING_DEVIATIONS = 6  # of the mean log-probability of the drawn tokens from its expectation
 

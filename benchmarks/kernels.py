@@ -39,10 +39,10 @@ HEADER = (
 )
 CPU_LINES = (
     Line(2048, 8192, torch.float32),
-    Line(512, 32000, torch.float32),
+    Line(256, 32000, torch.float32),
     Line(512, 131072, torch.float32),
-    Line(512, 8192, torch.bfloat16),
-    Line(512, 8192, torch.float64),
+    Line(256, 8192, torch.bfloat16),
+    Line(256, 8192, torch.float64),
 )
 CUDA_LINES = tuple(
     Line(rows, vocabulary, dtype)

@@ -1,15 +1,16 @@
-"""Does the native core share torch's threads or fight them?  `python -m benchmarks.threading [--threads 2] [--json FILE]`
+"""Does the native core share torch's threads or fight them?
 
-Builds the core twice (OpenMP, and a pool of sleeping threads), then alternates a kernel with a matrix product of torch, as a
-training step does, at three sizes. Each contender is timed in its own process, so that no pool of another is alive; the
-contenders take turns, and the table gives medians over all turns. "apart" runs the two halves in separate loops: what an
-alternation costs beyond "apart" is the price of handing the cores from one pool to the other.
+    python -m benchmarks.threading [--threads 2] [--json FILE]
+
+Alternates a kernel with a matrix product of torch, as a training step does, at three sizes, with the core's two kinds
+of threads: OpenMP, and a pool of its own that sleeps between calls. Each contender is timed in its own process, so
+that no other pool is alive; the contenders take turns, and the table gives medians over all turns. "apart" runs the
+two halves in separate loops: what an alternation costs beyond "apart" is the price of handing the cores over.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import platform
@@ -24,23 +25,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = ("openmp", "pool")
 SIZES = {"small": (64, 512), "medium": (256, 4096), "large": (1024, 8192)}
-
-
-def build(threading: str) -> Path:
-    """Configure and compile one variant without CUDA under build/threading-*; returns the folder of its module."""
-    import pybind11
-
-    folder = ROOT / "build" / f"threading-{threading}"
-    configure = [
-        "cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DSOFTBELLMAN_CUDA=OFF",
-        f"-DSOFTBELLMAN_THREADS={threading}", f"-DPython_EXECUTABLE={sys.executable}",
-        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-    ]  # fmt: skip
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": search}
-    for command in (configure, ["cmake", "--build", str(folder)]):
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-    return folder
 
 
 def median_time(body: Callable[[], object], loops: int) -> float:
@@ -80,14 +64,14 @@ def measure_size(cpu: Any, rows: int, vocabulary: int, threads: int, repeats: in
     return {label: median_time(body, loops) for label, body in bodies.items()}
 
 
-def measure(folder: Path, threads: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Medians in microseconds of the variant in `folder`, which this process loads and no other."""
-    import torch  # before the module, as softbellman itself does
+def measure(threads: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Medians in microseconds with the threads that the environment of this process chose."""
+    import torch
 
-    sys.path.insert(0, str(folder))
-    core = importlib.import_module("_C")
+    from softbellman import _native
+
     torch.set_num_threads(threads)
-    return {name: measure_size(core.cpu, *size, threads, repeats) for name, size in SIZES.items()}
+    return {name: measure_size(_native.cpu, *size, threads, repeats) for name, size in SIZES.items()}
 
 
 def main() -> None:
@@ -98,21 +82,26 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="processes per contender, in turn")
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker is not None:
-        print(json.dumps(measure(arguments.worker, arguments.threads, arguments.repeats)))
+    if arguments.worker:
+        print(json.dumps(measure(arguments.threads, arguments.repeats)))
         return
 
     import torch
 
-    folders = {contender: build(contender) for contender in CONTENDERS}
     runs: dict[str, list[dict[str, dict[str, float]]]] = {contender: [] for contender in CONTENDERS}
     for _ in range(arguments.turns):
-        for contender, folder in folders.items():
-            command = [sys.executable, "-m", "benchmarks.threading", "--worker", str(folder)]
+        for contender in CONTENDERS:
+            command = [sys.executable, "-m", "benchmarks.threading", "--worker"]
             command += ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
-            runs[contender].append(json.loads(subprocess.check_output(command, cwd=ROOT, text=True)))
+            runs[contender].append(
+                json.loads(
+                    subprocess.check_output(
+                        command, cwd=ROOT, text=True, env={**os.environ, "SOFTBELLMAN_THREADING": contender}
+                    )
+                )
+            )
 
     table = []
     print(

@@ -235,6 +235,19 @@ def test_threads_do_not_change_a_bit(code: int, monkeypatch: pytest.MonkeyPatch)
         assert torch.equal(result, first[name]), name
 
 
+def test_own_pool_gives_the_same_bits() -> None:
+    """A process with the pool and one with OpenMP, both above the size from which threads are used."""
+    code = (
+        "import hashlib, torch, softbellman\n"
+        "q = torch.randn(97, 2500, generator=torch.Generator().manual_seed(5))\n"
+        "torch.set_num_threads(2)\n"
+        "values = torch.stack([softbellman.soft_value(q + k, tau=0.3) for k in range(20)])\n"
+        "print(softbellman.build_info()['threading'], hashlib.sha256(values.numpy().tobytes()).hexdigest())"
+    )
+    usual, pool = run_python(code).split(), run_python(code, SOFTBELLMAN_THREADING="pool").split()
+    assert pool == ["pool", usual[1]]
+
+
 @pytest.mark.parametrize("level", ["baseline", "avx2"])
 def test_draws_have_the_same_bits_for_every_instruction_set(level: str) -> None:
     code = (

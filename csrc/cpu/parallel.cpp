@@ -1,39 +1,20 @@
-// The two thread back-ends behind run_threads: OpenMP (SB_OPENMP) or a pool whose threads sleep on a condition variable.
+// The two thread back-ends behind run_threads: OpenMP, and a pool of our own whose threads sleep on a condition variable.
+// SOFTBELLMAN_THREADING=pool in the environment chooses the second where both are there.
 #include "parallel.h"
 
 #include <atomic>
-
-#if defined(SB_OPENMP)
-#include <omp.h>
-#else
 #include <condition_variable>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#if defined(SB_OPENMP)
+#include <omp.h>
 #endif
 
 namespace softbellman::cpu {
-
-#if defined(SB_OPENMP)
-
-const char* threading_name() { return "openmp"; }
-
-void run_threads(int threads, const std::function<void(int)>& task) {
-    if (threads <= 1 || omp_in_parallel()) {
-        for (int index = 0; index < threads; ++index) task(index);
-        return;
-    }
-#pragma omp parallel num_threads(threads)
-    {
-        // The runtime may give fewer threads than asked for; every index still runs.
-        for (int index = omp_get_thread_num(); index < threads; index += omp_get_num_threads()) task(index);
-    }
-}
-
-#else
-
-const char* threading_name() { return "pool"; }
-
 namespace {
 
 // Sleeping workers; one job at a time, a second caller runs its job alone. Never destroyed: joining threads during the
@@ -89,18 +70,45 @@ class Pool {
     int pending_ = 0;
 };
 
+void run_serially(int threads, const std::function<void(int)>& task) {
+    for (int index = 0; index < threads; ++index) task(index);
+}
+
+#if defined(SB_OPENMP)
+constexpr bool kHasOpenMp = true;
+
+void run_openmp(int threads, const std::function<void(int)>& task) {
+    if (omp_in_parallel()) return run_serially(threads, task);
+#pragma omp parallel num_threads(threads)
+    {
+        // The runtime may give fewer threads than asked for; every index still runs.
+        for (int index = omp_get_thread_num(); index < threads; index += omp_get_num_threads()) task(index);
+    }
+}
+#else
+constexpr bool kHasOpenMp = false;
+
+void run_openmp(int threads, const std::function<void(int)>& task) { run_serially(threads, task); }
+#endif
+
+bool use_openmp() {
+    static const bool chosen = [] {
+        const char* wanted = std::getenv("SOFTBELLMAN_THREADING");
+        return kHasOpenMp && (wanted == nullptr || std::strcmp(wanted, "pool") != 0);
+    }();
+    return chosen;
+}
+
 }  // namespace
 
+const char* threading_name() { return use_openmp() ? "openmp" : "pool"; }
+
 void run_threads(int threads, const std::function<void(int)>& task) {
-    if (threads <= 1) {
-        for (int index = 0; index < threads; ++index) task(index);
-        return;
-    }
+    if (threads <= 1) return run_serially(threads, task);
+    if (use_openmp()) return run_openmp(threads, task);
     static Pool* const pool = new Pool;
     pool->run(threads, task);
 }
-
-#endif
 
 void run_chunks(int64_t rows, int64_t chunk, int threads, const std::function<void(int64_t, int64_t)>& body) {
     std::atomic<int64_t> next{0};

@@ -2,7 +2,7 @@
 // small chunks because masked rows and a busy machine make equal shares unequal work.
 //
 // With OpenMP the threads are torch's own: both link libgomp.so.1, hence one pool in the process (docs/native.md has the
-// measurement). Without OpenMP, or with SOFTBELLMAN_THREADS=pool at build time, a pool of our own sleeps between calls.
+// measurement). Where the compiler has no OpenMP, a pool of our own sleeps between calls.
 #pragma once
 
 #include <algorithm>

@@ -93,7 +93,7 @@ def td_error(
             batch = batch.to(device)
             rollout = evaluation.draw(batch, step=number)
             logits = evaluation.actor_logits(batch, rollout)
-            objective, _ = evaluation.critic_loss(batch, rollout, logits)
+            objective, _, _ = evaluation.critic_loss(batch, rollout, logits)
             for name, value in objective.diagnostics.items():
                 sums[name] = sums.get(name, torch.zeros(())) + value.to("cpu", torch.float64)
     return {

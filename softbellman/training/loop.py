@@ -116,7 +116,7 @@ def _interval(
     progressed = cursor.epoch + cursor.position / batches.epoch_length(cursor.epoch)
 
     averages = _means(totals)
-    _check_finite(stage.name, cursor.step, averages)
+    _check_finite(stage, cursor.step, totals)
     metrics = stage.evaluate()
     cursor.seconds += time.perf_counter() - started
     rates = {f"{name}_learning_rate": o.param_groups[0]["lr"] for name, o in stage.optimizers.items()}
@@ -187,11 +187,10 @@ def _last_paths(stage: Stage, folder: RunFolder, step: int) -> tuple[Path, Path]
 def _drain(pending: list[Sums], totals: dict[str, float]) -> dict[str, float]:
     """Add up the pending diagnostics (one transfer from the device for all of them); returns their own sums."""
     latest: dict[str, float] = {"updates": float(len(pending))}
-    names = list(pending[0])
-    table = torch.stack(
-        [torch.stack([sums[name].detach().double().cpu() for name in names]) for sums in pending]
-    )
-    for name, value in zip(names, table.sum(0).tolist(), strict=True):
+    names = list(dict.fromkeys(name for sums in pending for name in sums))
+    zero = torch.zeros((), dtype=torch.float64)
+    table = [torch.stack([sums.get(name, zero).detach().double().cpu() for name in names]) for sums in pending]
+    for name, value in zip(names, torch.stack(table).sum(0).tolist(), strict=True):
         latest[name] = value
     for name, value in latest.items():
         totals[name] = totals.get(name, 0.0) + value
@@ -217,10 +216,14 @@ def _means(totals: dict[str, float]) -> dict[str, float]:
     return means
 
 
-def _check_finite(stage: str, step: int, averages: dict[str, float]) -> None:
-    broken = [name for name, value in averages.items() if not math.isfinite(value)]
+def _check_finite(stage: Stage, step: int, totals: dict[str, float]) -> None:
+    """A diverged stage ends with a sentence instead of decoding nonsense."""
+    broken = [name for name, value in totals.items() if not math.isfinite(value)]
+    for name, module in stage.modules.items():
+        if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+            broken.append(f"a weight of the {name}")
     if broken:
         raise FloatingPointError(
-            f"stage {stage} diverged before update {step}: {', '.join(broken)} is not finite; "
+            f"stage {stage.name} diverged before update {step}: {', '.join(broken)} is not finite; "
             f"lower the learning rate or the temperature"
         )

@@ -192,6 +192,11 @@ class JointStageSettings:
     """Sequences sampled from the actor for each source."""
     extra_length: int = 10
     """A sample may be this much longer than its reference."""
+    actor_delay: int = 0
+    """Updates at the start in which the critic alone learns, at this stage's learning rate, and the actor stays."""
+    follow: Literal["critic", "target"] = "critic"
+    """Whose values the actor follows: the critic's, as published, or the target critic's, an average of past critics and so
+    less noisy."""
     mle_weight: float = 0.1
     """Weight of the maximum-likelihood term (lambda_mle)."""
 

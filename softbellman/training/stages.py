@@ -187,8 +187,8 @@ class PolicyEvaluation:
 
     def critic_loss(
         self, batch: Batch, rollout: Rollout, logits: Tensor, *, padding: bool = False
-    ) -> tuple[Objective, Tensor]:
-        """The critic's objective, and its values at the drawn states ``[M, V]``.
+    ) -> tuple[Objective, Tensor, Tensor]:
+        """The critic's objective, and the critic's and the target critic's values at the drawn states, ``[M, V]`` each.
 
         The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source. With
         ``padding`` the positions behind a sequence's end are regressed too, to 0, as the published code does.
@@ -213,7 +213,7 @@ class PolicyEvaluation:
         objective.diagnostics["tokens"] = mask.sum()
         objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
         objective.diagnostics["payoff"] = rollout.rewards.sum()
-        return objective, q[rows] if padding else q
+        return objective, q[rows] if padding else q, bootstrap
 
     def follow(self) -> None:
         """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
@@ -251,7 +251,7 @@ class CriticStage:
         rollout = evaluation.draw(batch, step)
         with torch.no_grad():
             logits = evaluation.actor_logits(batch, rollout)
-        objective, _ = evaluation.critic_loss(batch, rollout, logits)
+        objective, _, _ = evaluation.critic_loss(batch, rollout, logits)
         norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
         evaluation.follow()
         return {**objective.diagnostics, "critic_gradient": norm}
@@ -283,26 +283,30 @@ class JointStage:
     def update(self, batch: Batch, step: int) -> Sums:
         evaluation, settings = self.evaluation, self._settings
         actor, critic = evaluation.actor.train(), evaluation.critic.train()
+        moves = step >= settings.actor_delay
         rollout = evaluation.draw(batch, step)
-        logits = evaluation.actor_logits(batch, rollout)
-        critic_part, q = evaluation.critic_loss(
+        with torch.set_grad_enabled(moves):
+            logits = evaluation.actor_logits(batch, rollout)
+        critic_part, q, averaged = evaluation.critic_loss(
             batch, rollout, logits, padding=not evaluation.credit.mask_padding
         )
         actor_part = actor_objective(
             logits,
-            q.detach(),
+            averaged if settings.follow == "target" else q.detach(),
             sequences=len(rollout.mask),
             tau=evaluation.credit.tau,
             entropy=evaluation.credit.actor_entropy,
         )
-        loss, diagnostics = actor_part.loss, {**critic_part.diagnostics, **actor_part.diagnostics}
-        if settings.mle_weight:
-            likelihood = reference_likelihood(actor, batch, source=batch.source)
-            loss = loss + settings.mle_weight * likelihood.loss
-            diagnostics.update(likelihood.diagnostics)
-        diagnostics["actor_gradient"] = descend(
-            loss, actor, self.optimizers["actor"], settings.actor_optimizer.clip
-        )
+        diagnostics = {**critic_part.diagnostics, **actor_part.diagnostics}
+        if moves:
+            loss = actor_part.loss
+            if settings.mle_weight:
+                likelihood = reference_likelihood(actor, batch, source=batch.source)
+                loss = loss + settings.mle_weight * likelihood.loss
+                diagnostics.update(likelihood.diagnostics)
+            diagnostics["actor_gradient"] = descend(
+                loss, actor, self.optimizers["actor"], settings.actor_optimizer.clip
+            )
         diagnostics["critic_gradient"] = descend(
             critic_part.loss, critic, self.optimizers["critic"], settings.critic_optimizer.clip
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+
+import pytest
 
 from softbellman.training import run
 from softbellman.training.settings import (
@@ -16,31 +19,39 @@ from softbellman.training.settings import (
     OptimizerSettings,
     ScheduleSettings,
     Settings,
+    WarmUpSettings,
 )
 
 
+@pytest.fixture
+def one_thread():
+    """The bits do not matter here, the time does."""
+
+
 def test_a_short_erac_run_raises_bleu(tmp_path):
-    schedule = ScheduleSettings(batch_size=50, max_decays=50)
+    schedule = ScheduleSettings(batch_size=50, epochs=1, decay=1.0, max_decays=99)
+    fast = OptimizerSettings(learning_rate=2e-3)
     settings = Settings(
         output=str(tmp_path / "run"),
         device="cpu",
-        data=DataSettings(
-            pairs=3000, dev_pairs=200, test_pairs=200, difficulty=1.0, min_frequency=1, max_length=20
-        ),
-        model=ModelSettings(embedding=48, hidden=48, attention_size=48),
-        credit=CreditSettings(target_speed=0.05),
-        actor=ActorStageSettings(
-            optimizer=OptimizerSettings(learning_rate=5e-3), schedule=replace(schedule, epochs=4)
-        ),
-        critic=CriticStageSettings(
-            optimizer=OptimizerSettings(learning_rate=5e-3), schedule=replace(schedule, epochs=4)
-        ),
+        data=DataSettings(pairs=20000, dev_pairs=200, test_pairs=10, difficulty=3.0, max_length=30),
+        model=ModelSettings(embedding=128, hidden=128, attention_size=128, init_range=0.3),
+        credit=CreditSettings(target_speed=0.02),
+        actor=ActorStageSettings(dropout=0.2, optimizer=fast, schedule=replace(schedule, epochs=2)),
+        warmup=WarmUpSettings(optimizer=fast, schedule=replace(schedule, epochs=2, max_updates=600)),
+        critic=CriticStageSettings(samples=1, schedule=schedule),
         joint=JointStageSettings(
-            actor_optimizer=OptimizerSettings(learning_rate=5e-4, beta1=0.0),
-            critic_optimizer=OptimizerSettings(learning_rate=5e-4, beta1=0.0),
-            schedule=replace(schedule, epochs=3),
+            follow="target",
+            mle_weight=0.0,  # the policy gradient alone must do it
+            actor_optimizer=OptimizerSettings(learning_rate=2e-4),
+            critic_optimizer=OptimizerSettings(learning_rate=3e-4),
+            schedule=replace(schedule, max_updates=150, interval=75),
         ),
-        evaluation=EvaluationSettings(beam=1, batch_size=200, max_length=20),
+        evaluation=EvaluationSettings(beam=1, batch_size=200, max_length=30),
     )
-    mle, erac = run(settings, quiet=True).rows
-    assert erac.dev_bleu > mle.dev_bleu + 0.3
+    result = run(settings, quiet=True)
+    mle, erac = result.rows
+    assert erac.dev_bleu > mle.dev_bleu + 0.5
+    records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    payoffs = [r["dev_payoff"] for r in records if r["stage"] == "joint" and r["kind"] == "dev"]
+    assert payoffs[-1] > payoffs[0]
