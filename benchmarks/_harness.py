@@ -142,6 +142,7 @@ def environment() -> dict[str, Any]:
 def save_json(path: str | Path, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """One file per run: the environment and one entry per row of the table."""
     content = {"benchmark": benchmark, "environment": environment(), "rows": list(rows)}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -27,7 +27,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_quick_run_records_every_operator_and_pass(tmp_path: Path) -> None:
-    target = tmp_path / "kernels.json"
+    target = tmp_path / "results" / "kernels.json"
     command = [sys.executable, "-m", "benchmarks.kernels", "--quick", "--no-compile", "--threads", "1"]
     command += ["--passes", "forward", "backward", "both", "--json", str(target)]
     run = subprocess.run(

@@ -30,24 +30,24 @@ def one_thread():
 
 def test_a_short_erac_run_raises_bleu(tmp_path):
     schedule = ScheduleSettings(batch_size=50, epochs=1, decay=1.0, max_decays=99)
-    fast = OptimizerSettings(learning_rate=2e-3)
+    fast = OptimizerSettings(learning_rate=4e-3)
     settings = Settings(
         output=str(tmp_path / "run"),
         device="cpu",
-        data=DataSettings(pairs=20000, dev_pairs=200, test_pairs=10, difficulty=3.0, max_length=30),
-        model=ModelSettings(embedding=128, hidden=128, attention_size=128, init_range=0.3),
-        credit=CreditSettings(target_speed=0.02),
-        actor=ActorStageSettings(dropout=0.2, optimizer=fast, schedule=replace(schedule, epochs=2)),
-        warmup=WarmUpSettings(optimizer=fast, schedule=replace(schedule, epochs=2, max_updates=600)),
-        critic=CriticStageSettings(samples=1, schedule=schedule),
+        data=DataSettings(pairs=6000, dev_pairs=200, test_pairs=10, difficulty=1.0, max_length=20),
+        model=ModelSettings(embedding=96, hidden=96, attention_size=96, init_range=0.3),
+        credit=CreditSettings(tau=0.005, target_speed=0.02),
+        actor=ActorStageSettings(dropout=0.2, optimizer=fast, schedule=replace(schedule, epochs=4)),
+        warmup=WarmUpSettings(optimizer=fast, schedule=replace(schedule, epochs=3)),
+        critic=CriticStageSettings(samples=1, schedule=replace(schedule, epochs=2)),
         joint=JointStageSettings(
             follow="target",
-            mle_weight=0.0,  # the policy gradient alone must do it
-            actor_optimizer=OptimizerSettings(learning_rate=2e-4),
-            critic_optimizer=OptimizerSettings(learning_rate=3e-4),
-            schedule=replace(schedule, max_updates=150, interval=75),
+            mle_weight=0.3,
+            actor_optimizer=OptimizerSettings(learning_rate=1e-4),
+            critic_optimizer=OptimizerSettings(learning_rate=5e-4),
+            schedule=replace(schedule, epochs=2, interval=60),
         ),
-        evaluation=EvaluationSettings(beam=1, batch_size=200, max_length=30),
+        evaluation=EvaluationSettings(beam=1, batch_size=200, max_length=20),
     )
     result = run(settings, quiet=True)
     mle, erac = result.rows
