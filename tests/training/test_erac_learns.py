@@ -1,4 +1,4 @@
-"""A short ERAC run on the built-in corpus must raise BLEU above its maximum-likelihood start."""
+"""A short ERAC run on the built-in corpus must raise BLEU above its maximum-likelihood start, and the payoff of draws with it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_short_erac_run_raises_bleu(tmp_path):
             mle_weight=0.3,
             actor_optimizer=OptimizerSettings(learning_rate=1e-4),
             critic_optimizer=OptimizerSettings(learning_rate=5e-4),
-            schedule=replace(schedule, epochs=2, interval=60),
+            schedule=replace(schedule, interval=60),
         ),
         evaluation=EvaluationSettings(beam=1, batch_size=200, max_length=20),
     )
@@ -54,4 +54,4 @@ def test_a_short_erac_run_raises_bleu(tmp_path):
     assert erac.dev_bleu > mle.dev_bleu + 0.5
     records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     payoffs = [r["dev_payoff"] for r in records if r["stage"] == "joint" and r["kind"] == "dev"]
-    assert payoffs[-1] > payoffs[0]
+    assert payoffs[-1] > payoffs[0] + 0.2  # of drawn sequences
