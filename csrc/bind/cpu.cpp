@@ -22,9 +22,15 @@ using cpu::Matrix;
 using cpu::MutableMatrix;
 using cpu::Rows;
 
-const void* read(Address address) { return reinterpret_cast<const void*>(address); }
-void* write(Address address) { return reinterpret_cast<void*>(address); }
-const int64_t* ids(Address address) { return reinterpret_cast<const int64_t*>(address); }
+const void* read(Address address) {
+    return reinterpret_cast<const void*>(address);
+}
+void* write(Address address) {
+    return reinterpret_cast<void*>(address);
+}
+const int64_t* ids(Address address) {
+    return reinterpret_cast<const int64_t*>(address);
+}
 
 Rows shape_of(int64_t rows, int64_t vocab, int dtype, Address mask, int threads) {
     if (rows < 0) throw std::invalid_argument("rows must not be negative, got " + std::to_string(rows) + ".");
@@ -87,15 +93,19 @@ void soft_value_backward(Address q, int64_t q_stride, int64_t rows, int64_t voca
                              read(grad_value), read(grad_gathered), {write(grad_q), grad_q_stride});
 }
 
-void policy_forward(Address logits, int64_t logits_stride, Address q, int64_t q_stride, int64_t rows, int64_t vocab, int dtype,
-                    double tau, int entropy_mode, Address mask, Address value, Address entropy, Address log_normalizer,
-                    Address effective_tau, int threads) {
+void policy_forward(Address logits, int64_t logits_stride, Address q, int64_t q_stride, int64_t rows, int64_t vocab,
+                    int dtype, double tau, int entropy_mode, Address mask, Address value, Address entropy,
+                    Address log_normalizer, Address effective_tau, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     if (entropy_mode < 0 || entropy_mode > 2) {
         throw std::invalid_argument("entropy_mode must be 0, 1 or 2, got " + std::to_string(entropy_mode) + ".");
     }
-    require_data(shape, {{logits, "logits"}, {q, "q"}, {value, "value"}, {entropy, "entropy"},
-                         {log_normalizer, "log_normalizer"}, {effective_tau, "effective_tau"}});
+    require_data(shape, {{logits, "logits"},
+                         {q, "q"},
+                         {value, "value"},
+                         {entropy, "entropy"},
+                         {log_normalizer, "log_normalizer"},
+                         {effective_tau, "effective_tau"}});
     py::gil_scoped_release release;
     cpu::policy_forward(shape, {read(logits), logits_stride}, {read(q), q_stride}, tau, entropy_mode, write(value),
                         write(entropy), write(log_normalizer), write(effective_tau));
@@ -106,8 +116,12 @@ void policy_backward(Address logits, int64_t logits_stride, Address q, int64_t q
                      Address grad_value, Address grad_entropy, Address grad_logits, int64_t grad_logits_stride,
                      Address grad_q, int64_t grad_q_stride, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
-    require_data(shape, {{logits, "logits"}, {q, "q"}, {value, "value"}, {entropy, "entropy"},
-                         {log_normalizer, "log_normalizer"}, {effective_tau, "effective_tau"}});
+    require_data(shape, {{logits, "logits"},
+                         {q, "q"},
+                         {value, "value"},
+                         {entropy, "entropy"},
+                         {log_normalizer, "log_normalizer"},
+                         {effective_tau, "effective_tau"}});
     py::gil_scoped_release release;
     cpu::policy_backward(shape, {read(logits), logits_stride}, {read(q), q_stride}, read(value), read(entropy),
                          read(log_normalizer), read(effective_tau), read(grad_value), read(grad_entropy),
@@ -118,8 +132,13 @@ void critic_forward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, in
                     double smoothness, Address mask, Address loss, Address td_error, Address mean, Address spread,
                     int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
-    require_data(shape, {{q, "q"}, {actions, "actions"}, {targets, "targets"}, {loss, "loss"}, {td_error, "td_error"},
-                         {mean, "mean"}, {spread, "spread"}});
+    require_data(shape, {{q, "q"},
+                         {actions, "actions"},
+                         {targets, "targets"},
+                         {loss, "loss"},
+                         {td_error, "td_error"},
+                         {mean, "mean"},
+                         {spread, "spread"}});
     py::gil_scoped_release release;
     check_ids(shape, ids(actions), "actions");
     cpu::critic_forward(shape, {read(q), q_stride}, ids(actions), read(targets), smoothness, write(loss), write(td_error),
@@ -130,8 +149,12 @@ void critic_backward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, i
                      Address mask, Address td_error, Address mean, Address grad_loss, Address grad_q, int64_t grad_q_stride,
                      int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
-    require_data(shape, {{q, "q"}, {actions, "actions"}, {td_error, "td_error"}, {mean, "mean"},
-                         {grad_loss, "grad_loss"}, {grad_q, "grad_q"}});
+    require_data(shape, {{q, "q"},
+                         {actions, "actions"},
+                         {td_error, "td_error"},
+                         {mean, "mean"},
+                         {grad_loss, "grad_loss"},
+                         {grad_q, "grad_q"}});
     py::gil_scoped_release release;
     check_ids(shape, ids(actions), "actions");
     cpu::critic_backward(shape, {read(q), q_stride}, ids(actions), smoothness, read(td_error), read(mean), read(grad_loss),
@@ -164,8 +187,9 @@ void distillation_backward(Address logits, int64_t logits_stride, Address q, int
                            int64_t grad_logits_stride, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_positive(tau, "tau");
-    require_data(shape, {{logits, "logits"}, {log_normalizer, "log_normalizer"}, {grad_loss, "grad_loss"},
-                         {grad_logits, "grad_logits"}});
+    require_data(
+        shape,
+        {{logits, "logits"}, {log_normalizer, "log_normalizer"}, {grad_loss, "grad_loss"}, {grad_logits, "grad_logits"}});
     if (q != 0) require_data(shape, {{oracle_log_normalizer, "oracle_log_normalizer"}});
     check_targets(shape, q, targets, oracle_weight);
     py::gil_scoped_release release;
@@ -183,8 +207,8 @@ void sample_forward(Address logits, int64_t logits_stride, int64_t rows, int64_t
     require_data(shape, {{logits, "logits"}, {tokens, "tokens"}, {log_prob, "log_prob"}, {entropy, "entropy"}});
     py::gil_scoped_release release;
     cpu::sample_forward(shape, {read(logits), logits_stride}, temperature, seed, offset,
-                        static_cast<const uint8_t*>(read(forbidden)), static_cast<int64_t*>(write(tokens)),
-                        write(log_prob), write(entropy));
+                        static_cast<const uint8_t*>(read(forbidden)), static_cast<int64_t*>(write(tokens)), write(log_prob),
+                        write(entropy));
 }
 
 }  // namespace

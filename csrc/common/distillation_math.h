@@ -57,8 +57,8 @@ SB_INLINE A distillation_row_loss(A policy_shift, A target_shift, const OracleSt
     return soft + hard;
 }
 
-// d loss / d x(w) per unit of grad_loss, without the target's part, which is -(1 - alpha). `oracle_weight` is alpha, or 0 where
-// the oracle has no distribution; policy_weight = oracle_weight + (1 - alpha).
+// d loss / d x(w) per unit of grad_loss, without the target's part, which is -(1 - alpha). `oracle_weight` is alpha, or 0
+// where the oracle has no distribution; policy_weight = oracle_weight + (1 - alpha).
 template <class A>
 SB_INLINE A distillation_gradient(A policy_probability, A oracle_probability, A policy_weight, A oracle_weight) {
     return policy_weight * policy_probability - (oracle_weight == A(0) ? A(0) : oracle_weight * oracle_probability);

@@ -1,8 +1,8 @@
 // Standard Gumbel noise from 32 random bits, in float32 and with the same bits on every processor: only exact integer steps,
 // single-rounded sums and products (exact_add, exact_multiply), no library function and no fused multiply-add.
 //
-// With w in (0, 1) uniform, -log(1 - w) is exponential and -log of that is Gumbel. Small w keep their full relative precision
-// through the first logarithm, so the upper tail, which decides the draw, reaches 22.87 without visible steps.
+// With w in (0, 1) uniform, -log(1 - w) is exponential and -log of that is Gumbel. Small w keep their full relative
+// precision through the first logarithm, so the upper tail, which decides the draw, reaches 22.87 without visible steps.
 #pragma once
 
 #include "portability.h"

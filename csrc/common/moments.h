@@ -1,6 +1,6 @@
 // Count, mean and sum of squared deviations of the finite-or-larger elements of a row: Welford's update and Chan's merge.
-// E[x^2] - E[x]^2 is never formed: values near 30 with variance 1e-3 would cancel in float32. An element of -inf stands for an
-// action that does not exist and is left out of all three numbers.
+// E[x^2] - E[x]^2 is never formed: values near 30 with variance 1e-3 would cancel in float32. An element of -inf stands for
+// an action that does not exist and is left out of all three numbers.
 #pragma once
 
 #include "portability.h"

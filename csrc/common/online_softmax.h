@@ -39,7 +39,8 @@ struct SoftmaxState {
         maximum = joint;
     }
 
-    // log sum_w prior(w) exp(scale * x_w) divided by scale: the soft value with scale = 1/temperature. -inf for an empty row.
+    // log sum_w prior(w) exp(scale * x_w) divided by scale: the soft value with scale = 1/temperature. -inf for an empty
+    // row.
     SB_INLINE A value(A temperature) const {
         if (maximum == -infinity<A>() || maximum == infinity<A>()) return maximum;
         return maximum + temperature * logarithm(sum);

@@ -40,8 +40,8 @@ SB_INLINE PhiloxBlock philox(PhiloxBlock counter, uint32_t key_low, uint32_t key
 
 // The block that serves columns 4*quad .. 4*quad+3 of a row; column w takes word w % 4. Rows count modulo 2^32.
 SB_INLINE PhiloxBlock philox_columns(uint32_t quad, uint64_t row, uint64_t seed, uint64_t offset) {
-    const PhiloxBlock counter{{quad, static_cast<uint32_t>(row), static_cast<uint32_t>(offset),
-                               static_cast<uint32_t>(offset >> 32)}};
+    const PhiloxBlock counter{
+        {quad, static_cast<uint32_t>(row), static_cast<uint32_t>(offset), static_cast<uint32_t>(offset >> 32)}};
     return philox(counter, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
 }
 

@@ -17,8 +17,8 @@ struct PolicyTerms {
     A log_policy_squared;  // sum over logits > -inf of log pi(w)^2
 };
 
-// All sums carry the factor exp(-maximum). `reference` is a q of the row (or 0) that every q is shifted by, so that a q whose
-// values cluster far from zero does not lose its digits; all partial states of a row must use the same one.
+// All sums carry the factor exp(-maximum). `reference` is a q of the row (or 0) that every q is shifted by, so that a q
+// whose values cluster far from zero does not lose its digits; all partial states of a row must use the same one.
 template <class A>
 struct PolicyState {
     A maximum = -infinity<A>();
@@ -68,8 +68,8 @@ struct PolicyState {
         const A log_sum = logarithm(sum);
         const A log_normalizer = maximum + log_sum;
         const A entropy = log_sum - sum_logits / sum;
-        return {log_normalizer, entropy > A(0) ? entropy : (entropy == entropy ? A(0) : entropy),
-                reference + sum_q / sum, logits.deviation_about(log_normalizer)};
+        return {log_normalizer, entropy > A(0) ? entropy : (entropy == entropy ? A(0) : entropy), reference + sum_q / sum,
+                logits.deviation_about(log_normalizer)};
     }
 };
 

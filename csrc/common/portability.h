@@ -74,9 +74,15 @@ struct AccumulatorOf<double> {
 template <class T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
-SB_INLINE float to_accumulator(float value) { return value; }
-SB_INLINE double to_accumulator(double value) { return value; }
-SB_INLINE float to_accumulator(BFloat16 value) { return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
+SB_INLINE float to_accumulator(float value) {
+    return value;
+}
+SB_INLINE double to_accumulator(double value) {
+    return value;
+}
+SB_INLINE float to_accumulator(BFloat16 value) {
+    return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
+}
 
 SB_INLINE float to_accumulator(Float16 value) {
 #if defined(__CUDA_ARCH__)
@@ -145,11 +151,23 @@ SB_INLINE Float16 from_accumulator<Float16>(float value) {
 }
 
 // The library's exponential and logarithm in the accumulator's precision. The CPU kernels use their own vector forms.
-SB_INLINE float exponential(float x) { return ::expf(x); }
-SB_INLINE double exponential(double x) { return ::exp(x); }
-SB_INLINE float logarithm(float x) { return ::logf(x); }
-SB_INLINE double logarithm(double x) { return ::log(x); }
-SB_INLINE float square_root(float x) { return ::sqrtf(x); }
-SB_INLINE double square_root(double x) { return ::sqrt(x); }
+SB_INLINE float exponential(float x) {
+    return ::expf(x);
+}
+SB_INLINE double exponential(double x) {
+    return ::exp(x);
+}
+SB_INLINE float logarithm(float x) {
+    return ::logf(x);
+}
+SB_INLINE double logarithm(double x) {
+    return ::log(x);
+}
+SB_INLINE float square_root(float x) {
+    return ::sqrtf(x);
+}
+SB_INLINE double square_root(double x) {
+    return ::sqrt(x);
+}
 
 }  // namespace softbellman

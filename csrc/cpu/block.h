@@ -1,6 +1,6 @@
-// A row is walked in blocks that fit the first-level cache: one sweep for the block's maximum, a second for its sums, so memory
-// is read once. Sums run in kLanes fixed lanes of the accumulator type and are folded into a double after every block: the
-// order is fixed, whatever the thread count, the alignment or the row's place in the batch.
+// A row is walked in blocks that fit the first-level cache: one sweep for the block's maximum, a second for its sums, so
+// memory is read once. Sums run in kLanes fixed lanes of the accumulator type and are folded into a double after every
+// block: the order is fixed, whatever the thread count, the alignment or the row's place in the batch.
 #pragma once
 
 #include <cstdlib>
@@ -16,7 +16,9 @@ constexpr int64_t kLanes = 64;
 template <class A>
 constexpr int64_t kBlock = sizeof(A) == 4 ? 2048 : 1024;
 
-SB_INLINE int64_t round_to_lanes(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+SB_INLINE int64_t round_to_lanes(int64_t count) {
+    return (count + kLanes - 1) / kLanes * kLanes;
+}
 
 template <class T, class A>
 struct IsAccumulator {
@@ -36,13 +38,13 @@ struct BlockBuffer {
 // Room for `rows` rows of the accumulator type, 64-byte aligned.
 template <class A>
 class Scratch {
-   public:
+ public:
     Scratch(int64_t vocab, int rows)
         : stride_(round_to_lanes(vocab)),
           data_(static_cast<A*>(std::aligned_alloc(64, static_cast<size_t>(stride_ * rows) * sizeof(A) + 64)), &std::free) {}
     SB_INLINE A* row(int index) const { return data_.get() + index * stride_; }
 
-   private:
+ private:
     int64_t stride_;
     std::unique_ptr<A, decltype(&std::free)> data_;
 };
@@ -90,8 +92,8 @@ SB_INLINE A block_maximum(const A* x, int64_t padded) {
     return largest;
 }
 
-// The element of `companion` that stands where `x` is `maximum`, or `fallback` where that element is not finite. It serves as
-// the origin of a weighted sum of the companion: the heaviest term is then exactly zero, and so is its rounding.
+// The element of `companion` that stands where `x` is `maximum`, or `fallback` where that element is not finite. It serves
+// as the origin of a weighted sum of the companion: the heaviest term is then exactly zero, and so is its rounding.
 template <class A>
 SB_INLINE double origin_at(const A* x, const A* companion, int64_t count, A maximum, double fallback) {
     for (int64_t i = 0; i < count; ++i) {
@@ -133,7 +135,9 @@ SB_INLINE bool usable_shift(A shift, double scale) {
     return rounding < 8.0;
 }
 
-SB_INLINE bool is_masked(const uint8_t* mask, int64_t row) { return mask != nullptr && mask[row] == 0; }
+SB_INLINE bool is_masked(const uint8_t* mask, int64_t row) {
+    return mask != nullptr && mask[row] == 0;
+}
 
 template <class T>
 SB_INLINE const T* row_of(Matrix matrix, int64_t row) {

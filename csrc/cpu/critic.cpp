@@ -1,9 +1,9 @@
-// Critic regression: td_error = q(a) - target, spread = sum_w (q - mean)^2, loss = td_error^2 + smoothness * spread (eq 18 with
-// the smoothness penalty), and the gradient to q.
+// Critic regression: td_error = q(a) - target, spread = sum_w (q - mean)^2, loss = td_error^2 + smoothness * spread (eq 18
+// with the smoothness penalty), and the gradient to q.
 //
-// Forward: one read of q; mean and spread of a block are taken in cache and merged by Chan's rule in double. Backward: one read
-// and one write; the first sweep finds what the rounding of the saved mean left over. Actions with q = -inf do not exist: they
-// are in neither the mean nor the spread. A row belongs to one thread.
+// Forward: one read of q; mean and spread of a block are taken in cache and merged by Chan's rule in double. Backward: one
+// read and one write; the first sweep finds what the rounding of the saved mean left over. Actions with q = -inf do not
+// exist: they are in neither the mean nor the spread. A row belongs to one thread.
 #include "../common/critic_math.h"
 #include "../common/moments.h"
 #include "block.h"

@@ -71,7 +71,8 @@ struct Forward {
                 origin = next;
             }
             if (oracle.exists()) {
-                add_oracle<A>(x, y, padded, static_cast<A>(oracle.maximum), static_cast<A>(origin), oracle_exponential, oracle);
+                add_oracle<A>(x, y, padded, static_cast<A>(oracle.maximum), static_cast<A>(origin), oracle_exponential,
+                              oracle);
             }
         }
         results[1] = static_cast<double>(maximum);
@@ -146,7 +147,8 @@ struct Backward {
 
             const A* const policy = scratch.row(0);
             const double policy_sum = exponentials<T>(row_of<T>(logits, n), normalizer, 1.0, scratch.row(0));
-            const double policy_weight = (has_oracle ? static_cast<double>(alpha) : 0.0) + (1.0 - static_cast<double>(alpha));
+            const double policy_weight =
+                (has_oracle ? static_cast<double>(alpha) : 0.0) + (1.0 - static_cast<double>(alpha));
             const A policy_factor = static_cast<A>(static_cast<double>(upstream) * policy_weight / policy_sum);
             const A* oracle = nullptr;
             A oracle_factor = A(0);

@@ -1,6 +1,7 @@
-// The CPU entry points. Pointers are untyped because the element type is a run-time code (DtypeCode); strides count elements;
-// A below is the accumulator type of that code. A null mask means every row is real, other null pointers mean "absent".
-// Rows whose mask is 0 are not read; their outputs are zeros. `threads` is an upper bound: little work stays on the caller.
+// The CPU entry points. Pointers are untyped because the element type is a run-time code (DtypeCode); strides count
+// elements; A below is the accumulator type of that code. A null mask means every row is real, other null pointers mean
+// "absent". Rows whose mask is 0 are not read; their outputs are zeros. `threads` is an upper bound: little work stays on
+// the caller.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +36,8 @@ void soft_value_backward(const Rows& shape, Matrix q, double tau, Matrix prior, 
 void policy_forward(const Rows& shape, Matrix logits, Matrix q, double tau, int entropy_mode, void* value, void* entropy,
                     void* log_normalizer, void* effective_tau);
 void policy_backward(const Rows& shape, Matrix logits, Matrix q, const void* value, const void* entropy,
-                     const void* log_normalizer, const void* effective_tau, const void* grad_value,
-                     const void* grad_entropy, MutableMatrix grad_logits, MutableMatrix grad_q);
+                     const void* log_normalizer, const void* effective_tau, const void* grad_value, const void* grad_entropy,
+                     MutableMatrix grad_logits, MutableMatrix grad_q);
 
 // loss[n] = (q(a) - target)^2 + smoothness * sum_w (q - mean)^2.
 void critic_forward(const Rows& shape, Matrix q, const int64_t* actions, const void* targets, double smoothness, void* loss,

@@ -20,7 +20,7 @@ namespace {
 // Sleeping workers; one job at a time, a second caller runs its job alone. Never destroyed: joining threads during the
 // interpreter's shutdown can hang.
 class Pool {
-   public:
+ public:
     void run(int threads, const std::function<void(int)>& task) {
         std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
         if (!turn.owns_lock()) {
@@ -46,7 +46,7 @@ class Pool {
         done_.wait(lock, [this] { return pending_ == 0; });
     }
 
-   private:
+ private:
     void work(int index, uint64_t seen) {
         std::unique_lock<std::mutex> lock(mutex_);
         for (;;) {
@@ -88,7 +88,9 @@ void run_openmp(int threads, const std::function<void(int)>& task) {
 #else
 constexpr bool kHasOpenMp = false;
 
-void run_openmp(int threads, const std::function<void(int)>& task) { run_serially(threads, task); }
+void run_openmp(int threads, const std::function<void(int)>& task) {
+    run_serially(threads, task);
+}
 #endif
 
 bool use_openmp() {
@@ -101,7 +103,9 @@ bool use_openmp() {
 
 }  // namespace
 
-const char* threading_name() { return use_openmp() ? "openmp" : "pool"; }
+const char* threading_name() {
+    return use_openmp() ? "openmp" : "pool";
+}
 
 void run_threads(int threads, const std::function<void(int)>& task) {
     if (threads <= 1) return run_serially(threads, task);

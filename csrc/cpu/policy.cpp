@@ -1,7 +1,7 @@
 // Value of a policy pi = softmax(logits) under q with its entropy (eq 9, 19, 20), and the gradients to logits and q.
 //
-// Forward: one read of each input, all sums in one sweep of a block. Backward: one read of each, one write of each gradient. A
-// first sweep over the row (still in cache for the second) finds what the rounding of the saved normaliser and value left
+// Forward: one read of each input, all sums in one sweep of a block. Backward: one read of each, one write of each gradient.
+// A first sweep over the row (still in cache for the second) finds what the rounding of the saved normaliser and value left
 // over, so the gradient of a row sums to zero far below float32 rounding. A row belongs to one thread.
 #include "../common/policy_math.h"
 #include "block.h"
@@ -94,8 +94,8 @@ struct Forward {
     }
 
     template <class A>
-    static SB_INLINE void add_block(const A* x, const A* y, int64_t padded, A maximum, A origin,
-                                    ScaledExp<A> exponential_of, Sums& sums) {
+    static SB_INLINE void add_block(const A* x, const A* y, int64_t padded, A maximum, A origin, ScaledExp<A> exponential_of,
+                                    Sums& sums) {
         A weight[kWidth], by_logit[kWidth], by_q[kWidth];
         for (int64_t l = 0; l < kWidth; ++l) weight[l] = by_logit[l] = by_q[l] = A(0);
         for (int64_t i = 0; i < padded; i += kWidth) {
@@ -147,10 +147,10 @@ struct Backward {
     // What the second sweep needs to know of a row.
     template <class A>
     struct Row {
-        A shift;            // the saved normaliser, or the maximum where that cannot serve
-        A value;            // subtracted from q before anything else
-        A log_sum;          // log pi = x - shift - log_sum
-        A inverse_sum;      // pi = weight / sum
+        A shift;             // the saved normaliser, or the maximum where that cannot serve
+        A value;             // subtracted from q before anything else
+        A log_sum;           // log pi = x - shift - log_sum
+        A inverse_sum;       // pi = weight / sum
         A value_correction;  // mean under pi of q - value - effective_tau log pi, zero but for rounding
         A entropy;
         A effective_tau;
@@ -254,8 +254,8 @@ void policy_forward(const Rows& shape, Matrix logits, Matrix q, double tau, int 
 }
 
 void policy_backward(const Rows& shape, Matrix logits, Matrix q, const void* value, const void* entropy,
-                     const void* log_normalizer, const void* effective_tau, const void* grad_value,
-                     const void* grad_entropy, MutableMatrix grad_logits, MutableMatrix grad_q) {
+                     const void* log_normalizer, const void* effective_tau, const void* grad_value, const void* grad_entropy,
+                     MutableMatrix grad_logits, MutableMatrix grad_q) {
     run_kernel(Backward{shape, logits, q, value, entropy, log_normalizer, effective_tau, grad_value, grad_entropy,
                         grad_logits, grad_q},
                shape);

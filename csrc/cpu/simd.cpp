@@ -35,12 +35,17 @@ SimdLevel simd_level() {
 
 const char* simd_name(SimdLevel level) {
     switch (level) {
-        case SimdLevel::kAvx512: return "avx512";
-        case SimdLevel::kAvx2: return "avx2";
-        default: return "baseline";
+        case SimdLevel::kAvx512:
+            return "avx512";
+        case SimdLevel::kAvx2:
+            return "avx2";
+        default:
+            return "baseline";
     }
 }
 
-const char* simd_targets() { return SB_X86_DISPATCH ? "baseline avx2 avx512" : "baseline"; }
+const char* simd_targets() {
+    return SB_X86_DISPATCH ? "baseline avx2 avx512" : "baseline";
+}
 
 }  // namespace softbellman::cpu

@@ -1,6 +1,6 @@
 // Run-time choice of the vector instructions. A kernel is a struct with a member template `rows<T>(first, last)`; run_kernel
-// compiles it three times (baseline, AVX2 + FMA, AVX-512) and calls the best that the processor has. Everything a kernel calls
-// inside its loops must be SB_INLINE, else it would stay compiled for the baseline.
+// compiles it three times (baseline, AVX2 + FMA, AVX-512) and calls the best that the processor has. Everything a kernel
+// calls inside its loops must be SB_INLINE, else it would stay compiled for the baseline.
 //
 // The environment variable SOFTBELLMAN_SIMD (baseline, avx2, avx512) lowers the choice, for tests and for measurements.
 #pragma once
@@ -61,10 +61,14 @@ void run_typed(const Kernel& kernel, const Rows& shape) {
 template <class Kernel>
 void run_kernel(const Kernel& kernel, const Rows& shape) {
     switch (shape.dtype) {
-        case kFloat32: return run_typed<Kernel, float>(kernel, shape);
-        case kFloat64: return run_typed<Kernel, double>(kernel, shape);
-        case kBFloat16: return run_typed<Kernel, BFloat16>(kernel, shape);
-        case kFloat16: return run_typed<Kernel, Float16>(kernel, shape);
+        case kFloat32:
+            return run_typed<Kernel, float>(kernel, shape);
+        case kFloat64:
+            return run_typed<Kernel, double>(kernel, shape);
+        case kBFloat16:
+            return run_typed<Kernel, BFloat16>(kernel, shape);
+        case kFloat16:
+            return run_typed<Kernel, Float16>(kernel, shape);
     }
 }
 

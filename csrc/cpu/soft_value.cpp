@@ -1,8 +1,8 @@
 // Soft value tau * log sum_w prior(w) exp(q(w) / tau) and its gradient (eq 14).
 //
-// Forward: one read of q; each block is swept twice inside the first-level cache. Backward: one read of q and one write of the
-// gradient; exponentials wait in one row of scratch until their sum is known, so the rounding of the saved value, large when
-// |value| / tau is, never reaches the gradient. A row belongs to one thread.
+// Forward: one read of q; each block is swept twice inside the first-level cache. Backward: one read of q and one write of
+// the gradient; exponentials wait in one row of scratch until their sum is known, so the rounding of the saved value, large
+// when |value| / tau is, never reaches the gradient. A row belongs to one thread.
 #include "block.h"
 #include "simd.h"
 
@@ -141,7 +141,8 @@ struct Backward {
         BlockBuffer<A> q_buffer, prior_buffer;
         A shift = saved;
         // With a prior the exponential alone may overflow where its weight is tiny: shift by the maximum.
-        if (prior.data != nullptr || !usable_shift(saved, scale)) shift = allowed_maximum<T>(n, q_buffer.data, prior_buffer.data);
+        if (prior.data != nullptr || !usable_shift(saved, scale))
+            shift = allowed_maximum<T>(n, q_buffer.data, prior_buffer.data);
         double total = 0.0;
         for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);

@@ -1,7 +1,7 @@
 // exp(scale * x) as a polynomial that the compiler turns into vector code, in float32 and float64.
 //
-// exp(y) = 2^n exp(r), n = round(y / log 2), |r| <= log(2) / 2. The product scale * x is carried in two parts, because a small
-// temperature makes it large and its rounding would be the error of the result. Nothing here survives -ffast-math.
+// exp(y) = 2^n exp(r), n = round(y / log 2), |r| <= log(2) / 2. The product scale * x is carried in two parts, because a
+// small temperature makes it large and its rounding would be the error of the result. Nothing here survives -ffast-math.
 #pragma once
 
 #include "../common/portability.h"
@@ -22,7 +22,7 @@ struct ScaledExp<float> {
 
     // For scale * x below 88. Below -86.6 the result is 0; -inf gives 0, NaN gives NaN.
     SB_INLINE float operator()(float x) const {
-        constexpr float kRound = 12582912.0f;         // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+        constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
         constexpr float kLog2High = 0.693138122558593750f;  // 15 bits, so that n * kLog2High is exact
         constexpr float kLog2Low = 9.05800061445916e-06f;
         const float binary = x * scale_log2;
@@ -47,7 +47,7 @@ struct ScaledExp<double> {
     SB_INLINE explicit ScaledExp(double scale) : scale_high(scale), scale_log2(scale * 1.4426950408889634) {}
 
     SB_INLINE double operator()(double x) const {
-        constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
+        constexpr double kRound = 6755399441055744.0;             // 1.5 * 2^52
         constexpr double kLog2High = 6.93147180369123816490e-01;  // 33 bits
         constexpr double kLog2Low = 1.90821492927058770002e-10;
         const double binary = x * scale_log2;

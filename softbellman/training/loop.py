@@ -189,7 +189,9 @@ def _drain(pending: list[Sums], totals: dict[str, float]) -> dict[str, float]:
     latest: dict[str, float] = {"updates": float(len(pending))}
     names = list(dict.fromkeys(name for sums in pending for name in sums))
     zero = torch.zeros((), dtype=torch.float64)
-    table = [torch.stack([sums.get(name, zero).detach().double().cpu() for name in names]) for sums in pending]
+    table = [
+        torch.stack([sums.get(name, zero).detach().double().cpu() for name in names]) for sums in pending
+    ]
     for name, value in zip(names, torch.stack(table).sum(0).tolist(), strict=True):
         latest[name] = value
     for name, value in latest.items():

@@ -87,7 +87,9 @@ def test_every_variant_runs_to_the_end(tiny_settings, tmp_path, overrides):
     assert len(result.rows) == 2
     records = metrics_of(result.folder)
     stages = {record["stage"] for record in records}
-    assert stages == {"actor", "critic", "joint"} | ({"warmup"} if "warmup.schedule.epochs" in overrides else set())
+    assert stages == {"actor", "critic", "joint"} | (
+        {"warmup"} if "warmup.schedule.epochs" in overrides else set()
+    )
     joint = [record for record in records if record["stage"] == "joint" and record["kind"] == "train"]
     assert joint and all(math.isfinite(record["td_error"]) for record in joint)
     if overrides.get("preset") == "published":
