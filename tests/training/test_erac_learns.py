@@ -1,4 +1,4 @@
-"""A short ERAC run on the built-in corpus must raise BLEU above its maximum-likelihood start, and the payoff of draws with it."""
+"""A short ERAC run on the built-in corpus must raise BLEU above its start, and the payoff of drawn sequences with it."""
 
 from __future__ import annotations
 
