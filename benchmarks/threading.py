@@ -4,7 +4,7 @@
 
 Alternates a kernel with a matrix product of torch, as a training step does, at three sizes, with the core's two kinds
 of threads: OpenMP, and a pool of its own that sleeps between calls. Each contender is timed in its own process, so
-that no other pool is alive; the contenders take turns, and the table gives medians over all turns. "apart" runs the
+that no other pool is alive; the contenders take turns, and the table gives medians over all turns of the lower quartile of each. "apart" runs the
 two halves in separate loops: what an alternation costs beyond "apart" is the price of handing the cores over.
 """
 
@@ -27,14 +27,14 @@ CONTENDERS = ("openmp", "pool")
 SIZES = {"small": (64, 512), "medium": (256, 4096), "large": (1024, 8192)}
 
 
-def median_time(body: Callable[[], object], loops: int) -> float:
-    """Median wall time of one call in microseconds."""
+def quartile_time(body: Callable[[], object], loops: int) -> float:
+    """Lower quartile of the wall time of one call in microseconds: other processes only ever add to it."""
     times = []
     for _ in range(loops):
         begin = time.perf_counter()
         body()
         times.append(time.perf_counter() - begin)
-    return 1e6 * statistics.median(times)
+    return 1e6 * statistics.quantiles(times, n=4)[0]
 
 
 def measure_size(cpu: Any, rows: int, vocabulary: int, threads: int, repeats: int) -> dict[str, float]:
@@ -61,11 +61,11 @@ def measure_size(cpu: Any, rows: int, vocabulary: int, threads: int, repeats: in
         raise RuntimeError("the kernel disagrees with torch")
     loops = max(5, repeats * 2_000_000 // (rows * vocabulary + 1_000_000))
     bodies = {"kernel": kernel, "product": product, "both": both}
-    return {label: median_time(body, loops) for label, body in bodies.items()}
+    return {label: quartile_time(body, loops) for label, body in bodies.items()}
 
 
 def measure(threads: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Medians in microseconds with the threads that the environment of this process chose."""
+    """Microseconds with the threads that the environment of this process chose."""
     import torch
 
     from softbellman import _native
