@@ -121,7 +121,7 @@ def environment() -> dict[str, Any]:
 
     record: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(sys.argv),
+        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
         "cpu": _cpu_model(),
@@ -131,7 +131,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "softbellman": {key: str(value) for key, value in build_info().items()},
+        "softbellman": {key: str(value) for key, value in build_info().items() if key != "path"},
     }
     if torch.cuda.is_available():
         record["gpu"] = torch.cuda.get_device_name()
