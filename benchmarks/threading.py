@@ -4,8 +4,9 @@
 
 Alternates a kernel with a matrix product of torch, as a training step does, at three sizes, with the core's two kinds
 of threads: OpenMP, and a pool of its own that sleeps between calls. Each contender is timed in its own process, so
-that no other pool is alive; the contenders take turns, and the table gives medians over all turns of the lower quartile of each. "apart" runs the
-two halves in separate loops: what an alternation costs beyond "apart" is the price of handing the cores over.
+that no other pool is alive; the contenders take turns, and the table gives medians over all turns of the lower quartile
+of each. "apart" runs the two halves in separate loops: what an alternation costs beyond "apart" is the price of handing
+the cores over.
 """
 
 from __future__ import annotations
