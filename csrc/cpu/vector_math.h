@@ -1,7 +1,8 @@
 // exp(scale * x) as a polynomial that the compiler turns into vector code, in float32 and float64.
 //
-// exp(y) = 2^n exp(r), n = round(y / log 2), |r| <= log(2) / 2. The product scale * x is carried in two parts, because a
-// small temperature makes it large and its rounding would be the error of the result. Nothing here survives -ffast-math.
+// exp(y) = 2^n exp(r), n = round(y / log 2), |r| <= log(2) / 2: within 1.1 units in the last place of exp of the rounded
+// y = scale * x. That rounding moves a weight by |y| half-units, hence a sum of exp(-|y|) by less than one. The rounding of
+// `scale` itself, the same for a whole row, is carried along as scale_low. Nothing here survives -ffast-math.
 #pragma once
 
 #include "../common/portability.h"
