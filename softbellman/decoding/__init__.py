@@ -2,7 +2,14 @@
 
 from softbellman.decoding.beam import Hypotheses, beam_search, greedy_search
 from softbellman.decoding.sampling import Samples, sample
-from softbellman.decoding.stepwise import PrefixState, StepState, StepwiseModel, StepwiseModule, as_stepwise
+from softbellman.decoding.stepwise import (
+    PrefixState,
+    StepState,
+    StepwiseModel,
+    StepwiseModule,
+    Tempered,
+    as_stepwise,
+)
 
 __all__ = [
     "Hypotheses",
@@ -11,6 +18,7 @@ __all__ = [
     "StepState",
     "StepwiseModel",
     "StepwiseModule",
+    "Tempered",
     "as_stepwise",
     "beam_search",
     "greedy_search",

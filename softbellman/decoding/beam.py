@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from softbellman.data.vocabulary import BOS, EOS, PAD
 from softbellman.decoding.limits import forbidden_tokens, length_limits
-from softbellman.decoding.stepwise import StepState, StepwiseModel, StepwiseModule, as_stepwise
+from softbellman.decoding.stepwise import StepState, StepwiseModel, StepwiseModule, Tempered, as_stepwise
 
 _DEAD = float("-inf")
 _Length = TypeVar("_Length", float, Tensor)
@@ -224,7 +224,8 @@ class _Search:
 @contextmanager
 def _evaluating(model: object) -> Iterator[None]:
     """Evaluation mode for the time of a search, each submodule put back as it was."""
-    inner = model.module if isinstance(model, StepwiseModule) else model
+    inner = model.model if isinstance(model, Tempered) else model
+    inner = inner.module if isinstance(inner, StepwiseModule) else inner
     training = (
         [module for module in inner.modules() if module.training] if isinstance(inner, nn.Module) else []
     )

@@ -96,6 +96,26 @@ class StepwiseModule:
         return logits[:, -1], PrefixState(state.source, prefix)
 
 
+class Tempered:
+    """A model whose logits are divided by a temperature: the Boltzmann policy softmax(Q / tau) of a Q-network."""
+
+    def __init__(self, model: nn.Module | StepwiseModel, temperature: float) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.model = model
+        self.temperature = temperature
+        self._stepwise = as_stepwise(model)
+
+    def begin(self, source: Tensor) -> StepState:
+        """The state of B rows before the start token, for `source` [B, S]."""
+        return self._stepwise.begin(source)
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one token per row: [N] -> logits [N, V] over the temperature, and the new state."""
+        logits, state = self._stepwise.step(tokens, state)
+        return logits / self.temperature, state
+
+
 def as_stepwise(model: nn.Module | StepwiseModel) -> StepwiseModel:
     """The model itself where it has `begin` and `step`, else a `StepwiseModule` around it."""
     if hasattr(model, "begin") and hasattr(model, "step"):

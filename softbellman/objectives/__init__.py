@@ -10,7 +10,18 @@ from softbellman.objectives.actor_critic import (
     critic_objective,
     td_targets,
 )
+from softbellman.objectives.augmented import oracle_distillation, weighted_likelihood
 from softbellman.objectives.maximum_likelihood import maximum_likelihood
 from softbellman.objectives.objective import Objective
+from softbellman.objectives.soft_q import soft_q_objective
 
-__all__ = ["Objective", "actor_objective", "critic_objective", "maximum_likelihood", "td_targets"]
+__all__ = [
+    "Objective",
+    "actor_objective",
+    "critic_objective",
+    "maximum_likelihood",
+    "oracle_distillation",
+    "soft_q_objective",
+    "td_targets",
+    "weighted_likelihood",
+]

@@ -60,13 +60,15 @@ def check_numbers(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> No
         raise TypeError(f"{name} must be a floating tensor, got {tensor.dtype}")
 
 
-def check_mask(mask: Tensor | None, rows_name: str, rows: Tensor) -> None:
+def check_mask(
+    mask: Tensor | None, rows_name: str, rows: Tensor, *, name: str = "mask", meaning: str = "real token"
+) -> None:
     """None, or one bool for each row of `rows`."""
     if mask is None:
         return
-    _check_one_per_row("mask", mask, rows_name, rows)
+    _check_one_per_row(name, mask, rows_name, rows)
     if mask.dtype != torch.bool:
-        raise TypeError(f"mask must be a bool tensor (True = real token), got {mask.dtype}")
+        raise TypeError(f"{name} must be a bool tensor (True = {meaning}), got {mask.dtype}")
 
 
 def check_vocabulary_vector(

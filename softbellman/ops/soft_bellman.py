@@ -23,13 +23,19 @@ from ._rows import launch, per_row, pointer, row_matrix, vector
 
 
 def soft_bellman_residual(
-    q: Tensor, actions: Tensor, rewards: Tensor, mask: Tensor | None = None, *, tau: float
+    q: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    mask: Tensor | None = None,
+    *,
+    tau: float,
+    terminal: Tensor | None = None,
 ) -> Tensor:
     """`q_t(a_t) - (r_t + V_{t+1})`, the residual whose square soft Q-learning minimises (equation 16).
 
     `V_{t+1} = tau * log sum_w exp(q_{t+1}(w) / tau)` where position t + 1 is real, and 0 after the last real
-    position: nothing is bootstrapped after the end of a sequence (equation 6). Differentiable in q through
-    both terms and in the rewards.
+    position and after a terminal one: nothing is bootstrapped after the end of a sequence (equation 6).
+    Differentiable in q through both terms and in the rewards.
 
     Args:
         q: action values [B, T, V]; `q[:, t]` is Q(y_<t, .).
@@ -38,6 +44,8 @@ def soft_bellman_residual(
         rewards: [B, T] floating, r_t in the unit of q.
         mask: bool [B, T], True for real tokens. Masked positions are not read and give 0.
         tau: temperature, above 0, in the unit of q.
+        terminal: bool [B, T], True where a sequence ends before its row does: several sequences packed behind
+            each other, without padding, are one row.
 
     Returns:
         Residuals [B, T], float64 for float64 q, else float32. Where the chosen value and its target are both
@@ -56,13 +64,19 @@ def soft_bellman_residual(
     check_ids("actions", actions, "q", q)
     check_numbers("rewards", rewards, "q", q)
     check_mask(mask, "q", q)
+    check_mask(terminal, "q", q, name="terminal", meaning="nothing follows")
     check_positive("tau", tau)
-    residual: Tensor = _residual(q, actions, rewards, mask, tau)[0]
+    residual: Tensor = _residual(q, actions, rewards, mask, terminal, tau)[0]
     return residual
 
 
 def _forward(
-    q: Tensor, actions: Tensor, rewards: Tensor, mask: Tensor | None, tau: float
+    q: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    mask: Tensor | None,
+    terminal: Tensor | None,
+    tau: float,
 ) -> tuple[Tensor, Tensor]:
     matrix, value, chosen = row_matrix(q), per_row(q), per_row(q)
     ids, real = actions.contiguous(), vector(mask)
@@ -83,21 +97,32 @@ def _forward(
         pointer(chosen),
     )
     target = rewards.to(value.dtype, copy=True)
-    target[:, :-1] += value[:, 1:]  # 0 in masked rows
+    target[:, :-1] += _unless(terminal, value[:, 1:])  # 0 in masked rows
     residual = (chosen - target).masked_fill_((chosen == target) & chosen.isinf(), 0.0)
     if mask is not None:
         residual.masked_fill_(~mask, 0.0)
     return residual, value
 
 
+def _unless(terminal: Tensor | None, following: Tensor) -> Tensor:
+    """What belongs to the position behind, 0 where there is none. [B, T - 1]."""
+    return following if terminal is None else following.masked_fill(terminal[:, :-1], 0.0)
+
+
 def _backward(
-    gradient: Tensor, q: Tensor, actions: Tensor, value: Tensor, mask: Tensor | None, tau: float
+    gradient: Tensor,
+    q: Tensor,
+    actions: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    terminal: Tensor | None,
+    tau: float,
 ) -> Tensor:
     matrix, grad_q = row_matrix(q), q.new_empty(q.shape)
     ids, real, value = actions.contiguous(), vector(mask), value.contiguous()
     grad_chosen = gradient.contiguous() if mask is None else gradient.masked_fill(~mask, 0.0).contiguous()
     grad_value = torch.zeros_like(grad_chosen)  # the value of position t + 1 enters the residual of t
-    torch.neg(grad_chosen[:, :-1], out=grad_value[:, 1:])
+    torch.neg(_unless(terminal, grad_chosen[:, :-1]), out=grad_value[:, 1:])
     launch(
         "soft_value_backward",
         q,
@@ -121,25 +146,30 @@ def _backward(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, actions, rewards, mask, ctx.tau = inputs
+    q, actions, rewards, mask, terminal, ctx.tau = inputs
     ctx.rewards_dtype = rewards.dtype
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(q, actions, output[1], mask)
+    ctx.save_for_backward(q, actions, output[1], mask, terminal)
 
 
 def _autograd(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    q, actions, value, mask = ctx.saved_tensors
+    q, actions, value, mask, terminal = ctx.saved_tensors
     grad_q = grad_rewards = None
     if ctx.needs_input_grad[0]:
-        grad_q = _residual_backward(gradient, q, actions, value, mask, ctx.tau)
+        grad_q = _residual_backward(gradient, q, actions, value, mask, terminal, ctx.tau)
     if ctx.needs_input_grad[2]:
         real = gradient if mask is None else gradient.masked_fill(~mask, 0.0)
         grad_rewards = (-real).to(ctx.rewards_dtype)
-    return grad_q, None, grad_rewards, None, None
+    return grad_q, None, grad_rewards, None, None, None
 
 
 def _fake(
-    q: Tensor, actions: Tensor, rewards: Tensor, mask: Tensor | None, tau: float
+    q: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    mask: Tensor | None,
+    terminal: Tensor | None,
+    tau: float,
 ) -> tuple[Tensor, Tensor]:
     residual = q.new_empty(q.shape[:-1], dtype=statistic_dtype(q.dtype))
     return residual, torch.empty_like(residual)
@@ -147,13 +177,15 @@ def _fake(
 
 _residual_backward = register_backward(
     "soft_bellman_residual_backward",
-    "(Tensor gradient, Tensor q, Tensor actions, Tensor value, Tensor? mask, float tau) -> Tensor",
+    "(Tensor gradient, Tensor q, Tensor actions, Tensor value, Tensor? mask, Tensor? terminal, float tau) "
+    "-> Tensor",
     kernel=_backward,
-    fake=lambda gradient, q, actions, value, mask, tau: q.new_empty(q.shape),
+    fake=lambda gradient, q, actions, value, mask, terminal, tau: q.new_empty(q.shape),
 )
 _residual = register(
     "soft_bellman_residual",
-    "(Tensor q, Tensor actions, Tensor rewards, Tensor? mask, float tau) -> (Tensor residual, Tensor value)",
+    "(Tensor q, Tensor actions, Tensor rewards, Tensor? mask, Tensor? terminal, float tau) "
+    "-> (Tensor residual, Tensor value)",
     kernel=_forward,
     fake=_fake,
     backward=_autograd,

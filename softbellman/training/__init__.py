@@ -1,6 +1,7 @@
 """Training: settings, stages, the loop that schedules them, checkpoints, reports."""
 
-from softbellman.training.run import RunResult, TrainedActor, load_run, run
+from softbellman.training.run import RunResult, run
 from softbellman.training.settings import Settings
+from softbellman.training.trained import TrainedActor, TrainedOracle, load_oracle, load_run
 
-__all__ = ["RunResult", "Settings", "TrainedActor", "load_run", "run"]
+__all__ = ["RunResult", "Settings", "TrainedActor", "TrainedOracle", "load_oracle", "load_run", "run"]

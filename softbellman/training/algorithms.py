@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from softbellman.training.settings import Settings
 
@@ -23,16 +24,24 @@ class Algorithm:
     Attributes:
         title: name in tables.
         stages: names of stages, in order; each starts from the results of those before it. One of 0 epochs is left out.
+        reader: section of the settings of the network that reads the reference.
         settle: settings with what the algorithm is defined by put in, whatever was asked for.
     """
 
     title: str
     stages: tuple[str, ...]
+    reader: Literal["critic", "oracle"] = "critic"
     settle: Callable[[Settings], Settings] = _as_given
 
 
 ALGORITHMS = {
     "mle": Algorithm("MLE", ("actor",)),
-    "ac": Algorithm("AC", ("actor", "warmup", "critic", "joint"), _without_entropy),
+    "raml": Algorithm("RAML", ("actor", "augmented")),
+    "vaml": Algorithm("VAML", ("actor", "warmup", "oracle", "augmented"), reader="oracle"),
+    "ocd": Algorithm("OCD", ("actor", "completion")),
+    "ac": Algorithm("AC", ("actor", "warmup", "critic", "joint"), settle=_without_entropy),
     "erac": Algorithm("ERAC", ("actor", "warmup", "critic", "joint")),
 }
+
+ACTOR_STAGES = ("actor", "joint", "augmented", "completion")
+"""The stages that train the actor."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import softbellman
+from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.stages import Stage
@@ -19,11 +20,12 @@ from softbellman.training.task import Task
 
 _INPUTS: dict[str, tuple[str, ...]] = {
     "actor": ("data", "model", "actor", "evaluation"),
-    "warmup": ("data", "model", "evaluation", "warmup", "critic"),
+    "warmup": ("data", "model", "evaluation", "warmup"),
     "critic": ("data", "model", "actor", "evaluation", "payoff", "credit", "warmup", "critic"),
+    "oracle": ("data", "model", "evaluation", "payoff", "warmup", "oracle"),
 }
-"""Sections of the settings that decide a stage's result, those of the stages before it included. The joint stage is a
-run's own result and is not shared."""
+"""Sections of the settings that decide a stage's result, those of the stages before it included. What a run ends with (joint,
+augmented, completion) is its own result and is not shared."""
 
 
 class StageCache:
@@ -45,6 +47,9 @@ class StageCache:
             facts["credit"] = {
                 k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")
             }
+        if stage == "warmup":  # of the critic or of the oracle
+            reader = settings[ALGORITHMS[self._settings.algorithm].reader]
+            facts["reader"] = [reader["attention"], reader["dropout"]]
         facts.update(
             stage=stage,
             seed=settings["seed"],

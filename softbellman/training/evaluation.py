@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor, nn
 
 from softbellman.data import BatchIterator, Codec, Corpus
-from softbellman.decoding import beam_search
+from softbellman.decoding import Tempered, beam_search
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings
-from softbellman.training.stages import PolicyEvaluation, reference_likelihood
+from softbellman.training.stages import OracleStage, PolicyEvaluation, reference_likelihood
 
 
 class BleuScore(NamedTuple):
@@ -49,23 +49,27 @@ def corpus_batches(corpus: Corpus, batch_size: int) -> BatchIterator:
 
 @torch.no_grad()
 def translate_corpus(
-    model: nn.Module,
+    model: nn.Module | Tempered,
     batches: BatchIterator,
     codec: Codec,
     settings: EvaluationSettings,
     *,
     device: torch.device,
+    reads: Literal["source", "reference"] = "source",
 ) -> list[str]:
-    """Beam-search every source; the hypotheses come back in the corpus's order."""
+    """Beam-search every source (or reference, for an oracle); the hypotheses come back in the corpus's order."""
     lines: dict[int, str] = {}
-    with mode(model, training=False):
-        for batch in batches.epoch(0):
-            found = beam_search(
-                model, batch.source.to(device), beam=settings.beam,
-                max_length=settings.max_length, length_penalty=settings.length_penalty,
-            )  # fmt: skip
-            for index, tokens in zip(batch.index.tolist(), found.tokens.tolist(), strict=True):
-                lines[index] = codec.decode(tokens)
+    for batch in batches.epoch(0):
+        read = batch.source if reads == "source" else batch.labels
+        found = beam_search(
+            model,
+            read.to(device),
+            beam=settings.beam,
+            max_length=settings.max_length,
+            length_penalty=settings.length_penalty,
+        )
+        for index, tokens in zip(batch.index.tolist(), found.tokens.tolist(), strict=True):
+            lines[index] = codec.decode(tokens)
     return [lines[index] for index in range(len(lines))]
 
 
@@ -100,3 +104,15 @@ def td_error(
         "dev_td_error": float(sums["td_error"] / sums["tokens"]),
         "dev_payoff": float(sums["payoff"] / sums["sequences"]),
     }
+
+
+@torch.no_grad()
+def soft_residual(stage: OracleStage, batches: BatchIterator, *, device: torch.device) -> dict[str, float]:
+    """Mean absolute soft Bellman residual on edited references, the same edits at every call."""
+    total = tokens = 0.0
+    with mode(stage.modules["oracle"], training=False):
+        for number, batch in enumerate(batches.epoch(0)):
+            _, sums = stage.residuals(batch.to(device), step=number)
+            total += float(sums["td_error"])
+            tokens += float(sums["tokens"])
+    return {"dev_td_error": total / tokens}

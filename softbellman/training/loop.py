@@ -88,7 +88,7 @@ def _interval(
 ) -> None:
     """Updates up to the next validation, the validation, selection, decay, checkpoint."""
     schedule = stage.schedule
-    torch.manual_seed(draw_key(seed, f"{stage.name}/{cursor.step}") % 2**63)
+    torch.manual_seed(draw_key(seed, f"{stage.name}/{cursor.step}"))
     started = time.perf_counter()
     epoch_length = batches.epoch_length(cursor.epoch)
     count = epoch_length - cursor.position
@@ -210,6 +210,10 @@ def _means(totals: dict[str, float]) -> dict[str, float]:
             means[name] = totals[name] / totals["tokens"]
     if "nll" in totals:
         means["perplexity"] = math.exp(min(totals["nll"] / totals["reference_tokens"], 50.0))
+    if "cross_entropy" in totals:
+        means["cross_entropy"] = totals["cross_entropy"] / totals["weight"]
+    if "effective_samples" in totals:
+        means["effective_samples"] = totals["effective_samples"] / totals["sources"]
     if "payoff" in totals:
         means["payoff"] = totals["payoff"] / totals["sequences"]
     for name in totals:

@@ -20,11 +20,14 @@ __all__ = ["Bar", "Progress", "draw_curve", "format_table"]
 # What is shown of a validation, in this order, under these names and formats. The rest is in metrics.jsonl.
 _SHOWN = {
     "dev_bleu": ("dev BLEU", ".2f"),
+    "oracle_bleu": ("oracle BLEU", ".2f"),
     "dev_td_error": ("dev TD error", ".4f"),
     "rank_correlation": ("rank correlation", ".3f"),
     "choice_gain": ("choice gain", "+.3f"),
     "dev_nll": ("dev NLL", ".3f"),
     "perplexity": ("perplexity", ".2f"),
+    "cross_entropy": ("cross entropy", ".3f"),
+    "effective_samples": ("effective samples", ".2f"),
     "td_error": ("TD error", ".4f"),
     "entropy": ("entropy", ".3f"),
     "payoff": ("payoff", ".3f"),
@@ -132,7 +135,7 @@ class Progress:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         star = "*" if best else " "
         numbers = "  ".join(describe_numbers(metrics))
-        self.line(f"[{minutes:3d}:{seconds:02d}] {stage:<6} epoch {epoch:5.2f} {star} {numbers}")
+        self.line(f"[{minutes:3d}:{seconds:02d}] {stage:<10} epoch {epoch:5.2f} {star} {numbers}")
 
     def finish(self, folder: RunFolder, rows: Sequence[Comparison]) -> None:
         """The end of a run, quiet or not: the comparison on the test set, the places, what to type next."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from softbellman import build_info
 from softbellman.data import (
     BOS,
     PAD,
@@ -113,15 +115,12 @@ def build_actor(settings: Settings, *, source_size: int, target_size: int) -> At
     )
 
 
-def build_critic(settings: Settings, *, target_size: int) -> AttentionSeq2Seq:
-    """A new critic: the same network reading the reference."""
-    return _network(
-        settings,
-        target_size,
-        target_size,
-        attention=settings.critic.attention,
-        dropout=settings.critic.dropout,
-    )
+def build_reader(
+    settings: Settings, section: Literal["critic", "oracle"], *, target_size: int
+) -> AttentionSeq2Seq:
+    """A new network that reads the reference: the critic of AC and ERAC, or the oracle of VAML."""
+    own = settings.critic if section == "critic" else settings.oracle
+    return _network(settings, target_size, target_size, attention=own.attention, dropout=own.dropout)
 
 
 def _network(
@@ -146,3 +145,19 @@ def _network(
 def trainable(module: nn.Module) -> int:
     """Number of trained parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU when torch sees one and the kernels were built for it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() and build_info()["cuda"] else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:NUMBER, got {name!r}") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"device {name!r} was asked for, but torch sees no GPU")
+        if not build_info()["cuda"]:
+            raise ValueError(f"device {name!r} was asked for, but softbellman was built without CUDA kernels")
+    return device

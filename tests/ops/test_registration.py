@@ -41,7 +41,8 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
         prior = torch.rand(5)
         yield "soft_value", (q, 0.5, None, None)
         yield "soft_value", (q, 0.5, prior, mask)
-        yield "soft_bellman_residual", (q, ids, numbers.clone().requires_grad_(), mask, 0.5)
+        yield "soft_bellman_residual", (q, ids, numbers.clone().requires_grad_(), mask, None, 0.5)
+        yield "soft_bellman_residual", (q, ids, numbers, None, ~mask, 0.5)
         yield "critic_loss", (q, ids, numbers, mask, 0.1)
         yield "policy", (logits, q, 0.5, 1, mask)
         yield "distillation", (logits, q.detach(), 0.5, ids, numbers, mask)
@@ -53,7 +54,7 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
         q, logits = q.detach(), logits.detach()
         value = soft_value(q, tau=0.5, mask=mask)
         yield "soft_value_backward", (numbers, q, value, 0.5, prior, mask)
-        yield "soft_bellman_residual_backward", (numbers, q, ids, value, mask, 0.5)
+        yield "soft_bellman_residual_backward", (numbers, q, ids, value, mask, ~mask, 0.5)
         yield "critic_loss_backward", (numbers, q, ids, mask, numbers, numbers, 0.1)
         saved = torch.ops.softbellman.policy(logits, q, 0.5, 0, mask)
         for wanted in ((True, True), (True, False), (False, True)):

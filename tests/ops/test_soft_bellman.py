@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from softbellman import soft_bellman_residual, soft_value
+from softbellman import reference, soft_bellman_residual, soft_value
 
 TAU = 0.4
 
@@ -29,6 +29,41 @@ def test_nothing_is_bootstrapped_after_the_last_real_position() -> None:
     short = soft_bellman_residual(q[:1, :2], actions[:1, :2], rewards[:1, :2], tau=TAU)
     assert torch.equal(residual[0, :2], short[0])
     assert residual[0, 2:].tolist() == [0.0, 0.0]
+
+
+def test_sequences_packed_behind_each_other_are_the_padded_ones() -> None:
+    q = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
+    actions, rewards = torch.randint(0, 6, (3, 4)), torch.randn(3, 4, dtype=torch.float64)
+    lengths = torch.tensor([2, 4, 1])
+    mask = torch.arange(4) < lengths[:, None]
+    padded = soft_bellman_residual(q, actions, rewards, mask, tau=TAU)
+    weights = torch.rand(3, 4, dtype=torch.float64)
+    (wanted,) = torch.autograd.grad((weights * padded)[mask].square().sum(), q)
+
+    terminal = torch.zeros(1, 7, dtype=torch.bool)
+    terminal[0, lengths.cumsum(0) - 1] = True
+    packed = soft_bellman_residual(
+        q[mask][None], actions[mask][None], rewards[mask][None], tau=TAU, terminal=terminal
+    )
+    (found,) = torch.autograd.grad((weights[mask] * packed[0]).square().sum(), q)
+    assert torch.equal(packed[0], padded[mask])
+    torch.testing.assert_close(found, wanted, rtol=1e-14, atol=1e-14)
+
+
+def test_gradcheck_with_ends_within_the_row() -> None:
+    q = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+    rewards = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
+    actions = torch.randint(0, 4, (2, 5))
+    terminal = torch.tensor([[False, True, False, False, True], [True, False, False, True, False]])
+
+    def residual(q: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
+        return soft_bellman_residual(q, actions, rewards, tau=TAU, terminal=terminal)
+
+    assert torch.autograd.gradcheck(residual, (q, rewards))
+    torch.testing.assert_close(
+        residual(q, rewards),
+        reference.soft_bellman_residual(q, actions, rewards, tau=TAU, terminal=terminal),
+    )
 
 
 def test_gradient_runs_through_q_and_through_the_value() -> None:
@@ -76,6 +111,8 @@ def test_errors_name_the_argument() -> None:
         soft_bellman_residual(q, actions, actions, tau=TAU)
     with pytest.raises(ValueError, match="rewards must be on the device of q, cpu, got meta"):
         soft_bellman_residual(q, actions, rewards.to("meta"), tau=TAU)
+    with pytest.raises(TypeError, match="terminal must be a bool tensor"):
+        soft_bellman_residual(q, actions, rewards, tau=TAU, terminal=actions)
     for wrong in (-1, 5):
         with pytest.raises(ValueError, match=rf"action.*{wrong}"):
             soft_bellman_residual(q, actions.index_fill(1, torch.tensor(1), wrong), rewards, tau=TAU)

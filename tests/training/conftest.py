@@ -9,12 +9,15 @@ import torch
 
 from softbellman.training.settings import (
     ActorStageSettings,
+    AugmentedStageSettings,
+    CompletionStageSettings,
     CriticStageSettings,
     DataSettings,
     EvaluationSettings,
     JointStageSettings,
     ModelSettings,
     OptimizerSettings,
+    OracleStageSettings,
     ScheduleSettings,
     Settings,
 )
@@ -43,5 +46,8 @@ def tiny_settings(tmp_path) -> Settings:
         actor=ActorStageSettings(optimizer=adam, schedule=schedule),
         critic=CriticStageSettings(schedule=replace(schedule, epochs=1)),
         joint=JointStageSettings(schedule=replace(schedule, epochs=1, interval=5)),
+        oracle=OracleStageSettings(schedule=replace(schedule, epochs=1)),
+        augmented=AugmentedStageSettings(optimizer=adam, schedule=replace(schedule, epochs=1)),
+        completion=CompletionStageSettings(schedule=replace(schedule, epochs=1)),
         evaluation=EvaluationSettings(beam=2, batch_size=24, max_length=24),
     )

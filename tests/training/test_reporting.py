@@ -45,7 +45,7 @@ def test_a_log_gets_plain_lines() -> None:
     work(Progress(out=out, bars=bars, log_interval=0.0))
     lines = out.getvalue().splitlines()
     assert re.fullmatch(r"joint 3/30: 1/4 updates in \d+ s, TD error 0\.2500", lines[0]) and len(lines) == 5
-    assert re.fullmatch(r"\[  0:\d\d\] joint  epoch  3\.00 \* dev BLEU 27\.31  entropy 1\.500", lines[-1])
+    assert re.fullmatch(r"\[  0:\d\d\] joint +epoch  3\.00 \* dev BLEU 27\.31  entropy 1\.500", lines[-1])
     assert bars.getvalue() == "" and "\r" not in out.getvalue()
 
 

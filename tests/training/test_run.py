@@ -63,20 +63,62 @@ def test_a_run_leaves_its_folder(tiny_settings):
     assert torch.equal(trained.model.output.weight, best["actor.output.weight"])
 
 
+ERAC_STAGES = {"actor", "critic", "joint"}
 VARIANTS = {
-    "ac": {"algorithm": "ac"},
-    "without future entropy": {"credit.future_entropy": "false"},
-    "input feeding": {"model.input_feeding": "true"},
-    "published": {"preset": "published"},
-    "published with input feeding": {"preset": "published", "model.input_feeding": "true"},
-    "warm-up": {"warmup.schedule.epochs": "1", "warmup.schedule.batch_size": "20"},
-    "all references, averaged critic": {"payoff.references": "all", "joint.follow": "target"},
-    "batches by tokens": {"actor.schedule.batch_unit": "tokens", "actor.schedule.batch_size": "300"},
+    "ac": ({"algorithm": "ac"}, ERAC_STAGES),
+    "without future entropy": ({"credit.future_entropy": "false"}, ERAC_STAGES),
+    "input feeding": ({"model.input_feeding": "true"}, ERAC_STAGES),
+    "published": ({"preset": "published"}, ERAC_STAGES),
+    "published with input feeding": ({"preset": "published", "model.input_feeding": "true"}, ERAC_STAGES),
+    "warm-up": (
+        {"warmup.schedule.epochs": "1", "warmup.schedule.batch_size": "20"},
+        ERAC_STAGES | {"warmup"},
+    ),
+    "all references, averaged critic": (
+        {"payoff.references": "all", "joint.follow": "target"},
+        ERAC_STAGES,
+    ),
+    "batches by tokens": (
+        {"actor.schedule.batch_unit": "tokens", "actor.schedule.batch_size": "300"},
+        ERAC_STAGES,
+    ),
+    "raml": ({"algorithm": "raml"}, {"actor", "augmented"}),
+    "raml, published": ({"algorithm": "raml", "preset": "published"}, {"actor", "augmented"}),
+    "raml on insertions and deletions": (
+        {"algorithm": "raml", "augmented.edits.proposal": "edit", "augmented.edits.max_distance": "3"},
+        {"actor", "augmented"},
+    ),
+    "raml without the reference": (
+        {
+            "algorithm": "raml",
+            "augmented.edits.proposal": "hamming",
+            "augmented.edits.keep_reference": "false",
+        },
+        {"actor", "augmented"},
+    ),
+    "vaml": ({"algorithm": "vaml"}, {"actor", "oracle", "augmented"}),
+    "vaml, published, input feeding": (
+        {"algorithm": "vaml", "preset": "published", "model.input_feeding": "true"},
+        {"actor", "oracle", "augmented"},
+    ),
+    "vaml from the actor, with a warm-up": (
+        {
+            "algorithm": "vaml",
+            "augmented.start": "actor",
+            "warmup.schedule.epochs": "1",
+            "warmup.schedule.batch_size": "20",
+        },
+        {"actor", "warmup", "oracle", "augmented"},
+    ),
+    "optimal completion distillation": (
+        {"algorithm": "ocd", "completion.mle_weight": "0.1"},
+        {"actor", "completion"},
+    ),
 }
 
 
-@pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS.keys())
-def test_every_variant_runs_to_the_end(tiny_settings, tmp_path, overrides):
+@pytest.mark.parametrize(("overrides", "stages"), VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_variant_runs_to_the_end(tiny_settings, tmp_path, overrides, stages):
     base = tmp_path / "base.yaml"
     base.write_text(config.dump(tiny_settings))
     unpreset = [line for line in base.read_text().splitlines() if not line.startswith("preset")]
@@ -86,14 +128,15 @@ def test_every_variant_runs_to_the_end(tiny_settings, tmp_path, overrides):
     result = run(settings, quiet=True)
     assert len(result.rows) == 2
     records = metrics_of(result.folder)
-    stages = {record["stage"] for record in records}
-    assert stages == {"actor", "critic", "joint"} | (
-        {"warmup"} if "warmup.schedule.epochs" in overrides else set()
-    )
-    joint = [record for record in records if record["stage"] == "joint" and record["kind"] == "train"]
-    assert joint and all(math.isfinite(record["td_error"]) for record in joint)
+    assert {record["stage"] for record in records} == stages
+    trained = [record for record in records if record["kind"] == "train"]
+    for name in {"td_error", "cross_entropy", "payoff"}:
+        assert all(math.isfinite(record[name]) for record in trained if name in record)
+    last = trained[-1]
+    assert "td_error" in last if "joint" in stages else "cross_entropy" in last
     if overrides.get("preset") == "published":
         assert settings.credit.actor_entropy == "normalized" and not settings.credit.mask_padding
+        assert settings.augmented.weights == "published" and settings.oracle.bootstrap_after_end
 
 
 def _without_preset_keys(lines):

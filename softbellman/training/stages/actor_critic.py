@@ -1,139 +1,24 @@
-"""The stages an algorithm is made of: what one update does, how a stage is judged.
-
-A stage owns its modules and optimisers and knows no files and no loop; ``loop.py`` schedules it. Every random draw is a
-function of (seed, stage, update), so that a resumed run repeats an uninterrupted one.
-"""
+"""Stages of AC and ERAC: policy evaluation of a fixed actor, then actor and critic together (eq. 18 to 20)."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
-from softbellman.objectives import (
-    Objective,
-    actor_objective,
-    critic_objective,
-    maximum_likelihood,
-    td_targets,
-)
+from softbellman.objectives import Objective, actor_objective, critic_objective, td_targets
 from softbellman.ops import policy_value
-from softbellman.training.rollout import Rollout, mode, real_rows, roll_out, row_logits
+from softbellman.training.rollout import Rollout, mode, roll_out, row_logits
 from softbellman.training.settings import (
-    ActorStageSettings,
     CreditSettings,
     CriticStageSettings,
     JointStageSettings,
-    OptimizerSettings,
     PayoffSettings,
-    ScheduleSettings,
-    WarmUpSettings,
 )
-
-Sums = dict[str, Tensor]
-"""Diagnostics of one update: sums over tokens or sequences, beside their counts ``tokens`` and ``sequences``."""
-
-Judge = Callable[[], dict[str, float]]
-"""Validation: metrics by name."""
-
-
-class Stage(Protocol):
-    """What ``loop.run_stage`` needs of a stage."""
-
-    name: str
-    schedule: ScheduleSettings
-    modules: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
-    annealed: tuple[str, ...]  # optimisers whose learning rate is decayed
-    selection: str  # metric that selects; a leading minus means smaller is better
-    start_is_candidate: bool
-
-    def update(self, batch: Batch, step: int) -> Sums: ...
-
-    def evaluate(self) -> dict[str, float]: ...
-
-
-def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """The optimiser a stage's settings ask for, fused."""
-    parameters = list(module.parameters())
-    if settings.name == "sgd":
-        return torch.optim.SGD(parameters, lr=settings.learning_rate, fused=True)
-    return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(settings.beta1, 0.999), fused=True)
-
-
-def descend(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
-    """One clipped step down the loss; returns the gradient norm before clipping."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(module.parameters(), clip, foreach=True)
-    optimizer.step()
-    return norm
-
-
-def draw_key(seed: int, stage: str) -> int:
-    """64-bit key of a stage's draws."""
-    digest = 0xCBF29CE484222325  # FNV-1a
-    for byte in f"{stage}/{seed}".encode():
-        digest = ((digest ^ byte) * 0x100000001B3) % 2**64
-    return digest
-
-
-class ActorStage:
-    """Maximum-likelihood training of the actor."""
-
-    name = "actor"
-    selection = "dev_bleu"
-    annealed: tuple[str, ...] = ("actor",)
-    start_is_candidate = False
-
-    def __init__(self, actor: nn.Module, settings: ActorStageSettings, *, judge: Judge) -> None:
-        self.schedule = settings.schedule
-        self.modules = {"actor": actor}
-        self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
-        self.evaluate = judge
-        self._clip = settings.optimizer.clip
-
-    def update(self, batch: Batch, step: int) -> Sums:
-        actor = self.modules["actor"].train()
-        objective = reference_likelihood(actor, batch, source=batch.source)
-        norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip)
-        return {**objective.diagnostics, "actor_gradient": norm}
-
-
-def reference_likelihood(model: nn.Module, batch: Batch, *, source: Tensor) -> Objective:
-    """The maximum-likelihood objective on the batch's references, given ``source`` (the actor's own, or the reference)."""
-    mask = batch.mask
-    rows = real_rows(mask)
-    logits = row_logits(model, source, batch.prefix, rows)
-    objective = maximum_likelihood(logits, batch.labels.flatten()[rows], sequences=len(batch.source))
-    objective.diagnostics["reference_tokens"] = mask.sum()
-    return objective
-
-
-class WarmUpStage:
-    """Start of the critic: maximum likelihood of the reference given the reference."""
-
-    name = "warmup"
-    selection = "-dev_nll"
-    annealed: tuple[str, ...] = ("critic",)
-    start_is_candidate = False
-
-    def __init__(self, critic: nn.Module, settings: WarmUpSettings, *, judge: Judge) -> None:
-        self.schedule = settings.schedule
-        self.modules = {"critic": critic}
-        self.optimizers = {"critic": build_optimizer(critic, settings.optimizer)}
-        self.evaluate = judge
-        self._clip = settings.optimizer.clip
-
-    def update(self, batch: Batch, step: int) -> Sums:
-        critic = self.modules["critic"].train()
-        objective = reference_likelihood(critic, batch, source=batch.labels)
-        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
-        return {**objective.diagnostics, "critic_gradient": norm}
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+from softbellman.training.stages.likelihood import reference_likelihood
 
 
 class PolicyEvaluation:

@@ -1,0 +1,63 @@
+"""Soft Q-learning of the oracle that VAML distils (eq. 6 and 16).
+
+    Q(y_<t, y_t)  =  r_t + V(y_1..t),   V(y_1..t) = tau log sum_w exp(Q(y_1..t, w) / tau),   V = 0 after the end token
+
+Off-policy: the sequences may come from anywhere. There is no target network; the gradient runs through Q and through V.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from softbellman.objectives.objective import Objective
+from softbellman.ops import soft_bellman_residual
+
+
+def soft_q_objective(
+    q: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    mask: Tensor | None = None,
+    *,
+    sequences: int,
+    tau: float,
+    terminal: Tensor | None = None,
+    counted: Tensor | None = None,
+) -> Objective:
+    """Squared soft Bellman residual, ``sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2``, mean over sequences (eq. 16).
+
+    Args:
+        q: action values ``Q(y_<t, .)``, padded, Shape: ``[N, T, V]``, or packed, Shape: ``[M, V]``: the rows of one sequence
+            behind those of another, in order.
+        actions: tokens ``y_t``, int64, Shape: ``[N, T]`` or ``[M]``.
+        rewards: incremental payoffs ``r_t`` (eq. 13), Shape: as ``actions``.
+        mask: True at real tokens, of padded rows, Shape: ``[N, T]``.
+        sequences: number of sequences the loss is averaged over.
+        tau: temperature, above 0, in the unit of the payoff.
+        terminal: True at the last token of each sequence, of packed rows, Shape: ``[M]``.
+        counted: True at the rows whose residual counts, Shape: as ``actions``; None: all. The others only lend their value to
+            the row before.
+
+    Returns:
+        The objective with diagnostics ``td_error`` (sum of absolute residuals) and ``td_squared``.
+
+    Raises:
+        ValueError: packed rows without ``terminal``.
+    """
+    if q.dim() == 2:
+        if terminal is None:
+            raise ValueError("terminal must be given with packed rows q [M, V], got None")
+        q, actions, rewards, terminal = (
+            q[None],
+            actions[None],
+            rewards[None],
+            terminal[None],
+        )  # (M,) -> (1, M)
+        counted = None if counted is None else counted[None]
+    residual = soft_bellman_residual(q, actions, rewards, mask, tau=tau, terminal=terminal)
+    if counted is not None:
+        residual = residual.masked_fill(~counted, 0.0)
+    squared = residual.square().sum()
+    return Objective(
+        squared / sequences, {"td_error": residual.detach().abs().sum(), "td_squared": squared.detach()}
+    )

@@ -1,0 +1,111 @@
+"""Weighted edited references: what RAML and VAML train on, and what the oracle learns from.
+
+Notation: B sources, K sequences per source, N = B*K sequences, T steps (the end token included), M real tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softbellman.data import BOS, EOS, PAD, UNK, Batch
+from softbellman.ops import weighted_edits
+from softbellman.training.rollout import real_rows
+from softbellman.training.settings import EditSettings, PayoffSettings
+
+
+class Edited(NamedTuple):
+    """Edited references, each ended by EOS.
+
+    Attributes:
+        prefix: BOS and the tokens, the decoder's input, Shape: ``[N, T]``.
+        labels: the tokens and EOS, Shape: ``[N, T]``.
+        mask: True at real labels, Shape: ``[N, T]``.
+        rewards: ``r_t = R(y_1..t) - R(y_1..t-1)``, 0 at EOS, Shape: ``[N, T]``.
+        rows: flat indices of the real labels in ``[N, T]``, Shape: ``[M]``.
+        weights: importance weights, Shape: ``[B, K]``, each row adds up to 1.
+        effective_sample_size: ``1 / sum_k w_k^2``, Shape: ``[B]``.
+        payoff: ``R(y)``, Shape: ``[B, K]``.
+    """
+
+    prefix: Tensor
+    labels: Tensor
+    mask: Tensor
+    rewards: Tensor
+    rows: Tensor
+    weights: Tensor
+    effective_sample_size: Tensor
+    payoff: Tensor
+
+
+def edit_references(
+    batch: Batch,
+    edits: EditSettings,
+    payoff: PayoffSettings,
+    *,
+    vocabulary: int,
+    tau: float,
+    corrected: bool,
+    seed: int,
+    offset: int,
+) -> Edited:
+    """Draw K edited references for each source of a batch, score every prefix, weight the sequences.
+
+    Args:
+        batch: B references; its targets are edited.
+        edits: how.
+        payoff: the payoff R.
+        vocabulary: size V of the target vocabulary; PAD, BOS, EOS and UNK are never touched or produced.
+        tau: temperature of the payoff distribution.
+        corrected: importance weights ``exp(R / tau) / q``; False: the published code's softmax of plain BLEU.
+        seed, offset: key and counter of the draw.
+    """
+    lengths = batch.mask.sum(1) - 1  # without EOS
+    references, reference_lengths = batch.references, batch.reference_lengths
+    if payoff.references == "one":
+        references, reference_lengths = references[:, :1], reference_lengths[:, :1]
+    drawn = weighted_edits(
+        batch.labels[:, :-1].contiguous(),  # the longest row's last label is its EOS
+        lengths,
+        samples=edits.samples,
+        proposal=edits.proposal,
+        vocabulary=vocabulary,
+        seed=seed,
+        offset=offset,
+        special_ids=(PAD, BOS, EOS, UNK),
+        max_order=edits.max_order,
+        rate=edits.rate,
+        temperature=edits.temperature,
+        max_distance=edits.max_distance or None,
+        keep_gold=edits.keep_reference,
+        pad_id=PAD,
+        references=references,
+        reference_lengths=reference_lengths,
+        bleu_order=payoff.max_order,
+        smoothing=payoff.smoothing,
+        scale=payoff.scale if corrected else "none",
+        unmatched_id=None if payoff.unknown_matches else UNK,
+        tau=tau if corrected else 1.0,
+        corrected=corrected,
+    )
+    sources, samples, width = drawn.tokens.shape
+    ends = drawn.lengths.view(-1, 1)  # (B, K) -> (N, 1)
+    labels = drawn.tokens.new_full((sources * samples, width + 1), PAD)
+    labels[:, :-1] = drawn.tokens.view(-1, width)
+    labels.scatter_(1, ends, EOS)
+    start = torch.full_like(ends, BOS)
+    rewards = torch.nn.functional.pad(drawn.rewards.view(-1, width), (0, 1))
+    longest = int(ends.max()) + 1  # proposals that insert leave room behind
+    mask = torch.arange(longest, device=labels.device) <= ends
+    return Edited(
+        prefix=torch.cat([start, labels[:, : longest - 1]], dim=1),
+        labels=labels[:, :longest],
+        mask=mask,
+        rewards=rewards[:, :longest],
+        rows=real_rows(mask),
+        weights=drawn.weights,
+        effective_sample_size=drawn.effective_sample_size,
+        payoff=drawn.payoff,
+    )

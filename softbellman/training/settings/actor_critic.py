@@ -1,0 +1,113 @@
+"""Settings of the stages of MLE, AC and ERAC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from softbellman.training.settings.common import OptimizerSettings, ScheduleSettings
+
+
+@dataclass(frozen=True)
+class ActorStageSettings:
+    """Maximum-likelihood training of the actor."""
+
+    attention: Literal["dot", "mlp"] = "dot"
+    """Attention score of the actor."""
+    dropout: float = 0.3
+    """Dropout on the attention output (the published `droph`)."""
+    optimizer: OptimizerSettings = field(
+        default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
+    )
+    """Optimiser of the actor."""
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """Epochs and decay."""
+
+
+@dataclass(frozen=True)
+class WarmUpSettings:
+    """Start of the critic: maximum likelihood of the reference given the reference, before any value is learnt.
+
+    Not in the paper. It teaches the critic's attention which reference word comes next, dense feedback for what the TD error
+    alone finds slowly; the critic's values then start as scaled logits.
+    """
+
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """Optimiser of the warm-up."""
+    schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(epochs=0))
+    """Epochs and decay; selection is by the validation loss. 0 epochs: no warm-up, as published."""
+    scale: float = 0.1
+    """The logits are multiplied by this to become the first values."""
+
+
+@dataclass(frozen=True)
+class CriticStageSettings:
+    """Policy evaluation: the critic learns the fixed actor's entropy-regularised values (eq. 18, 19)."""
+
+    attention: Literal["dot", "mlp"] = "mlp"
+    """Attention score of the critic."""
+    dropout: float = 0.0
+    """Dropout of the critic."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """Optimiser of the critic."""
+    schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(epochs=20, max_decays=5))
+    """Epochs and decay; selection is by the TD error on the validation set."""
+    samples: int = 2
+    """Sequences sampled from the actor for each source."""
+    extra_length: int = 5
+    """A sample may be this much longer than its reference."""
+
+
+@dataclass(frozen=True)
+class JointStageSettings:
+    """Joint training of actor (eq. 20) and critic (eq. 18, 19)."""
+
+    actor_optimizer: OptimizerSettings = field(
+        default_factory=lambda: OptimizerSettings(learning_rate=1e-4, beta1=0.0)
+    )
+    """Optimiser of the actor; only its learning rate is decayed."""
+    critic_optimizer: OptimizerSettings = field(
+        default_factory=lambda: OptimizerSettings(learning_rate=1e-4, beta1=0.0)
+    )
+    """Optimiser of the critic."""
+    schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(decay=0.9))
+    """Epochs and decay; selection is by BLEU on the validation set."""
+    samples: int = 1
+    """Sequences sampled from the actor for each source."""
+    extra_length: int = 10
+    """A sample may be this much longer than its reference."""
+    actor_delay: int = 0
+    """Updates at the start in which the critic alone learns, at this stage's learning rate, and the actor stays."""
+    follow: Literal["critic", "target"] = "critic"
+    """Whose values the actor follows: the critic's, as published, or the target critic's, an average of past critics and so
+    less noisy."""
+    mle_weight: float = 0.1
+    """Weight of the maximum-likelihood term (lambda_mle)."""
+
+
+@dataclass(frozen=True)
+class CreditSettings:
+    """Entropy-regularised Bellman backup, shared by the critic and the joint stage; with the published code's variants."""
+
+    tau: float = 0.045
+    """Temperature: weight of the entropy in the actor's objective and in the critic's target. 0 gives plain AC."""
+    future_entropy: bool = True
+    """The critic's target contains the entropy of the future; false: critic with temperature 0, actor entropy kept."""
+    smoothness: float = 0.001
+    """Weight of the critic's smoothness penalty (lambda_var); see `penalty`."""
+    target_speed: float = 0.001
+    """Share of the critic that flows into the target critic at each update (beta)."""
+    actor_entropy: Literal["exact", "normalized", "none"] = "exact"
+    """Local entropy in the actor's signal: `exact` is eq. 20, `normalized` divides log pi by its L2 norm as published."""
+    penalty: Literal["mean", "sum", "published"] = "mean"
+    """Smoothness of the critic: `mean` weights the variance over V, which is what the published weight 0.001 belongs to; `sum`
+    weights the sum of squares over V (eq. 18 as printed; wants a weight about V times smaller); `published` is the code: half
+    the squared error, variance over V - 1."""
+    mask_padding: bool = True
+    """The joint critic's loss leaves padding out; false: padding positions are regressed to 0 as in the published code."""
+    sampling_dropout: bool = False
+    """Sample and evaluate the policy with dropout on (the published code) instead of the policy as it will act."""
+    start_is_candidate: bool = True
+    """The actor a joint stage starts from can be selected as its result."""
+    forbid_special: bool = True
+    """Padding, <bos> and <unk> are never sampled."""

@@ -1,0 +1,95 @@
+"""Settings of the stages of RAML, VAML and optimal completion distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from softbellman.training.settings.common import OptimizerSettings, ScheduleSettings
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """Edited references: how they are drawn (docs/edits.md has the proposals and their densities)."""
+
+    samples: int = 5
+    """Sequences for each reference, the reference itself included where it is kept."""
+    keep_reference: bool = True
+    """The first of the sequences is the reference itself; the others are drawn."""
+    proposal: Literal["ngram", "corrupt", "hamming", "edit"] = "ngram"
+    """`ngram`: one n-gram is replaced; `corrupt`: each token with probability `rate`; `hamming`: as many tokens as a distance
+    drawn with weight exp(-distance / temperature) says; `edit`: insertions and deletions too."""
+    max_order: int = 4
+    """ngram: longest n-gram."""
+    rate: float = 0.2
+    """corrupt: probability that a token is replaced."""
+    temperature: float = 0.15
+    """hamming and edit: temperature of the distance, in tokens."""
+    max_distance: int = 0
+    """hamming and edit: largest distance; 0: the length of the longest reference, for `edit` 16 at most."""
+
+
+@dataclass(frozen=True)
+class OracleStageSettings:
+    """Soft Q-learning of the oracle that reads the reference (eq. 16 with the terminal condition of eq. 6)."""
+
+    attention: Literal["dot", "mlp"] = "dot"
+    """Attention score of the Q-network."""
+    dropout: float = 0.1
+    """Dropout of the Q-network."""
+    tau: float = 0.4
+    """Temperature of the soft values and of the targets softmax(Q / tau), in the unit of the payoff."""
+    edits: EditSettings = field(default_factory=lambda: EditSettings(samples=6, proposal="corrupt"))
+    """Off-policy sequences the residual is minimised on, each with the same weight."""
+    bootstrap_after_end: bool = False
+    """The value of the end token is bootstrapped from a padding state, as in the published code, instead of being 0."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """Optimiser of the Q-network."""
+    schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(max_decays=4))
+    """Epochs and decay; selection is by the BLEU of the oracle's own beam search on the validation set."""
+
+
+@dataclass(frozen=True)
+class AugmentedStageSettings:
+    """The actor on weighted edited references: RAML (one-hot targets, eq. 2) and VAML (the oracle's targets, eq. 17)."""
+
+    start: Literal["scratch", "actor"] = "scratch"
+    """Weights at the start: new ones, as published, or those of the maximum-likelihood actor."""
+    edits: EditSettings = field(default_factory=EditSettings)
+    """Sequences an update trains on."""
+    tau: float = 0.4
+    """RAML: temperature of the payoff distribution, in the unit of the payoff. VAML takes the oracle's."""
+    weights: Literal["corrected", "published"] = "corrected"
+    """`corrected`: self-normalised importance weights exp(R / tau) / q(y); `published`: softmax over the samples of plain BLEU
+    in [0, 1], with neither the temperature nor the density of the proposal."""
+    oracle_share: float = 1.0
+    """VAML: share of the oracle's targets, the rest goes to the sequence's own next token (eq. 17: 1; published: 0.2)."""
+    mixing: Literal["expected", "bernoulli"] = "expected"
+    """The share is the weight of the two parts in every token, or the probability that a token takes the oracle's."""
+    optimizer: OptimizerSettings = field(
+        default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
+    )
+    """Optimiser of the actor."""
+    schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(batch_size=42))
+    """Epochs and decay; selection is by BLEU on the validation set."""
+
+
+@dataclass(frozen=True)
+class CompletionStageSettings:
+    """Optimal completion distillation: the actor's own samples, the exact oracle of the edit distance as target."""
+
+    start: Literal["scratch", "actor"] = "actor"
+    """Weights at the start: those of the maximum-likelihood actor, or new ones."""
+    tau: float = 0.05
+    """Temperature of the targets, in tokens of edit distance; towards 0 they become uniform over the optimal tokens. A wrong
+    token keeps exp(-1 / tau), so V exp(-1 / tau) should be small."""
+    samples: int = 1
+    """Sequences sampled from the actor for each source."""
+    extra_length: int = 10
+    """A sample may be this much longer than its reference."""
+    mle_weight: float = 0.0
+    """Weight of a maximum-likelihood term on the reference."""
+    optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=2e-4))
+    """Optimiser of the actor."""
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """Epochs and decay; selection is by BLEU on the validation set."""

@@ -1,0 +1,105 @@
+"""Settings of what is learnt: data, network sizes, payoff, decoding of the validation and test sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Smoothing = Literal["none", "floor", "add-k", "exp", "add-one-all"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where sentence pairs come from and how they become token ids."""
+
+    kind: Literal["builtin", "parallel"] = "builtin"
+    """`builtin`: a corpus generated from a seed, nothing to download; `parallel`: text files, one sentence a line."""
+    path: str = ""
+    """Folder of the parallel files, named SPLIT.LANGUAGE or SPLIT.LANGUAGE.gz, as in train.de and train.en."""
+    source: str = "de"
+    """Source language: the file ending of the source side."""
+    target: str = "en"
+    """Target language: the file ending of the target side."""
+    train: str = "train"
+    """Name of the training split."""
+    dev: str = "val"
+    """Name of the validation split, used for model selection."""
+    test: str = "test_2016"
+    """Name of the test split, decoded once at the end."""
+    tokenizer: Literal["word", "sentencepiece"] = "word"
+    """`word`: the files are tokenised, words are split at spaces; `sentencepiece`: sub-words (needs the extra [text])."""
+    vocabulary_size: int = 8000
+    """Pieces of each SentencePiece model; words are limited by `min_frequency` instead."""
+    min_frequency: int = 3
+    """Words seen less often in the training split become <unk>."""
+    max_length: int = 50
+    """Training pairs with a longer side (tokens) are dropped; validation and test pairs never are."""
+    seed: int = 1
+    """Seed of the built-in corpus (not of the training)."""
+    pairs: int = 20000
+    """Training pairs of the built-in corpus."""
+    dev_pairs: int = 500
+    """Validation pairs of the built-in corpus."""
+    test_pairs: int = 1000
+    """Test pairs of the built-in corpus."""
+    difficulty: float = 3.0
+    """Difficulty of the built-in corpus, 1 (small vocabulary, plain clauses) to 5 (rare words, ambiguity, deep clauses)."""
+
+    def __post_init__(self) -> None:
+        if self.path and self.kind == "builtin":
+            raise ValueError(
+                "data.path is given, but data.kind is builtin; for text files say data.kind: parallel"
+            )
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Sizes shared by the actor and the critic: attention sequence-to-sequence, biLSTM encoder, LSTM decoder."""
+
+    embedding: int = 256
+    """Width of the word embeddings."""
+    hidden: int = 256
+    """Width of the decoder LSTM; each direction of the encoder has half of it."""
+    attention_size: int = 256
+    """Width of the MLP attention's hidden layer."""
+    layers: int = 1
+    """LSTM layers of the encoder and of the decoder."""
+    input_feeding: bool = False
+    """The attention output of one step joins the input of the next (actor and critic)."""
+    init_range: float = 0.1
+    """Weights start uniform in [-init_range, init_range]."""
+
+
+@dataclass(frozen=True)
+class PayoffSettings:
+    """The payoff R of a partial hypothesis: sentence BLEU of the prefix times the reference length (eq. 4, 13)."""
+
+    max_order: int = 4
+    """Longest n-gram."""
+    smoothing: Smoothing = "add-k"
+    """Smoothing of the n-gram precisions; `add-one-all` is the published code's."""
+    scale: Literal["reference_length", "none"] = "reference_length"
+    """`reference_length`: multiply by the length of the reference, without its end token; `none`: plain BLEU in [0, 1]."""
+    unknown_matches: bool = False
+    """An <unk> in the hypothesis matches an <unk> of the reference (the published code's training payoff)."""
+    references: Literal["one", "all"] = "one"
+    """Score against the training target alone, or against every reference the corpus has for the source."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Decoding of the validation and test sets."""
+
+    beam: int = 5
+    """Beam size; 1 is greedy search."""
+    batch_size: int = 100
+    """Sources decoded together."""
+    max_length: int = 60
+    """Longest hypothesis, in tokens."""
+    length_penalty: float = 0.0
+    """Exponent of the length normalisation; 0 compares plain log-probabilities as published."""
+    tokenize: Literal["none", "13a"] = "none"
+    """sacrebleu's tokeniser; `none` because the files are already tokenised."""
+    drop_long: bool = False
+    """Drop validation and test pairs longer than `data.max_length` as the published code does (figures are then not those of
+    the whole test set)."""

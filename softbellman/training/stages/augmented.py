@@ -1,0 +1,173 @@
+"""Stages of RAML and VAML: soft Q-learning of the oracle (eq. 16), then the actor on weighted edits (eq. 2 and 17)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from softbellman.data import PAD, Batch
+from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
+from softbellman.training.edited import Edited, edit_references
+from softbellman.training.rollout import mode, real_rows, row_logits
+from softbellman.training.settings import (
+    AugmentedStageSettings,
+    EditSettings,
+    OracleStageSettings,
+    PayoffSettings,
+)
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+
+
+class EditSource:
+    """Draws an update's edited references: the same ones whenever the same update is repeated."""
+
+    def __init__(
+        self,
+        edits: EditSettings,
+        payoff: PayoffSettings,
+        *,
+        vocabulary: int,
+        tau: float,
+        corrected: bool,
+        key: int,
+    ) -> None:
+        self.edits, self.payoff, self.vocabulary = edits, payoff, vocabulary
+        self.tau, self.corrected, self.key = tau, corrected, key
+
+    def draw(self, batch: Batch, step: int) -> Edited:
+        """Sequences of one update."""
+        return edit_references(
+            batch,
+            self.edits,
+            self.payoff,
+            vocabulary=self.vocabulary,
+            tau=self.tau,
+            corrected=self.corrected,
+            seed=self.key,
+            offset=step,
+        )
+
+
+class OracleStage:
+    """Soft Q-learning of the network that reads the reference, on edited references."""
+
+    name = "oracle"
+    selection = "oracle_bleu"
+    annealed: tuple[str, ...] = ("oracle",)
+    start_is_candidate = False
+
+    def __init__(
+        self, oracle: nn.Module, source: EditSource, settings: OracleStageSettings, *, judge: Judge
+    ) -> None:
+        self.schedule = settings.schedule
+        self.source = source
+        self.modules = {"oracle": oracle}
+        self.optimizers = {"oracle": build_optimizer(oracle, settings.optimizer)}
+        self.evaluate = judge
+        self._settings = settings
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        oracle = self.modules["oracle"].train()
+        loss, diagnostics = self.residuals(batch, step)
+        norm = descend(loss, oracle, self.optimizers["oracle"], self._settings.optimizer.clip)
+        return {**diagnostics, "oracle_gradient": norm}
+
+    def residuals(self, batch: Batch, step: int) -> tuple[Tensor, Sums]:
+        """The loss of eq. 16 on one draw, and its sums."""
+        edited = self.source.draw(batch, step)
+        labels, prefix, rewards, rows = edited.labels, edited.prefix, edited.rewards, edited.rows
+        ends = counted = None
+        if self._settings.bootstrap_after_end:  # one padding state behind each end lends its value
+            labels = torch.nn.functional.pad(labels, (0, 1), value=PAD)
+            prefix = torch.cat([prefix, edited.labels[:, -1:]], dim=1)
+            rewards = torch.nn.functional.pad(rewards, (0, 1))
+            real = torch.nn.functional.pad(edited.mask, (0, 1))
+            reached = real | torch.nn.functional.pad(edited.mask, (1, 0))
+            rows = real_rows(reached)
+            counted = real.flatten()[rows]
+            ends = ~counted
+        else:
+            last = edited.mask & ~torch.nn.functional.pad(edited.mask[:, 1:], (0, 1))
+            ends = last.flatten()[rows]
+        q = row_logits(self.modules["oracle"], batch.labels, prefix, rows)
+        objective = soft_q_objective(
+            q,
+            labels.flatten()[rows],
+            rewards.flatten()[rows].to(q.dtype),
+            sequences=len(labels),
+            tau=self._settings.tau,
+            terminal=ends,
+            counted=counted,
+        )
+        sums = {
+            **objective.diagnostics,
+            "tokens": edited.mask.sum(),
+            "sequences": torch.as_tensor(len(labels)),
+            "payoff": edited.payoff.sum(),
+        }
+        return objective.loss, sums
+
+
+class AugmentedStage:
+    """The actor on weighted edited references: RAML with one-hot targets, VAML with the oracle's."""
+
+    name = "augmented"
+    selection = "dev_bleu"
+    annealed: tuple[str, ...] = ("actor",)
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        oracle: nn.Module | None,
+        source: EditSource,
+        settings: AugmentedStageSettings,
+        *,
+        judge: Judge,
+    ) -> None:
+        self.schedule = settings.schedule
+        self.source, self.oracle = source, oracle
+        self.start_is_candidate = settings.start == "actor"
+        self.modules = {"actor": actor}
+        self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
+        self.evaluate = judge
+        self._settings = settings
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        settings = self._settings
+        actor = self.modules["actor"].train()
+        edited = self.source.draw(batch, step)
+        rows = edited.rows
+        labels = edited.labels.flatten()[rows]
+        steps = edited.labels.shape[1]
+        weights = edited.weights.flatten()[torch.div(rows, steps, rounding_mode="floor")]  # (B, K) -> (M,)
+        logits = row_logits(actor, batch.source, edited.prefix, rows)
+        if self.oracle is None:
+            objective = weighted_likelihood(logits, labels, weights, sources=len(batch))
+        else:
+            with torch.no_grad(), mode(self.oracle, training=False):
+                q = row_logits(self.oracle, batch.labels, edited.prefix, rows)
+            objective = oracle_distillation(
+                logits,
+                q,
+                weights,
+                sources=len(batch),
+                tau=self.source.tau,
+                labels=labels,
+                oracle_share=self._share(labels),
+            )
+        norm = descend(objective.loss, actor, self.optimizers["actor"], settings.optimizer.clip)
+        return {
+            **objective.diagnostics,
+            "sequences": torch.as_tensor(edited.weights.numel()),
+            "payoff": edited.payoff.sum(),
+            "sources": torch.as_tensor(len(batch)),
+            "effective_samples": edited.effective_sample_size.sum(),
+            "actor_gradient": norm,
+        }
+
+    def _share(self, labels: Tensor) -> float | Tensor:
+        """The oracle's part of the target, one number or one for each row. Shape: ``[M]``."""
+        share = self._settings.oracle_share
+        if self._settings.mixing == "expected" or share in (0.0, 1.0):
+            return share
+        return (torch.rand(labels.shape, device=labels.device) < share).float()

@@ -1,0 +1,94 @@
+"""The stage of optimal completion distillation: the actor's own samples, the exact oracle of the edit distance as target."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from softbellman.data import BOS, EOS, PAD, Batch
+from softbellman.objectives import oracle_distillation
+from softbellman.ops import optimal_completion_values
+from softbellman.training.rollout import Rollout, mode, roll_out, row_logits
+from softbellman.training.settings import CompletionStageSettings, PayoffSettings
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+from softbellman.training.stages.likelihood import reference_likelihood
+
+
+class CompletionStage:
+    """Optimal completion distillation (Sabour, Chan and Norouzi, 2019) at temperature ``settings.tau``."""
+
+    name = "completion"
+    selection = "dev_bleu"
+    annealed: tuple[str, ...] = ("actor",)
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        settings: CompletionStageSettings,
+        *,
+        payoff: PayoffSettings,
+        longest: int,
+        key: int,
+        forbidden: Tensor,
+        judge: Judge,
+    ) -> None:
+        self.schedule = settings.schedule
+        self.start_is_candidate = settings.start == "actor"
+        self.modules = {"actor": actor}
+        self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
+        self.evaluate = judge
+        self._settings, self._payoff = settings, payoff
+        self._longest, self._key, self._forbidden = longest, key, forbidden
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        settings = self._settings
+        actor = self.modules["actor"].train()
+        rollout = self._draw(batch, step)
+        logits = row_logits(actor, batch.source, rollout.prefix, rollout.rows)
+        q = self._values(batch, rollout, logits)
+        objective = oracle_distillation(logits, q, sources=len(rollout.mask), tau=settings.tau)
+        diagnostics = {
+            **objective.diagnostics,
+            "sequences": torch.as_tensor(len(rollout.mask)),
+            "payoff": rollout.rewards.sum(),
+        }
+        loss = objective.loss
+        if settings.mle_weight:
+            likelihood = reference_likelihood(actor, batch, source=batch.source)
+            loss = loss + settings.mle_weight * likelihood.loss
+            diagnostics.update(likelihood.diagnostics)
+        diagnostics["actor_gradient"] = descend(
+            loss, actor, self.optimizers["actor"], settings.optimizer.clip
+        )
+        return diagnostics
+
+    def _draw(self, batch: Batch, step: int) -> Rollout:
+        actor, settings = self.modules["actor"], self._settings
+        with torch.no_grad(), mode(actor, training=False):
+            return roll_out(
+                actor,
+                batch,
+                payoff=self._payoff,
+                samples=settings.samples,
+                extra_length=settings.extra_length,
+                longest=self._longest,
+                seed=self._key,
+                offset=step * (self._longest + 1),
+                forbidden=self._forbidden,
+            )
+
+    def _values(self, batch: Batch, rollout: Rollout, logits: Tensor) -> Tensor:
+        """Optimal completion values at the drawn states; UNK stays, where the reference has it. Shape: ``[M, V]``."""
+        sources, steps = len(batch), rollout.actions.shape[1]
+        values: Tensor = optimal_completion_values(
+            rollout.actions.view(sources, -1, steps),  # (N, T) -> (B, K, T)
+            batch.labels,
+            vocabulary=logits.shape[-1],
+            eos_id=EOS,
+            hypothesis_lengths=rollout.mask.sum(1).view(sources, -1),
+            reference_lengths=batch.mask.sum(1) - 1,
+            special_ids=(PAD, BOS),
+            rows=rollout.rows,
+            dtype=logits.dtype,
+        )
+        return values

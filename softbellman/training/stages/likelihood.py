@@ -1,0 +1,65 @@
+"""Stages of maximum likelihood: the actor on (source, reference), the critic's warm-up on (reference, reference)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from softbellman.data import Batch
+from softbellman.objectives import Objective, maximum_likelihood
+from softbellman.training.rollout import real_rows, row_logits
+from softbellman.training.settings import ActorStageSettings, WarmUpSettings
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+
+
+class ActorStage:
+    """Maximum-likelihood training of the actor."""
+
+    name = "actor"
+    selection = "dev_bleu"
+    annealed: tuple[str, ...] = ("actor",)
+    start_is_candidate = False
+
+    def __init__(self, actor: nn.Module, settings: ActorStageSettings, *, judge: Judge) -> None:
+        self.schedule = settings.schedule
+        self.modules = {"actor": actor}
+        self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
+        self.evaluate = judge
+        self._clip = settings.optimizer.clip
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        actor = self.modules["actor"].train()
+        objective = reference_likelihood(actor, batch, source=batch.source)
+        norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip)
+        return {**objective.diagnostics, "actor_gradient": norm}
+
+
+def reference_likelihood(model: nn.Module, batch: Batch, *, source: Tensor) -> Objective:
+    """The maximum-likelihood objective on the batch's references, given ``source`` (the actor's own, or the reference)."""
+    mask = batch.mask
+    rows = real_rows(mask)
+    logits = row_logits(model, source, batch.prefix, rows)
+    objective = maximum_likelihood(logits, batch.labels.flatten()[rows], sequences=len(batch.source))
+    objective.diagnostics["reference_tokens"] = mask.sum()
+    return objective
+
+
+class WarmUpStage:
+    """Start of the critic: maximum likelihood of the reference given the reference."""
+
+    name = "warmup"
+    selection = "-dev_nll"
+    annealed: tuple[str, ...] = ("critic",)
+    start_is_candidate = False
+
+    def __init__(self, critic: nn.Module, settings: WarmUpSettings, *, judge: Judge) -> None:
+        self.schedule = settings.schedule
+        self.modules = {"critic": critic}
+        self.optimizers = {"critic": build_optimizer(critic, settings.optimizer)}
+        self.evaluate = judge
+        self._clip = settings.optimizer.clip
+
+    def update(self, batch: Batch, step: int) -> Sums:
+        critic = self.modules["critic"].train()
+        objective = reference_likelihood(critic, batch, source=batch.labels)
+        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
+        return {**objective.diagnostics, "critic_gradient": norm}

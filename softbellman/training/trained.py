@@ -1,0 +1,90 @@
+"""What a finished run holds: an actor ready to translate, an oracle ready to be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from softbellman import config
+from softbellman.data import Codec
+from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
+from softbellman.training.checkpoint import load_modules
+from softbellman.training.runfolder import RunFolder
+from softbellman.training.settings import Settings
+from softbellman.training.task import build_actor, build_reader, choose_device
+
+
+@dataclass(frozen=True)
+class TrainedActor:
+    """A finished actor with its codecs, ready to translate."""
+
+    model: nn.Module
+    source_codec: Codec
+    target_codec: Codec
+    settings: Settings
+
+
+def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> TrainedActor:
+    """Load a run's actor.
+
+    Args:
+        path: run folder.
+        checkpoint: ``best`` or ``last`` of the last stage that trained the actor, or STAGE-best, STAGE-last, STAGE.
+        device: where the weights go.
+    """
+    folder = RunFolder.open(path)
+    settings = config.load(Settings, folder.config_path)
+    source_codec, target_codec = Codec.load(folder.path, "source"), Codec.load(folder.path, "target")
+    model = build_actor(settings, source_size=len(source_codec), target_size=len(target_codec))
+    stages = [name for name in ALGORITHMS[settings.algorithm].stages if name in ACTOR_STAGES]
+    load_modules(_find_weights(folder.checkpoints, stages, checkpoint), {"actor": model})
+    return TrainedActor(model.to(choose_device(device)).eval(), source_codec, target_codec, settings)
+
+
+@dataclass(frozen=True)
+class TrainedOracle:
+    """A learnt oracle: ``model(reference with EOS [B, L], prefix from BOS on [B, T])`` gives Q, Shape: ``[B, T, V]``.
+
+    Attributes:
+        tau: temperature its targets ``softmax(Q / tau)`` were learnt at.
+    """
+
+    model: nn.Module
+    target_codec: Codec
+    settings: Settings
+    tau: float
+
+
+def load_oracle(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> TrainedOracle:
+    """Load a run's oracle.
+
+    Args:
+        path: folder of a run that trained one (VAML).
+        checkpoint: ``best`` or ``last``.
+        device: where the weights go.
+
+    Raises:
+        ValueError: the run's algorithm learns no oracle, or there is no such checkpoint.
+    """
+    folder = RunFolder.open(path)
+    settings = config.load(Settings, folder.config_path)
+    if "oracle" not in ALGORITHMS[settings.algorithm].stages:
+        raise ValueError(f"{path} is a run of {settings.algorithm}, which learns no oracle; vaml does")
+    codec = Codec.load(folder.path, "target")
+    model = build_reader(settings, "oracle", target_size=len(codec))
+    load_modules(_find_weights(folder.checkpoints, ["oracle"], checkpoint), {"oracle": model})
+    return TrainedOracle(model.to(choose_device(device)).eval(), codec, settings, settings.oracle.tau)
+
+
+def _find_weights(checkpoints: Path, stages: list[str], checkpoint: str) -> Path:
+    if checkpoint in ("best", "last"):
+        candidates = [f"{stage}-{checkpoint}" for stage in reversed(stages)]
+    else:
+        candidates = [checkpoint if checkpoint.endswith(("-best", "-last")) else f"{checkpoint}-best"]
+    for name in candidates:
+        if (found := checkpoints / f"{name}.safetensors").exists():
+            return found
+    present = sorted(item.stem for item in checkpoints.glob("*.safetensors")) or ["none"]
+    raise ValueError(f"no checkpoint {checkpoint!r} in {checkpoints}; present: {', '.join(present)}")
