@@ -36,11 +36,12 @@ class AttentionSeq2Seq(nn.Module):
         attention: "dot" or "mlp".
         input_feeding: see above.
         dropout: on the attention output and between layers.
+        embedding_dropout: on the embeddings of both sides.
         pad: id of padding; its embedding is zero and stays so.
         init_range: every parameter starts uniform in [-init_range, init_range].
 
     Raises:
-        ValueError: for sizes below 1, an odd `hidden`, an unknown `attention`, `dropout` outside [0, 1).
+        ValueError: for sizes below 1, an odd `hidden`, an unknown `attention`, a dropout outside [0, 1).
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class AttentionSeq2Seq(nn.Module):
         attention: str = "dot",
         input_feeding: bool = False,
         dropout: float = 0.3,
+        embedding_dropout: float = 0.0,
         pad: int = 0,
         init_range: float = 0.1,
     ) -> None:
@@ -70,12 +72,14 @@ class AttentionSeq2Seq(nn.Module):
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        for name, rate in (("dropout", dropout), ("embedding_dropout", embedding_dropout)):
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {rate}")
         self.pad = pad
         self.input_feeding = input_feeding
         self.source_embedding = nn.Embedding(source_size, embedding, padding_idx=pad)
         self.target_embedding = nn.Embedding(target_size, embedding, padding_idx=pad)
+        self.embedding_dropout = nn.Dropout(embedding_dropout) if embedding_dropout else nn.Identity()
         self.encoder = BidirectionalEncoder(embedding, hidden, layers=layers, dropout=dropout)
         self.decoder = nn.LSTM(
             embedding + (hidden if input_feeding else 0),
@@ -135,7 +139,7 @@ class AttentionSeq2Seq(nn.Module):
             raise ValueError(
                 f"prefix has {prefix.shape[0]} rows, which is no multiple of the {sources} sources"
             )
-        embedded = self.target_embedding(prefix)
+        embedded = self.embedding_dropout(self.target_embedding(prefix))
         state = self._start(memory).repeat(prefix.shape[0] // sources)
         if self.input_feeding:
             outputs = self._fed(embedded, state)
@@ -155,7 +159,7 @@ class AttentionSeq2Seq(nn.Module):
         if source.dim() != 2:
             raise ValueError(f"source must be [B, S], got shape {tuple(source.shape)}")
         real = source != self.pad
-        encoded = self.encoder(self.source_embedding(source), real.sum(dim=1))
+        encoded = self.encoder(self.embedding_dropout(self.source_embedding(source)), real.sum(dim=1))
         # A finite bias: a source without any token attends to padding instead of giving NaN.
         lowest = torch.finfo(encoded.states.dtype).min / 2
         bias = torch.zeros_like(source, dtype=encoded.states.dtype).masked_fill_(~real, lowest)
@@ -167,7 +171,7 @@ class AttentionSeq2Seq(nn.Module):
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Read one token per row, tokens [N] -> logits [N, V] and the next state."""
-        outputs, state = self._advance(self.target_embedding(tokens), state)
+        outputs, state = self._advance(self.embedding_dropout(self.target_embedding(tokens)), state)
         return self.project(self.dropout(outputs)), state
 
     def _start(self, memory: Memory) -> DecoderState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -110,8 +110,14 @@ def _read_files(settings: DataSettings) -> Dataset:
 
 def build_actor(settings: Settings, *, source_size: int, target_size: int) -> AttentionSeq2Seq:
     """A new actor: reads the source."""
+    own = settings.actor
     return _network(
-        settings, source_size, target_size, attention=settings.actor.attention, dropout=settings.actor.dropout
+        settings,
+        source_size,
+        target_size,
+        attention=own.attention,
+        dropout=own.dropout,
+        embedding_dropout=own.embedding_dropout,
     )
 
 
@@ -123,9 +129,7 @@ def build_reader(
     return _network(settings, target_size, target_size, attention=own.attention, dropout=own.dropout)
 
 
-def _network(
-    settings: Settings, source_size: int, target_size: int, *, attention: str, dropout: float
-) -> AttentionSeq2Seq:
+def _network(settings: Settings, source_size: int, target_size: int, **own: Any) -> AttentionSeq2Seq:
     model = settings.model
     return AttentionSeq2Seq(
         source_size,
@@ -134,11 +138,10 @@ def _network(
         hidden=model.hidden,
         attention_size=model.attention_size,
         layers=model.layers,
-        attention=attention,
         input_feeding=model.input_feeding,
-        dropout=dropout,
         pad=PAD,
         init_range=model.init_range,
+        **own,
     )
 
 

@@ -16,6 +16,8 @@ class ActorStageSettings:
     """Attention score of the actor."""
     dropout: float = 0.3
     """Dropout on the attention output (the published `droph`)."""
+    embedding_dropout: float = 0.0
+    """Dropout on the word embeddings of both sides."""
     optimizer: OptimizerSettings = field(
         default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
     )
