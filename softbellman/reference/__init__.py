@@ -9,6 +9,15 @@ from .actor import ActorLoss, actor_loss
 from .bleu import bleu_rewards, corpus_bleu, corpus_bleu_statistics, prefix_bleu, sentence_bleu
 from .critic import CriticLoss, critic_loss
 from .distillation import soft_target_cross_entropy, token_cross_entropy
+from .edits import (
+    Edits,
+    ImportanceWeights,
+    WeightedEdits,
+    edit_log_density,
+    importance_weights,
+    sample_edits,
+    weighted_edits,
+)
 from .policy_value import PolicyValue, policy_value
 from .sampling import TokenSample, sample_tokens
 from .soft_bellman import soft_bellman_residual
@@ -17,19 +26,26 @@ from .soft_value import soft_value
 __all__ = [
     "ActorLoss",
     "CriticLoss",
+    "Edits",
+    "ImportanceWeights",
     "PolicyValue",
     "TokenSample",
+    "WeightedEdits",
     "actor_loss",
     "bleu_rewards",
     "corpus_bleu",
     "corpus_bleu_statistics",
     "critic_loss",
+    "edit_log_density",
+    "importance_weights",
     "policy_value",
     "prefix_bleu",
+    "sample_edits",
     "sample_tokens",
     "sentence_bleu",
     "soft_bellman_residual",
     "soft_target_cross_entropy",
     "soft_value",
     "token_cross_entropy",
+    "weighted_edits",
 ]

@@ -1,0 +1,51 @@
+// Random edits and their densities on the CPU; a row belongs to one thread. Compiled with -ffp-contract=off: tokens and
+// densities have the same bits on every processor.
+#include "../common/edits.h"
+
+#include "../common/edit_density.h"
+#include "parallel.h"
+
+namespace softbellman::cpu {
+namespace {
+
+struct OneLane {
+    static constexpr int lane = 0, size = 1;
+    void sync() const {}
+    template <class T>
+    T broadcast(T value, int) const {
+        return value;
+    }
+    std::int32_t sum(std::int32_t value) const { return value; }
+    std::int32_t maximum(std::int32_t value) const { return value; }
+};
+
+}  // namespace
+
+void edit_rows(const EditProblem& problem, int threads) {
+    const std::int64_t cells = problem.proposal == EditProposal::edit ? edit_cells(problem.max_distance) : 0;
+    // In multiples of what a float of a row kernel costs; a random number is some ten of them.
+    const std::int64_t cost = std::int64_t(problem.length) * 8 + cells * problem.length / 2;
+    parallel_rows(problem.sources * problem.samples, threads, cost, [&](std::int64_t first, std::int64_t last) {
+        double scratch[(kEditOperations + 3) * (kEditOperations + 2)];
+        for (std::int64_t row = first; row < last; ++row) edit_row(problem, row, scratch, OneLane());
+    });
+}
+
+std::int64_t edit_first_invalid_token(const EditProblem& problem) {
+    for (std::int64_t b = 0; b < problem.sources; ++b) {
+        const std::int64_t* tokens = problem.reference(b);
+        const std::int32_t length = problem.reference_length(b);
+        for (std::int32_t i = 0; i < length; ++i)
+            if (tokens[i] < 0 || tokens[i] >= problem.vocabulary) return b * problem.length + i;
+    }
+    return -1;
+}
+
+double exact_log_of(double x) {
+    return exact_log(x);
+}
+double exact_exp_of(double x) {
+    return exact_exp(x);
+}
+
+}  // namespace softbellman::cpu

@@ -1,0 +1,297 @@
+"""How the arguments of the edits are checked and reach the native core.
+
+Notation: B references, K samples per reference, L and W padded lengths of references and edited sequences, A
+the size of the alphabet of substitutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _native
+from ._checks import check_choice, check_fraction, check_not_negative, check_positive
+from ._library import register
+from ._rows import pointer, vector
+
+PROPOSALS = ("ngram", "corrupt", "hamming", "edit")  # by the native core's number
+HAMMING, EDIT = 2, 3
+LARGEST_VOCABULARY = 2**24
+LARGEST_ORDER, MOST_SPECIALS, MOST_OPERATIONS, DEFAULT_OPERATIONS = 16, 16, 64, 16
+_LARGEST_LENGTH = 2**20
+_LARGEST_TABLE = 2**24  # thresholds
+
+
+def check_int(name: str, value: int, low: int, high: int) -> None:
+    """A Python integer in [low, high]."""
+    if isinstance(value, (bool, float, str, Tensor)) or value is None:
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, got {value}")
+
+
+def check_sequences(name: str, tokens: Tensor, dimensions: int) -> None:
+    """int64 token ids of so many dimensions on the CPU or a CUDA device."""
+    if not isinstance(tokens, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
+    if tokens.dtype != torch.int64:
+        raise TypeError(f"{name} must hold int64 token ids, got {tokens.dtype}")
+    if tokens.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tokens.device}")
+    if tokens.dim() != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions, got shape {tuple(tokens.shape)}")
+    if tokens.shape[-1] > _LARGEST_LENGTH:
+        raise ValueError(f"{name} must hold at most 2**20 tokens in a row, got {tokens.shape[-1]}")
+
+
+def check_lengths(name: str, lengths: Tensor | None, tokens_name: str, tokens: Tensor) -> Tensor | None:
+    """None, or one int64 or int32 length for each row of `tokens`."""
+    if lengths is None:
+        return None
+    if not isinstance(lengths, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(lengths).__name__}")
+    if lengths.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"{name} must be int64 or int32, got {lengths.dtype}")
+    if lengths.shape != tokens.shape[:-1]:
+        raise ValueError(
+            f"{name} must have shape {tuple(tokens.shape[:-1])}, that of {tokens_name} without its last "
+            f"dimension, got {tuple(lengths.shape)}"
+        )
+    if lengths.device != tokens.device:
+        raise ValueError(
+            f"{name} must be on the device of {tokens_name}, {tokens.device}, got {lengths.device}"
+        )
+    return lengths.to(torch.int64)
+
+
+def proposal_arguments(
+    length: int,
+    proposal: str,
+    vocabulary: int,
+    special_ids: Sequence[int],
+    max_order: int,
+    rate: float,
+    temperature: float,
+    max_distance: int | None,
+    operation_weights: Sequence[float],
+) -> tuple[int, int, list[int], int, float, float, int, list[float]]:
+    """The proposal, checked, as the operators take it, for references of `length` padded tokens."""
+    code = check_choice("proposal", proposal, PROPOSALS)
+    check_int("vocabulary", vocabulary, 1, LARGEST_VOCABULARY)
+    for token in special_ids:
+        if isinstance(token, (bool, float, str, Tensor)) or token is None:
+            raise TypeError(f"special_ids must hold ints, got {type(token).__name__}")
+    specials = sorted({token for token in special_ids if 0 <= token < vocabulary})
+    if len(specials) > MOST_SPECIALS:
+        raise ValueError(f"special_ids must hold at most {MOST_SPECIALS} ids, got {len(specials)}")
+    check_int("max_order", max_order, 1, LARGEST_ORDER)
+    check_fraction("rate", rate)
+    check_positive("temperature", temperature)
+    weights = list(operation_weights)
+    if len(weights) != 3:
+        raise ValueError(
+            f"operation_weights must be three (substitution, insertion, deletion), got {len(weights)}"
+        )
+    for weight in weights:
+        check_not_negative("operation_weights", weight)
+    if not any(weights):
+        raise ValueError("operation_weights must not all be 0")
+    if max_distance is not None:
+        check_int("max_distance", max_distance, 0, MOST_OPERATIONS if code == EDIT else _LARGEST_LENGTH)
+    if code == HAMMING:
+        distance = length if max_distance is None else min(length, max_distance)
+    elif code == EDIT:
+        distance = min(length, DEFAULT_OPERATIONS) if max_distance is None else max_distance
+    else:
+        distance = 0
+    if code in (HAMMING, EDIT) and (length + 1) * (distance + 1) * 4 > _LARGEST_TABLE:
+        raise ValueError(
+            f"max_distance must be at most 2**22 / (tokens in a row), got {distance} with {length} tokens"
+        )
+    return (
+        code,
+        vocabulary,
+        specials,
+        max_order,
+        float(rate),
+        float(temperature),
+        distance,
+        [float(weight) for weight in weights],
+    )
+
+
+class _Tables(NamedTuple):
+    thresholds: Tensor | None  # int64
+    log_normalizers: Tensor | None  # float64 [L + 1]
+    scale_exponent: int
+
+
+@lru_cache(maxsize=64)
+def _tables(
+    proposal: int,
+    length: int,
+    alphabet: int,
+    temperature: float,
+    distance: int,
+    weights: tuple[float, ...],
+    pinned: bool,
+) -> _Tables:
+    """The host's tables of the distances; never written again, so they may be shared."""
+    if proposal not in (HAMMING, EDIT):
+        return _Tables(None, None, 0)
+    cells = (length + 1) * (distance + 1)
+    cells *= 4 if proposal == EDIT else 1
+    thresholds = torch.empty(cells, dtype=torch.int64, device="cpu", pin_memory=pinned)
+    normalizers = torch.empty(length + 1, dtype=torch.float64, device="cpu", pin_memory=pinned)
+    pointers = (thresholds.data_ptr(), normalizers.data_ptr())
+    if proposal == HAMMING:
+        _native.cpu.hamming_table(length, distance + 1, alphabet, temperature, *pointers)
+        return _Tables(thresholds, normalizers, 0)
+    exponent = _native.cpu.edit_table(length, distance, alphabet, temperature, *weights, *pointers)
+    return _Tables(thresholds, normalizers, exponent)
+
+
+def _launch(
+    tokens: Tensor,
+    lengths: Tensor | None,
+    edited: Tensor,
+    edited_lengths: Tensor | None,
+    log_density: Tensor,
+    arguments: tuple[Any, ...],
+    draw: bool,
+    pad_id: int = 0,
+    seed: int = 0,
+    offset: int = 0,
+) -> None:
+    """Fill the results, of which every element is written, where the references live.
+
+    `arguments`: those of `proposal_arguments`, and whether sample 0 is the reference.
+    """
+    if log_density.numel() == 0:
+        return
+    proposal, vocabulary, special_ids, max_order, *numbers = arguments
+    rate, temperature, max_distance, operation_weights, keep_gold = numbers
+    tokens = tokens if tokens.stride(-1) == 1 or tokens.shape[-1] <= 1 else tokens.contiguous()
+    lengths, edited_lengths = vector(lengths), vector(edited_lengths)
+    core: Any
+    place: tuple[int, ...]
+    if tokens.is_cuda:
+        core, index = _native.cuda(), tokens.device.index
+        place = (index, torch.cuda.current_stream(index).cuda_stream)
+    else:
+        core, place = _native.cpu, (torch.get_num_threads(),)
+    thresholds, log_normalizers, scale_exponent = _tables(
+        proposal,
+        tokens.shape[1],
+        vocabulary - len(special_ids),
+        temperature,
+        max_distance,
+        tuple(operation_weights),
+        tokens.is_cuda,
+    )
+    if tokens.is_cuda and thresholds is not None and log_normalizers is not None:
+        # A copy a call, ordered on the stream: a table kept on the device could be read by another stream too early.
+        thresholds = thresholds.to(tokens.device, non_blocking=True)
+        log_normalizers = log_normalizers.to(tokens.device, non_blocking=True)
+    batch = (
+        tokens.data_ptr(),
+        tokens.stride(0),
+        pointer(lengths),
+        *edited.shape[:2],
+        tokens.shape[1],
+        edited.shape[2],
+        vocabulary,
+        seed,
+        offset,
+        proposal,
+        max_order,
+        max_distance,
+        pointer(thresholds),
+        pointer(log_normalizers),
+        scale_exponent,
+        keep_gold,
+        draw,
+        pad_id,
+        edited.data_ptr(),
+        pointer(edited_lengths),
+        log_density.data_ptr(),
+    )
+    if not tokens.is_cuda:
+        _refuse_invalid("lengths", lengths, tokens.shape[1])
+        if not draw:
+            _refuse_invalid("edited_lengths", edited_lengths, edited.shape[2])
+        wrong = core.edit_first_invalid_token(batch)
+        if wrong >= 0:
+            raise ValueError(
+                f"tokens must be ids below the vocabulary, {vocabulary}, got "
+                f"{int(tokens[wrong // tokens.shape[1], wrong % tokens.shape[1]])}"
+            )
+    core.edit_rows(batch, special_ids, (rate, temperature, *operation_weights), *place)
+
+
+def _refuse_invalid(name: str, lengths: Tensor | None, limit: int) -> None:
+    if lengths is None:
+        return
+    wrong = _native.cpu.bleu_first_invalid_length(lengths.data_ptr(), lengths.numel(), limit)
+    if wrong >= 0:
+        raise ValueError(f"{name} must lie between 0 and {limit}, got {int(lengths.view(-1)[wrong])}")
+
+
+def _new_edits(
+    tokens: Tensor, samples: int, proposal: int, max_distance: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    width = tokens.shape[1] + (max_distance if proposal == EDIT else 0)
+    shape = (tokens.shape[0], samples)
+    return (
+        tokens.new_empty((*shape, width)),
+        tokens.new_empty(shape),
+        tokens.new_empty(shape, dtype=torch.float64),
+    )
+
+
+def _sample(
+    tokens: Tensor,
+    lengths: Tensor | None,
+    samples: int,
+    pad_id: int,
+    seed: int,
+    offset: int,
+    *proposal: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    edited, edited_lengths, log_density = _new_edits(tokens, samples, proposal[0], proposal[6])
+    _launch(
+        tokens, lengths, edited, edited_lengths, log_density, proposal, True, pad_id, seed, offset
+    )  # fmt: skip
+    return edited, edited_lengths, log_density
+
+
+def _score(
+    tokens: Tensor, lengths: Tensor | None, edited: Tensor, edited_lengths: Tensor | None, *proposal: Any
+) -> Tensor:
+    log_density = edited.new_empty(edited.shape[:2], dtype=torch.float64)
+    _launch(tokens, lengths, edited.contiguous(), edited_lengths, log_density, proposal, False)
+    return log_density
+
+
+_PROPOSAL_SCHEMA = (
+    "int proposal, SymInt vocabulary, int[] special_ids, int max_order, float rate, float temperature, "
+    "SymInt max_distance, float[] operation_weights, bool keep_gold"
+)
+edit_samples = register(
+    "edit_samples",
+    "(Tensor tokens, Tensor? lengths, SymInt samples, SymInt pad_id, SymInt seed, SymInt offset, "
+    f"{_PROPOSAL_SCHEMA}) -> (Tensor tokens, Tensor lengths, Tensor log_density)",
+    kernel=_sample,
+    fake=lambda tokens, lengths, samples, pad_id, seed, offset, *proposal: _new_edits(
+        tokens, samples, proposal[0], proposal[6]
+    ),
+)
+edit_density = register(
+    "edit_density",
+    f"(Tensor tokens, Tensor? lengths, Tensor edited, Tensor? edited_lengths, {_PROPOSAL_SCHEMA}) -> Tensor",
+    kernel=_score,
+    fake=lambda tokens, lengths, edited, *_: edited.new_empty(edited.shape[:2], dtype=torch.float64),
+)
