@@ -11,6 +11,7 @@ from .actor import ActorLoss, actor_loss
 from .bleu import bleu_rewards, corpus_bleu, corpus_bleu_statistics, prefix_bleu, sentence_bleu
 from .critic import CriticLoss, critic_loss
 from .distillation import soft_target_cross_entropy, token_cross_entropy
+from .edit_distance import edit_distance_rewards, optimal_completion_values, prefix_edit_distance
 from .edits import (
     Edits,
     ImportanceWeights,
@@ -38,10 +39,13 @@ __all__ = [
     "corpus_bleu",
     "corpus_bleu_statistics",
     "critic_loss",
+    "edit_distance_rewards",
     "edit_log_density",
     "importance_weights",
+    "optimal_completion_values",
     "policy_value",
     "prefix_bleu",
+    "prefix_edit_distance",
     "sample_edits",
     "sample_tokens",
     "sentence_bleu",

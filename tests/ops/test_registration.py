@@ -61,6 +61,15 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
             yield "policy_backward", (numbers, None, logits, q, mask, *saved, *wanted)
         _, *normalizers = torch.ops.softbellman.distillation(logits, q, 0.5, ids, numbers, mask)
         yield "distillation_backward", (numbers, logits, q, 0.5, ids, numbers, mask, *normalizers)
+    tokens, lengths, states = (
+        torch.tensor([[[4, 1, 2], [2, 2, 0]]]),
+        torch.tensor([[3, 2]]),
+        torch.tensor([4, 1]),
+    )
+    for output in range(3):
+        yield "edit_distances", (tokens, tokens[0, :1], lengths, None, 0, output)
+    for selected in (None, states):
+        yield "completion_values", (tokens, tokens[0, :1], None, lengths[0, :1], 5, 0, [3, 4], selected, 2)
 
 
 CALLS = list(raw_calls())
