@@ -34,8 +34,10 @@ def build_info() -> dict[str, Any]:
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return importlib.import_module(f".{name}", __name__)
-    if not name.startswith("_"):
+    if name == "__all__" or not name.startswith("_"):
         operators = importlib.import_module(".ops", __name__)
+        if name == "__all__":  # for `from softbellman import *`
+            return ["build_info", *operators.__all__]
         if name in operators.__all__:
             return getattr(operators, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ distribution `P_R(y) = exp(R(y; y*) / tau) / Z` (equation 1). A sample y of a pr
 
 | proposal | draws |
 |---|---|
-| "ngram" | an order m uniform in 1..min(max_order, length) and one of its windows; what is touchable there becomes any of the A |
+| "ngram" | an order m uniform in 1..min(max_order, length), one of its windows; what is touchable there becomes any token |
 | "corrupt" | each touchable token becomes another with probability `rate` |
 | "hamming" | a distance d with `P(d) ~ C(n,d) (A-1)^d exp(-d / temperature)`, d positions, other tokens there |
 | "edit" | a number of operations e with `P(e) ~ exp(-e / temperature) W(n,e)`, a script of so many by its weight |

@@ -18,6 +18,7 @@ MODULES = (
     "critic",
     "distillation",
     "edit_distance",
+    "edits",
     "policy_value",
     "sampling",
     "soft_bellman",
@@ -41,6 +42,12 @@ def test_ops_and_reference_export_the_same_names() -> None:
 def test_the_package_offers_every_operator() -> None:
     for name in ops.__all__:
         assert getattr(softbellman, name) is getattr(ops, name)
+
+
+def test_a_star_import_takes_the_operators() -> None:
+    names: dict[str, object] = {}
+    exec("from softbellman import *", names)
+    assert {*ops.__all__, "build_info"} <= names.keys()
 
 
 @pytest.mark.parametrize("name", MODULES)
