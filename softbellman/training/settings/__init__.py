@@ -96,6 +96,7 @@ PRESETS: dict[str, dict[str, str]] = {
         "credit.sampling_dropout": "true",
         "credit.start_is_candidate": "false",
         "credit.forbid_special": "false",
+        "oracle.tau": "0.4",
         "oracle.bootstrap_after_end": "true",
         "augmented.weights": "published",
         "augmented.oracle_share": "0.2",
