@@ -38,8 +38,8 @@ class OracleStageSettings:
     dropout: float = 0.1
     """Dropout of the Q-network."""
     tau: float = 0.1
-    """Temperature of the soft values and of the targets softmax(Q / tau), in the unit of the payoff; tau log V should stay below
-    what a token earns, about 1 (published: 0.4, with a fifth of the targets from the oracle)."""
+    """Temperature of the soft values and of the targets softmax(Q / tau), in the unit of the payoff; tau log V should stay
+    below what a token earns, about 1 (published: 0.4, with a fifth of the targets from the oracle)."""
     edits: EditSettings = field(default_factory=lambda: EditSettings(samples=6, proposal="corrupt"))
     """Off-policy sequences the residual is minimised on, each with the same weight."""
     bootstrap_after_end: bool = False
@@ -59,8 +59,8 @@ class AugmentedStageSettings:
     edits: EditSettings = field(default_factory=EditSettings)
     """Sequences an update trains on."""
     tau: float = 0.1
-    """RAML: temperature of the payoff distribution, in the unit of the payoff; as for the oracle, tau log V should stay below 1.
-    VAML takes the oracle's."""
+    """RAML: temperature of the payoff distribution, in the unit of the payoff; as for the oracle, tau log V should stay below
+    1. VAML takes the oracle's."""
     weights: Literal["corrected", "published"] = "corrected"
     """`corrected`: self-normalised importance weights exp(R / tau) / q(y); `published`: softmax over the samples of plain BLEU
     in [0, 1], with neither the temperature nor the density of the proposal."""
