@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .ops import *  # noqa: F403
 
 _SUBPACKAGES = frozenset(
-    {"cli", "config", "data", "decoding", "models", "objectives", "ops", "reference", "training"}
+    {"cli", "config", "data", "decoding", "models", "objectives", "ops", "oracle", "reference", "training"}
 )
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a translator; the same as softbellman-train",
     "translate": "translate standard input with the model of a run folder",
     "score": "BLEU, chrF and TER of the hypotheses on standard input",
+    "oracle": "what an exact oracle wants at every position of a hypothesis, and a learnt one",
     "info": "what was built, and what devices are seen",
 }
 

@@ -1,69 +1,33 @@
-"""A sequence problem small enough to enumerate: its prefixes, its sequences, their payoffs, the exact Q*."""
+"""Sequence problems small enough to enumerate (`softbellman.oracle.EnumeratedProblem`), as the tests use them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 
-from softbellman import soft_value
+from softbellman.oracle import EnumeratedProblem
 
 Sequence = tuple[int, ...]
 EOS = 0
 INFINITY = float("inf")
 
 
-@dataclass(frozen=True)
-class TinyMDP:
+class TinyMDP(EnumeratedProblem):
     """Sequences of at most `horizon` tokens that end with EOS, the last of them forced.
 
-    S prefixes (the states), N complete sequences, V tokens, T = horizon. Tables are [S, V]; an impossible
-    action, any token but EOS in the last step, has the value `-inf`.
+    S prefixes (the states), N complete sequences (a prefix and EOS each, so N = S), V tokens, T = horizon. Tables are [S, V];
+    an impossible action, any token but EOS in the last step, has the value `-inf`.
     """
 
-    vocabulary: int
-    horizon: int
-    payoff: Callable[[Sequence], float]  # R of a prefix, with or without EOS
-    states: tuple[Sequence, ...]  # prefixes without EOS, short ones first
-
     @property
-    def possible(self) -> Tensor:
-        """[S, V], whether the action exists."""
-        last = torch.tensor([len(state) == self.horizon - 1 for state in self.states])
-        ends = torch.arange(self.vocabulary) == EOS
-        return ends | ~last.unsqueeze(-1)
-
-    @property
-    def rewards(self) -> Tensor:
-        """[S, V], `R(y + w) - R(y)` (equation 13), 0 where the action does not exist."""
-        table = [
-            [self.payoff((*state, token)) - self.payoff(state) for token in range(self.vocabulary)]
-            for state in self.states
-        ]
-        return torch.tensor(table, dtype=torch.float64).masked_fill(~self.possible, 0.0)
-
-    def next_states(self, state: int) -> list[int]:
-        """Positions of `y + w` for every w but EOS, which has no successor."""
-        return [self.states.index((*self.states[state], token)) for token in range(1, self.vocabulary)]
+    def horizon(self) -> int:
+        return self.max_length + 1
 
     def future(self, values: Tensor) -> Tensor:
         """[S, V], the value [S] of the state each action leads to; 0 after EOS (equation 6)."""
-        table = torch.zeros(len(self.states), self.vocabulary, dtype=values.dtype)
-        for state, prefix in enumerate(self.states):
-            if len(prefix) < self.horizon - 1:
-                table[state, 1:] = values[self.next_states(state)]
-        return table
-
-    def optimal_q(self, tau: float) -> Tensor:
-        """Q* [S, V] by the recursion of equation 7 solved from the longest prefixes to the empty one."""
-        q = self.rewards.masked_fill(~self.possible, -INFINITY)
-        for state in reversed(range(len(self.states))):
-            if len(self.states[state]) < self.horizon - 1:
-                q[state, 1:] += soft_value(q[self.next_states(state)], tau=tau)
-        return q
+        return torch.where(self.successors >= 0, values[self.successors.clamp(min=0)], 0.0)
 
     def sequences(self) -> tuple[Tensor, Tensor, Tensor]:
         """All N complete sequences: state and token of each step and the mask of real steps, all [N, T]."""
@@ -72,14 +36,9 @@ class TinyMDP:
         mask = torch.zeros(shape, dtype=torch.bool)
         for row, prefix in enumerate(self.states):  # a complete sequence is a prefix and EOS
             for step, token in enumerate((*prefix, EOS)):
-                states[row, step] = self.states.index(prefix[:step])
+                states[row, step] = self.position[prefix[:step]]
                 tokens[row, step], mask[row, step] = token, True
         return states, tokens, mask
-
-    def payoff_distribution(self, tau: float) -> Tensor:
-        """`P_R` [N] over the complete sequences (equation 1)."""
-        payoffs = torch.tensor([self.payoff((*prefix, EOS)) for prefix in self.states], dtype=torch.float64)
-        return torch.softmax(payoffs / tau, 0)
 
     def sequence_distribution(self, logits: Tensor) -> Tensor:
         """[N], the product of softmax(logits) [S, V] along every complete sequence."""
@@ -89,11 +48,15 @@ class TinyMDP:
 
 
 def build(vocabulary: int, horizon: int, payoff: Callable[[Sequence], float]) -> TinyMDP:
-    """All prefixes of at most horizon - 1 tokens other than EOS."""
-    states = tuple(
-        prefix for length in range(horizon) for prefix in product(range(1, vocabulary), repeat=length)
-    )
-    return TinyMDP(vocabulary, horizon, payoff, states)
+    """`payoff` is R of a prefix, with or without EOS: all prefixes of at most horizon - 1 tokens other than EOS."""
+    mdp = TinyMDP(payoff, vocabulary, EOS, horizon - 1, ended_payoff=lambda prefix: payoff((*prefix, EOS)))
+    for (
+        prefix
+    ) in mdp.states:  # a payoff that draws its numbers when it is asked is always asked in this order
+        for token in range(vocabulary):
+            payoff((*prefix, token))
+        payoff(prefix)
+    return mdp
 
 
 def random_payoff(seed: int) -> Callable[[Sequence], float]:
