@@ -10,9 +10,14 @@ from softbellman.training.runfolder import Record, read_metrics
 
 _STAGES = {
     "actor": ("maximum likelihood", "#3566a8"),
+    "warmup": ("warm-up", "#7a5195"),
     "critic": ("critic pre-training", "#b9791a"),
+    "oracle": ("oracle", "#b9791a"),
     "joint": ("joint training", "#2b8a57"),
+    "augmented": ("weighted edits", "#2b8a57"),
+    "completion": ("optimal completion", "#2b8a57"),
 }
+_FINAL = ("joint", "augmented", "completion")  # stages that train the actor further
 _OTHER = "#7a5195"
 _INK = "#30343b"
 _TD_ERROR, _RANK = "#8a4f7d", "#17808f"
@@ -142,17 +147,18 @@ def _draw_bleu(axes: Any, spans: Sequence[_Span], bleu: dict[str, list[Point]]) 
                 [x], [y], "o", markersize=9, markerfacecolor="none", color=span.colour, markeredgewidth=1.4
             )
     right = spans[-1].end
+    final = [stage for stage in best_of if stage in _FINAL]
     if "actor" in best_of:
         x, y = best_of["actor"]
         axes.plot([x, right], [y, y], linestyle=(0, (5, 3)), color=_STAGES["actor"][1], linewidth=1.1)
-        _label(axes, f"MLE best {y:.2f}", (right, y), _STAGES["actor"][1], below="joint" in best_of)
-    if "joint" in best_of:
-        x, y = best_of["joint"]
+        _label(axes, f"MLE best {y:.2f}", (right, y), _STAGES["actor"][1], below=bool(final))
+    for stage in final:
+        x, y = best_of[stage]
         gain = f" ({y - best_of['actor'][1]:+.2f})" if "actor" in best_of else ""
-        _label(axes, f"best {y:.2f}{gain}", (x, y), _STAGES["joint"][1], below=False)
-    # The first epochs start near zero; let them run in from below rather than flatten the joint training.
+        _label(axes, f"best {y:.2f}{gain}", (x, y), _STAGES[stage][1], below=False)
+    # The first epochs start near zero; let them run in from below rather than flatten what follows.
     ordered = sorted(values)
-    low = ordered[len(ordered) // 6 if "joint" in best_of else 0]
+    low = ordered[len(ordered) // 6 if final else 0]
     room = max(ordered[-1] - low, 0.5)
     axes.set_ylim(max(low - 0.12 * room, -0.02 * room), ordered[-1] + 0.16 * room)
     axes.set_ylabel("BLEU on the validation set", color=_INK)
