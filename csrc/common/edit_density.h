@@ -145,13 +145,10 @@ SB_HD double script_density(const EditProblem& problem, const std::int64_t* x, s
     double* sums = diagonal(shift);
     const std::int32_t end = limit - distance(shift);
     for (std::int32_t left = group.lane; left <= end; left += group.size) {
-        const auto operations = static_cast<double>(limit - left);
-        double term = exact_log(sums[left]);
-        if (operations > 0.0) {
-            term = exact_add(term, -exact_multiply(operations, problem.log_scale));
-            term = exact_add(term, -exact_divide(operations, problem.temperature));
-        }
-        sums[left] = term;
+        const std::int32_t operations = limit - left;
+        const double weight = exact_log(sums[left], -operations * problem.scale_exponent);
+        const double payoff = operations ? -exact_divide(static_cast<double>(operations), problem.temperature) : 0.0;
+        sums[left] = exact_add(weight, payoff);
     }
     group.sync();
     double largest = -infinity<double>();

@@ -42,6 +42,7 @@ struct EditProblem {
     std::int64_t vocabulary, alphabet;
     std::int64_t special[kEditSpecials];  // ascending, each inside the vocabulary
     int special_count;
+    std::int64_t largest_special;  // -1 without any
     std::uint64_t seed, offset;
 
     EditProposal proposal;
@@ -53,8 +54,8 @@ struct EditProblem {
     double temperature;                           // hamming, edit
     const std::int64_t* thresholds;               // hamming, edit: see cpu::hamming_table and cpu::edit_table
     const double* log_normalizers;                // hamming, edit: log Z_n, [L + 1]
-    double substitution, insertion, deletion;     // edit: weight times token probability, times the scale
-    double log_scale;                             // edit
+    double substitution, insertion, deletion;     // edit: weight times token probability, times 2^scale_exponent
+    int scale_exponent;                           // edit
     bool keep_gold;                               // sample 0 is the reference; the density is the mixture's
     double log_gold, log_rest;                    // log(1/K), log((K-1)/K)
 
@@ -76,6 +77,7 @@ struct EditProblem {
 
     SB_INLINE bool touchable(std::int64_t token) const {
         if (token < 0 || token >= vocabulary) return false;
+        if (token > largest_special) return true;  // the usual case: special ids are the first ones
         for (int s = 0; s < special_count; ++s)
             if (special[s] == token) return false;
         return true;

@@ -13,7 +13,16 @@ import softbellman
 from softbellman import ops, reference
 
 FUNCTIONS = sorted(name for name in ops.__all__ if inspect.isfunction(getattr(ops, name)))
-MODULES = ("actor", "critic", "distillation", "policy_value", "sampling", "soft_bellman", "soft_value")
+MODULES = (
+    "actor",
+    "critic",
+    "distillation",
+    "edits",
+    "policy_value",
+    "sampling",
+    "soft_bellman",
+    "soft_value",
+)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
