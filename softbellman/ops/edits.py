@@ -102,7 +102,7 @@ def sample_edits(
 
     Tokens and densities are a pure function of seed, offset, row and settings (Philox4x32-10 and arithmetic
     in exact steps): the same bits on CPU and GPU and for any number of threads. Choices use 62 and 64 random
-    bits: no probability is off by more than 2^-40 of itself or 2^-52. Nothing here is differentiable.
+    bits: in rows of up to 4,096 tokens no probability is off by more than 2^-40. Nothing is differentiable.
 
     Args:
         tokens: int64 references [B, L], without eos unless it is special.
