@@ -1,5 +1,5 @@
-// Python bindings of the edits on the CPU. edit_rows has a twin in edits_cuda.cpp, which differs in the trailing arguments:
-// `threads` here, `device, stream` there. The tables are the host's for both.
+// Python bindings of the edits on the CPU. edit_rows has a twin in edits_cuda.cpp, which differs in the trailing arguments,
+// `threads` here, `device, stream` there, and looks for no invalid token. The tables are the host's for both.
 #include <pybind11/pybind11.h>
 
 #include "edits_arguments.h"
@@ -16,12 +16,9 @@ void bind_edits_cpu(py::module_& m) {
         [](const Batch& batch, const std::vector<std::int64_t>& special, const Numbers& numbers, int threads) {
             const EditProblem problem = problem_of(batch, special, numbers);
             py::gil_scoped_release release;
-            cpu::edit_rows(problem, threads);
+            return cpu::edit_rows(problem, threads);
         },
         py::arg("batch"), py::arg("special"), py::arg("numbers"), py::arg("threads"));
-    m.def(
-        "edit_first_invalid_token",
-        [](const Batch& batch) { return cpu::edit_first_invalid_token(problem_of(batch, {}, {})); }, py::arg("batch"));
     m.def(
         "hamming_table",
         [](std::int32_t length, std::int32_t columns, std::int64_t alphabet, double temperature, std::int64_t thresholds,

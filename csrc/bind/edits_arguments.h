@@ -41,6 +41,7 @@ inline EditProblem problem_of(const Batch& batch, const std::vector<std::int64_t
     problem.vocabulary = batch[kVocabulary];
     problem.special_count = static_cast<int>(special.size() < kEditSpecials ? special.size() : kEditSpecials);
     for (int s = 0; s < problem.special_count; ++s) problem.special[s] = special[s];
+    problem.largest_special = problem.special_count > 0 ? problem.special[problem.special_count - 1] : -1;
     problem.alphabet = problem.vocabulary - problem.special_count;
     problem.seed = static_cast<std::uint64_t>(batch[kSeed]);
     problem.offset = static_cast<std::uint64_t>(batch[kOffset]);
@@ -63,7 +64,7 @@ inline EditProblem problem_of(const Batch& batch, const std::vector<std::int64_t
     problem.substitution = replaceable ? std::ldexp(numbers[kSubstitution] / others, exponent) : 0.0;
     problem.insertion = problem.alphabet > 0 ? std::ldexp(numbers[kInsertion] / any, exponent) : 0.0;
     problem.deletion = std::ldexp(numbers[kDeletion], exponent);
-    problem.log_scale = exponent * 0.69314718055994530942;
+    problem.scale_exponent = exponent;
     problem.keep_gold = batch[kKeepGold] != 0;
     const auto samples = static_cast<double>(problem.samples);
     problem.log_gold = -std::log(samples);

@@ -8,29 +8,26 @@ namespace softbellman {
 
 // How y differs from x, position by position.
 struct EditDifference {
-    std::int32_t touchable, changed;  // n, and the positions that differ
-    std::int32_t first, last;         // of those; first > last without any
-    bool possible;                    // equal lengths, and no position differs that is or became untouchable
+    std::int32_t changed;      // positions that differ
+    std::int32_t first, last;  // of those; first > last without any
+    bool possible;             // equal lengths, and no position differs that is or became untouchable
 };
 
 SB_ANY_GROUP
 template <class Group>
 SB_HD EditDifference edit_difference(const EditProblem& problem, const std::int64_t* x, std::int32_t length,
                                      const std::int64_t* y, std::int32_t y_length, const Group& group) {
-    if (length != y_length) return {0, 0, 0, -1, false};
-    std::int32_t touchable = 0, changed = 0, forbidden = 0, first_back = -1, last = -1;
+    if (length != y_length) return {0, 0, -1, false};
+    std::int32_t changed = 0, forbidden = 0, first_back = -1, last = -1;
     for (std::int32_t i = group.lane; i < length; i += group.size) {
         const std::int64_t token = x[i], other = y[i];
-        const bool free = problem.touchable(token);
-        touchable += free;
         if (token == other) continue;
         ++changed;
-        forbidden += !(free && problem.touchable(other));
+        forbidden += !(problem.touchable(token) && problem.touchable(other));
         first_back = first_back > length - 1 - i ? first_back : length - 1 - i;
         last = i;
     }
-    return {group.sum(touchable), group.sum(changed), length - 1 - group.maximum(first_back), group.maximum(last),
-            group.sum(forbidden) == 0};
+    return {group.sum(changed), length - 1 - group.maximum(first_back), group.maximum(last), group.sum(forbidden) == 0};
 }
 
 // The sum of A^-(touchable tokens) over the windows of one order that cover every changed position, over all its windows.
@@ -67,17 +64,18 @@ SB_HD double ngram_density(const EditProblem& problem, const std::int64_t* x, st
     return exact_log(exact_divide(total, static_cast<double>(orders)));
 }
 
-SB_HD inline double corrupt_density(const EditProblem& problem, const EditDifference& difference) {
-    const std::int32_t changed = difference.changed, kept = difference.touchable - difference.changed;
+// `n`: touchable tokens of x.
+SB_HD inline double corrupt_density(const EditProblem& problem, std::int32_t n, const EditDifference& difference) {
+    const std::int32_t changed = difference.changed, kept = n - difference.changed;
     const double changes = changed ? exact_multiply(static_cast<double>(changed), problem.log_change) : 0.0;
     const double stays = kept ? exact_multiply(static_cast<double>(kept), problem.log_stay) : 0.0;
     return exact_add(changes, stays);
 }
 
-SB_HD inline double hamming_density(const EditProblem& problem, const EditDifference& difference) {
+SB_HD inline double hamming_density(const EditProblem& problem, std::int32_t n, const EditDifference& difference) {
     if (difference.changed > problem.max_distance) return -infinity<double>();
     const double payoff = -exact_divide(static_cast<double>(difference.changed), problem.temperature);
-    return exact_add(payoff, -problem.log_normalizers[difference.touchable]);
+    return exact_add(payoff, -problem.log_normalizers[n]);
 }
 
 // log [ (1/Z_n) sum_e exp(-e/temperature) F_e ], F_e the weight times token probabilities of the scripts of e operations
@@ -145,13 +143,10 @@ SB_HD double script_density(const EditProblem& problem, const std::int64_t* x, s
     double* sums = diagonal(shift);
     const std::int32_t end = limit - distance(shift);
     for (std::int32_t left = group.lane; left <= end; left += group.size) {
-        const auto operations = static_cast<double>(limit - left);
-        double term = exact_log(sums[left]);
-        if (operations > 0.0) {
-            term = exact_add(term, -exact_multiply(operations, problem.log_scale));
-            term = exact_add(term, -exact_divide(operations, problem.temperature));
-        }
-        sums[left] = term;
+        const std::int32_t operations = limit - left;
+        const double weight = exact_log(sums[left], -operations * problem.scale_exponent);
+        const double payoff = operations ? -exact_divide(static_cast<double>(operations), problem.temperature) : 0.0;
+        sums[left] = exact_add(weight, payoff);
     }
     group.sync();
     double largest = -infinity<double>();
@@ -176,22 +171,17 @@ SB_HD double density_row(const EditProblem& problem, const std::int64_t* x, std:
     const bool gold = difference.possible && difference.changed == 0;
     if (problem.keep_gold && problem.samples == 1) return gold ? 0.0 : -infinity<double>();
     double value = -infinity<double>();
-    switch (problem.proposal) {
-        case EditProposal::ngram:
-            if (difference.possible) value = ngram_density(problem, x, length, difference, group);
-            break;
-        case EditProposal::corrupt:
-            if (difference.possible) value = corrupt_density(problem, difference);
-            break;
-        case EditProposal::hamming:
-            if (difference.possible) value = hamming_density(problem, difference);
-            break;
-        case EditProposal::edit:
-            if (const std::int32_t n = count_touchable(problem, x, length, group); n > 0)
-                value = script_density(problem, x, length, n, y, y_length, cells, group);
-            else if (gold)
-                value = 0.0;
-            break;
+    if (problem.proposal == EditProposal::ngram) {
+        if (difference.possible) value = ngram_density(problem, x, length, difference, group);
+    } else {
+        const std::int32_t n = count_touchable(problem, x, length, group);
+        if (problem.proposal == EditProposal::edit) {
+            if (n > 0) value = script_density(problem, x, length, n, y, y_length, cells, group);
+            if (n == 0 && gold) value = 0.0;
+        } else if (difference.possible) {
+            value = problem.proposal == EditProposal::corrupt ? corrupt_density(problem, n, difference)
+                                                              : hamming_density(problem, n, difference);
+        }
     }
     if (!problem.keep_gold) return value;
     value = exact_add(value, problem.log_rest);

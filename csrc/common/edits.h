@@ -6,8 +6,8 @@
 // come from the alphabet, the A ids of the vocabulary that are not special, by rank.
 //
 // Random numbers are a pure function of (seed, offset, row b K + k, position or step). A rank is the upper half of a
-// 128-bit product, a decision compares 62 bits with an integer threshold from the host: with A <= 2^24 no probability is
-// off by more than 2^-40 of itself or 2^-52 in absolute terms.
+// 128-bit product, a decision compares 62 bits with an integer threshold from the host: with A <= 2^24 and rows of up to
+// 4,096 tokens (the rounding of the tables grows with them) no probability is off by more than 2^-40.
 #pragma once
 #include "philox.h"
 #include "portability.h"
@@ -42,6 +42,7 @@ struct EditProblem {
     std::int64_t vocabulary, alphabet;
     std::int64_t special[kEditSpecials];  // ascending, each inside the vocabulary
     int special_count;
+    std::int64_t largest_special;  // -1 without any
     std::uint64_t seed, offset;
 
     EditProposal proposal;
@@ -53,8 +54,8 @@ struct EditProblem {
     double temperature;                           // hamming, edit
     const std::int64_t* thresholds;               // hamming, edit: see cpu::hamming_table and cpu::edit_table
     const double* log_normalizers;                // hamming, edit: log Z_n, [L + 1]
-    double substitution, insertion, deletion;     // edit: weight times token probability, times the scale
-    double log_scale;                             // edit
+    double substitution, insertion, deletion;     // edit: weight times token probability, times 2^scale_exponent
+    int scale_exponent;                           // edit
     bool keep_gold;                               // sample 0 is the reference; the density is the mixture's
     double log_gold, log_rest;                    // log(1/K), log((K-1)/K)
 
@@ -76,6 +77,7 @@ struct EditProblem {
 
     SB_INLINE bool touchable(std::int64_t token) const {
         if (token < 0 || token >= vocabulary) return false;
+        if (token > largest_special) return true;  // the usual case: special ids are the first ones
         for (int s = 0; s < special_count; ++s)
             if (special[s] == token) return false;
         return true;
@@ -121,7 +123,9 @@ SB_HD inline std::int64_t edit_cells(std::int32_t max_distance) {
 }
 
 namespace cpu {
-void edit_rows(const EditProblem& problem, int threads);
+// The position b L + i of the first reference token that counts and lies outside the vocabulary, where nothing is then
+// written; or -1.
+std::int64_t edit_rows(const EditProblem& problem, int threads);
 
 // P(distance <= d) of a row with n touchable tokens, times 2^62, [length + 1, columns], and log Z_n, [length + 1].
 void hamming_table(std::int32_t length, std::int32_t columns, std::int64_t alphabet, double temperature,
@@ -132,9 +136,6 @@ void hamming_table(std::int32_t length, std::int32_t columns, std::int64_t alpha
 // numbers within float64.
 int edit_table(std::int32_t length, std::int32_t max_distance, std::int64_t alphabet, double temperature,
                double substitution, double insertion, double deletion, std::int64_t* thresholds, double* log_normalizers);
-
-// The position of the first token that counts and lies outside [0, vocabulary), or -1.
-std::int64_t edit_first_invalid_token(const EditProblem& problem);
 
 double exact_log_of(double x);
 double exact_exp_of(double x);

@@ -36,16 +36,17 @@ SB_INLINE double exact_divide(double a, double b) {
 constexpr double kLogTwoHigh = 6.93147180369123816490e-01;
 constexpr double kLogTwoLow = 1.90821492927058770002e-10;
 
-// Natural logarithm: -infinity at 0, NaN below. With x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), and s = f / (2 + f):
+// Natural logarithm of x 2^power, |power| < 2^20: -infinity at 0, NaN below. With x = 2^k (1 + f), sqrt(1/2) <= 1 + f <
+// sqrt(2), and s = f / (2 + f):
 //     log(1 + f) = 2 atanh(s) = f - (f^2/2 - s (f^2/2 + R)),  R = 2/3 s^2 + 2/5 s^4 + ... + 2/21 s^20,
 // whose next term is below 2^-60 of the sum.
-SB_HD inline double exact_log(double x) {
+SB_HD inline double exact_log(double x, int power = 0) {
     if (!(x > 0.0)) return x == 0.0 ? -infinity<double>() : bit_cast<double>(uint64_t{0x7ff8000000000000});
     if (x == infinity<double>()) return x;
-    int64_t exponent = 0;
+    int64_t exponent = power;
     if (x < 2.2250738585072014e-308) {  // subnormal
         x = exact_multiply(x, 18014398509481984.0);
-        exponent = -54;
+        exponent -= 54;
     }
     const uint64_t root = 0x3fe6a09e667f3bcd;  // the bits of sqrt(1/2)
     const uint64_t shifted = bit_cast<uint64_t>(x) - root;

@@ -19,9 +19,24 @@ struct OneLane {
     std::int32_t maximum(std::int32_t value) const { return value; }
 };
 
+std::int64_t first_invalid_token(const EditProblem& problem) {
+    for (std::int64_t b = 0; b < problem.sources; ++b) {
+        const std::int64_t* tokens = problem.reference(b);
+        const std::int32_t length = problem.reference_length(b);
+        std::int64_t outside = 0;
+        for (std::int32_t i = 0; i < length; ++i) outside |= tokens[i] | (problem.vocabulary - 1 - tokens[i]);
+        if (outside >= 0) continue;  // no sign bit: every token lies within
+        for (std::int32_t i = 0; i < length; ++i)
+            if (tokens[i] < 0 || tokens[i] >= problem.vocabulary) return b * problem.length + i;
+    }
+    return -1;
+}
+
 }  // namespace
 
-void edit_rows(const EditProblem& problem, int threads) {
+std::int64_t edit_rows(const EditProblem& problem, int threads) {
+    const std::int64_t invalid = first_invalid_token(problem);
+    if (invalid >= 0) return invalid;
     const std::int64_t cells = problem.proposal == EditProposal::edit ? edit_cells(problem.max_distance) : 0;
     // In multiples of what a float of a row kernel costs; a random number is some ten of them.
     const std::int64_t cost = std::int64_t(problem.length) * 8 + cells * problem.length / 2;
@@ -29,15 +44,6 @@ void edit_rows(const EditProblem& problem, int threads) {
         double scratch[(kEditOperations + 3) * (kEditOperations + 2)];
         for (std::int64_t row = first; row < last; ++row) edit_row(problem, row, scratch, OneLane());
     });
-}
-
-std::int64_t edit_first_invalid_token(const EditProblem& problem) {
-    for (std::int64_t b = 0; b < problem.sources; ++b) {
-        const std::int64_t* tokens = problem.reference(b);
-        const std::int32_t length = problem.reference_length(b);
-        for (std::int32_t i = 0; i < length; ++i)
-            if (tokens[i] < 0 || tokens[i] >= problem.vocabulary) return b * problem.length + i;
-    }
     return -1;
 }
 

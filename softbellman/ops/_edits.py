@@ -25,6 +25,10 @@ _LARGEST_LENGTH = 2**20
 _LARGEST_TABLE = 2**24  # thresholds
 
 
+# proposal, vocabulary, special_ids, max_order, rate, temperature, max_distance, operation_weights
+_Arguments = tuple[int, int, tuple[int, ...], int, float, float, int, tuple[float, ...]]
+
+
 def check_int(name: str, value: int, low: int, high: int) -> None:
     """A Python integer in [low, high]."""
     if isinstance(value, (bool, float, str, Tensor)) or value is None:
@@ -77,20 +81,37 @@ def proposal_arguments(
     temperature: float,
     max_distance: int | None,
     operation_weights: Sequence[float],
-) -> tuple[int, int, list[int], int, float, float, int, list[float]]:
+) -> _Arguments:
     """The proposal, checked, as the operators take it, for references of `length` padded tokens."""
+    settings = (length, proposal, vocabulary, tuple(special_ids), max_order, rate, temperature, max_distance)
+    if torch.compiler.is_compiling():
+        return _check_proposal(*settings, tuple(operation_weights))
+    return _checked_proposal(*settings, tuple(operation_weights))
+
+
+def _check_proposal(
+    length: int,
+    proposal: str,
+    vocabulary: int,
+    special_ids: Sequence[int],
+    max_order: int,
+    rate: float,
+    temperature: float,
+    max_distance: int | None,
+    operation_weights: Sequence[float],
+) -> _Arguments:
     code = check_choice("proposal", proposal, PROPOSALS)
     check_int("vocabulary", vocabulary, 1, LARGEST_VOCABULARY)
     for token in special_ids:
         if isinstance(token, (bool, float, str, Tensor)) or token is None:
             raise TypeError(f"special_ids must hold ints, got {type(token).__name__}")
-    specials = sorted({token for token in special_ids if 0 <= token < vocabulary})
+    specials = tuple(sorted({token for token in special_ids if 0 <= token < vocabulary}))
     if len(specials) > MOST_SPECIALS:
         raise ValueError(f"special_ids must hold at most {MOST_SPECIALS} ids, got {len(specials)}")
     check_int("max_order", max_order, 1, LARGEST_ORDER)
     check_fraction("rate", rate)
     check_positive("temperature", temperature)
-    weights = list(operation_weights)
+    weights = operation_weights
     if len(weights) != 3:
         raise ValueError(
             f"operation_weights must be three (substitution, insertion, deletion), got {len(weights)}"
@@ -119,8 +140,12 @@ def proposal_arguments(
         float(rate),
         float(temperature),
         distance,
-        [float(weight) for weight in weights],
+        tuple(float(weight) for weight in weights),
     )
+
+
+# A training loop asks for the same few over and over.
+_checked_proposal = lru_cache(maxsize=256, typed=True)(_check_proposal)
 
 
 class _Tables(NamedTuple):
@@ -223,13 +248,10 @@ def _launch(
         _refuse_invalid("lengths", lengths, tokens.shape[1])
         if not draw:
             _refuse_invalid("edited_lengths", edited_lengths, edited.shape[2])
-        wrong = core.edit_first_invalid_token(batch)
-        if wrong >= 0:
-            raise ValueError(
-                f"tokens must be ids below the vocabulary, {vocabulary}, got "
-                f"{int(tokens[wrong // tokens.shape[1], wrong % tokens.shape[1]])}"
-            )
-    core.edit_rows(batch, special_ids, (rate, temperature, *operation_weights), *place)
+    wrong = core.edit_rows(batch, special_ids, (rate, temperature, *operation_weights), *place)
+    if wrong is not None and wrong >= 0:  # on the CPU alone
+        token = int(tokens[wrong // tokens.shape[1], wrong % tokens.shape[1]])
+        raise ValueError(f"tokens must be ids below the vocabulary, {vocabulary}, got {token}")
 
 
 def _refuse_invalid(name: str, lengths: Tensor | None, limit: int) -> None:

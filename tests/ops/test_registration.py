@@ -87,8 +87,8 @@ def test_opcheck_covers_every_operator() -> None:
         for name in torch._C._dispatch_get_all_op_names()
         if name.startswith("softbellman::")
     }
-    bleu = {name for name in registered if "bleu" in name}
-    assert registered - bleu == {name for name, _ in CALLS}
+    elsewhere = {name for name in registered if "bleu" in name or name.startswith("edit_")}
+    assert registered - elsewhere == {name for name, _ in CALLS}
 
 
 @every_family

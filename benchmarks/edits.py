@@ -1,0 +1,197 @@
+"""Sampled edits with densities against a Python loop, and whole RAML batches against sacrebleu called per prefix.
+
+    python -m benchmarks.edits [--threads 1] [--repetitions 20] [--cpu-time] [--json FILE]
+
+"draws" is the loop without densities, "loop" draws and scores (`benchmarks/_edit_loops.py`). "batch" compares
+`weighted_edits` with the loop followed by sacrebleu on every prefix. A contender that takes long runs on a few
+sequences, and our operators run ten times a round (a loop finds its own code in the caches after the first
+sequence); times are per batch of 42 x 4 sequences."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks._edit_loops import MAX_ORDER, OPERATIONS, RATE, Loop, loops
+from benchmarks._harness import (
+    Timing,
+    as_record,
+    compare,
+    format_ratio,
+    format_seconds,
+    print_table,
+    save_json,
+)
+from softbellman.ops.edits import sample_edits, weighted_edits
+
+SOURCES, SAMPLES, LENGTH, VOCABULARY = 42, 4, 30, 4568
+SPECIAL = (0, 1, 2, 3)
+ALPHABET = range(len(SPECIAL), VOCABULARY)
+# About as far from the reference as 20 % of its tokens.
+TEMPERATURE = {"ngram": 1.0, "corrupt": 1.0, "hamming": 0.102, "edit": 0.35}
+LOOP_SEQUENCES = {"ngram": 168, "corrupt": 168, "hamming": 168, "edit": 4}
+SACREBLEU_SEQUENCES = 2
+OUR_CALLS = 10
+TAU = 0.4
+
+
+def make_batch(seed: int) -> Tensor:
+    """References [B, L] of Zipf-like tokens."""
+    weights = 1.0 / torch.arange(1, len(ALPHABET) + 1, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.multinomial(weights, SOURCES * LENGTH, replacement=True, generator=generator)
+    return drawn.view(SOURCES, LENGTH) + len(SPECIAL)
+
+
+def options(proposal: str) -> dict[str, Any]:
+    return {
+        "samples": SAMPLES,
+        "proposal": proposal,
+        "vocabulary": VOCABULARY,
+        "special_ids": SPECIAL,
+        "seed": 1,
+        "max_order": MAX_ORDER,
+        "rate": RATE,
+        "temperature": TEMPERATURE[proposal],
+        "max_distance": OPERATIONS if proposal == "edit" else None,
+    }
+
+
+def run_loop(loop: Loop, batch: Tensor, sequences: int, score: bool) -> tuple[Tensor, list[float]]:
+    """Padded edits of the first `sequences` rows of B x K, and their log densities where asked for."""
+    references = batch.tolist()
+    edited, densities = [], []
+    for row in range(sequences):
+        x = references[row // SAMPLES]
+        edited.append(loop.draw(x))
+        if score:
+            densities.append(loop.log_density(x, edited[-1]))
+    width = max(map(len, edited))
+    return torch.tensor([y + [0] * (width - len(y)) for y in edited]), densities
+
+
+def run_batch(loop: Loop, batch: Tensor) -> list[float]:
+    """log weights of a few sequences: the loop, then sacrebleu on every prefix."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(smooth_method="add-k", tokenize="none", force=True)
+    references = batch.tolist()
+    log_weights = []
+    for row in range(SACREBLEU_SEQUENCES):
+        x = references[row // SAMPLES]
+        y = loop.draw(x)
+        words, text = [str(token) for token in y], [" ".join(map(str, x))]
+        payoffs = [
+            metric.sentence_score(" ".join(words[: t + 1]), text).score / 100 * len(x) for t in range(len(y))
+        ]
+        log_weights.append(payoffs[-1] / TAU - loop.log_density(x, y) if payoffs else 0.0)
+    return log_weights
+
+
+def check_agreement(proposal: str, loop: Loop, batch: Tensor) -> None:
+    edits = sample_edits(batch, **options(proposal))
+    for row in range(LOOP_SEQUENCES[proposal]):
+        b, k = divmod(row, SAMPLES)
+        y = edits.tokens[b, k, : edits.lengths[b, k]].tolist()
+        expected = loop.log_density(batch[b].tolist(), y)
+        assert math.isclose(edits.log_density[b, k].item(), expected, rel_tol=1e-10), (proposal, row)
+
+
+def run(proposal: str, repetitions: int, clock: Callable[[], float]) -> dict[str, Any]:
+    loop = loops(ALPHABET, LENGTH, TEMPERATURE)[proposal]
+    batches = [make_batch(seed) for seed in range(4)]
+    check_agreement(proposal, loop, batches[0])
+    sequences = LOOP_SEQUENCES[proposal]
+    contenders: dict[str, Callable[[Tensor], object]] = {
+        "ours": lambda batch: [sample_edits(batch, **options(proposal)) for _ in range(OUR_CALLS)],
+        "draws": lambda batch: run_loop(loop, batch, sequences, score=False),
+        "loop": lambda batch: run_loop(loop, batch, sequences, score=True),
+        "ours batch": lambda batch: [
+            weighted_edits(batch, tau=TAU, **options(proposal)) for _ in range(OUR_CALLS)
+        ],
+        "loop batch": lambda batch: run_batch(loop, batch),
+    }
+    comparison = compare(contenders, batches, repetitions=repetitions, clock=clock)
+    batch_share = {
+        "ours": 1 / OUR_CALLS,
+        "draws": SOURCES * SAMPLES / sequences,
+        "loop": SOURCES * SAMPLES / sequences,
+        "ours batch": 1 / OUR_CALLS,
+        "loop batch": SOURCES * SAMPLES / SACREBLEU_SEQUENCES,
+    }
+    timings = {name: scaled(timing, batch_share[name]) for name, timing in comparison.timings.items()}
+    ratios = {
+        f"{slower} over {faster}": scaled(
+            comparison.ratio(slower, faster), batch_share[slower] / batch_share[faster]
+        )
+        for slower, faster in (("draws", "ours"), ("loop", "ours"), ("loop batch", "ours batch"))
+    }
+    speed = SOURCES * SAMPLES * LENGTH / timings["ours"].median / 1e6
+    row: dict[str, Any] = {
+        "proposal": proposal,
+        "sources": SOURCES,
+        "samples": SAMPLES,
+        "length": LENGTH,
+        "vocabulary": VOCABULARY,
+        "million_tokens_per_second": speed,
+    }
+    row |= {name: as_record(timing) for name, timing in (timings | ratios).items()}
+    row["cells"] = [
+        proposal,
+        format_seconds(timings["ours"]),
+        f"{speed:.3g} M/s",
+        format_ratio(ratios["draws over ours"]),
+        format_ratio(ratios["loop over ours"]),
+        format_seconds(timings["ours batch"]),
+        format_ratio(ratios["loop batch over ours batch"]),
+    ]
+    return row
+
+
+def scaled(timing: Timing, factor: float) -> Timing:
+    quantiles = (timing.median, timing.lower_quartile, timing.upper_quartile)
+    return Timing(*(value * factor for value in quantiles), timing.repetitions)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
+    )
+    parser.add_argument("--json", help="save the figures and the record of the machine here")
+    arguments = parser.parse_args()
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)
+    torch.set_num_threads(arguments.threads)
+    if arguments.cpu_time and arguments.threads != 1:
+        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1")
+    clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
+    rows = [run(proposal, arguments.repetitions, clock) | {"clock": time_name} for proposal in TEMPERATURE]
+    header = [
+        "proposal",
+        "ours",
+        "tokens",
+        "draws / ours",
+        "loop / ours",
+        "ours, batch",
+        "loop + sacrebleu / ours",
+    ]
+    print(
+        f"{SOURCES} x {SAMPLES} sequences of {LENGTH} tokens, {VOCABULARY} words; threads: {arguments.threads}; "
+        f"{time_name} time, medians of {arguments.repetitions} with quartiles"
+    )
+    print_table(header, [row.pop("cells") for row in rows])
+    if arguments.json:
+        save_json(arguments.json, "edits", rows)
+
+
+if __name__ == "__main__":
+    main()
