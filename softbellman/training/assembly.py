@@ -20,7 +20,7 @@ from softbellman.training.evaluation import (
     translate_corpus,
 )
 from softbellman.training.health import ranking
-from softbellman.training.settings import ScheduleSettings, Settings
+from softbellman.training.settings import EditSettings, ScheduleSettings, Settings
 from softbellman.training.stages import (
     ActorStage,
     AugmentedStage,
@@ -137,17 +137,22 @@ class Assembly:
             forbidden=self.forbidden,
         )
 
+    def _edits(
+        self, stage: str, edits: EditSettings, *, tau: float = 1.0, corrected: bool = True
+    ) -> EditSource:
+        return EditSource(
+            edits,
+            self.settings.payoff,
+            vocabulary=len(self.task.target_codec),
+            tau=tau,
+            corrected=corrected,
+            key=draw_key(self.settings.seed, f"{stage}/draws"),
+        )
+
     def _oracle(self) -> Stage:
         self._values_from_warmup()
         own = self.settings.oracle
-        source = EditSource(
-            own.edits,
-            self.settings.payoff,
-            vocabulary=len(self.task.target_codec),
-            tau=own.tau,
-            corrected=True,
-            key=draw_key(self.settings.seed, "oracle/draws"),
-        )
+        source = self._edits("oracle", own.edits)
         stage = OracleStage(self.reader, source, own, judge=lambda: self._judge_oracle(stage))
         return stage
 
@@ -155,13 +160,11 @@ class Assembly:
         own = self.settings.augmented
         self._start_actor("augmented", own.start)
         distils = "oracle" in self.stages
-        source = EditSource(
+        source = self._edits(
+            "augmented",
             own.edits,
-            self.settings.payoff,
-            vocabulary=len(self.task.target_codec),
             tau=self.settings.oracle.tau if distils else own.tau,
             corrected=own.weights == "corrected",
-            key=draw_key(self.settings.seed, "augmented/draws"),
         )
         oracle = self.reader if distils else None
         return AugmentedStage(self.actor, oracle, source, own, judge=self.judge_actor)
@@ -171,6 +174,7 @@ class Assembly:
         self._start_actor("completion", settings.completion.start)
         return CompletionStage(
             self.actor,
+            self._edits("completion", settings.completion.edits),
             settings.completion,
             payoff=settings.payoff,
             longest=settings.data.max_length,

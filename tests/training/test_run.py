@@ -114,6 +114,10 @@ VARIANTS = {
         {"algorithm": "ocd", "completion.mle_weight": "0.1"},
         {"actor", "completion"},
     ),
+    "optimal completion distillation on edits": (
+        {"algorithm": "ocd", "completion.states": "edits"},
+        {"actor", "completion"},
+    ),
 }
 
 

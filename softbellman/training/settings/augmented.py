@@ -78,17 +78,21 @@ class AugmentedStageSettings:
 
 @dataclass(frozen=True)
 class CompletionStageSettings:
-    """Optimal completion distillation: the actor's own samples, the exact oracle of the edit distance as target."""
+    """Optimal completion distillation: the exact oracle of the edit distance as target."""
 
     start: Literal["scratch", "actor"] = "actor"
     """Weights at the start: those of the maximum-likelihood actor, or new ones."""
     tau: float = 0.05
     """Temperature of the targets, in tokens of edit distance; towards 0 they become uniform over the optimal tokens. A wrong
     token keeps exp(-1 / tau), so V exp(-1 / tau) should be small."""
+    states: Literal["samples", "edits"] = "samples"
+    """Where the prefixes come from: the actor's own samples, as published, or edited references."""
     samples: int = 1
     """Sequences sampled from the actor for each source."""
     extra_length: int = 10
     """A sample may be this much longer than its reference."""
+    edits: EditSettings = field(default_factory=lambda: EditSettings(samples=5, proposal="corrupt"))
+    """Edited references, each with the same weight."""
     mle_weight: float = 0.0
     """Weight of a maximum-likelihood term on the reference."""
     optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=2e-4))

@@ -1,6 +1,8 @@
-"""The stage of optimal completion distillation: the actor's own samples, the exact oracle of the edit distance as target."""
+"""The stage of optimal completion distillation: the exact oracle of the edit distance as target."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +10,29 @@ from torch import Tensor, nn
 from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.objectives import oracle_distillation
 from softbellman.ops import optimal_completion_values
-from softbellman.training.rollout import Rollout, mode, roll_out, row_logits
+from softbellman.training.rollout import mode, roll_out, row_logits
 from softbellman.training.settings import CompletionStageSettings, PayoffSettings
+from softbellman.training.stages.augmented import EditSource
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.likelihood import reference_likelihood
+
+
+class States(NamedTuple):
+    """The prefixes of one update: N sequences, K for each source.
+
+    Attributes:
+        prefix: what the decoder reads, Shape: ``[N, T]``.
+        tokens: the sequences themselves, Shape: ``[N, T]``.
+        mask: True at real tokens, Shape: ``[N, T]``.
+        rows: flat indices of the real tokens, Shape: ``[M]``.
+        payoff: sum of the sequences' payoffs.
+    """
+
+    prefix: Tensor
+    tokens: Tensor
+    mask: Tensor
+    rows: Tensor
+    payoff: Tensor
 
 
 class CompletionStage:
@@ -24,6 +45,7 @@ class CompletionStage:
     def __init__(
         self,
         actor: nn.Module,
+        edits: EditSource,
         settings: CompletionStageSettings,
         *,
         payoff: PayoffSettings,
@@ -37,20 +59,20 @@ class CompletionStage:
         self.modules = {"actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
         self.evaluate = judge
-        self._settings, self._payoff = settings, payoff
+        self._settings, self._payoff, self._edits = settings, payoff, edits
         self._longest, self._key, self._forbidden = longest, key, forbidden
 
     def update(self, batch: Batch, step: int) -> Sums:
         settings = self._settings
         actor = self.modules["actor"].train()
-        rollout = self._draw(batch, step)
-        logits = row_logits(actor, batch.source, rollout.prefix, rollout.rows)
-        q = self._values(batch, rollout, logits)
-        objective = oracle_distillation(logits, q, sources=len(rollout.mask), tau=settings.tau)
+        states = self._draw(batch, step)
+        logits = row_logits(actor, batch.source, states.prefix, states.rows)
+        q = self._values(batch, states, logits)
+        objective = oracle_distillation(logits, q, sources=len(states.mask), tau=settings.tau)
         diagnostics = {
             **objective.diagnostics,
-            "sequences": torch.as_tensor(len(rollout.mask)),
-            "payoff": rollout.rewards.sum(),
+            "sequences": torch.as_tensor(len(states.mask)),
+            "payoff": states.payoff,
         }
         loss = objective.loss
         if settings.mle_weight:
@@ -62,10 +84,13 @@ class CompletionStage:
         )
         return diagnostics
 
-    def _draw(self, batch: Batch, step: int) -> Rollout:
+    def _draw(self, batch: Batch, step: int) -> States:
         actor, settings = self.modules["actor"], self._settings
+        if settings.states == "edits":
+            edited = self._edits.draw(batch, step)
+            return States(edited.prefix, edited.labels, edited.mask, edited.rows, edited.payoff.sum())
         with torch.no_grad(), mode(actor, training=False):
-            return roll_out(
+            drawn = roll_out(
                 actor,
                 batch,
                 payoff=self._payoff,
@@ -76,19 +101,20 @@ class CompletionStage:
                 offset=step * (self._longest + 1),
                 forbidden=self._forbidden,
             )
+        return States(drawn.prefix, drawn.actions, drawn.mask, drawn.rows, drawn.rewards.sum())
 
-    def _values(self, batch: Batch, rollout: Rollout, logits: Tensor) -> Tensor:
-        """Optimal completion values at the drawn states; UNK stays, where the reference has it. Shape: ``[M, V]``."""
-        sources, steps = len(batch), rollout.actions.shape[1]
+    def _values(self, batch: Batch, states: States, logits: Tensor) -> Tensor:
+        """Optimal completion values at the prefixes; UNK stays, where the reference has it. Shape: ``[M, V]``."""
+        sources, steps = len(batch), states.tokens.shape[1]
         values: Tensor = optimal_completion_values(
-            rollout.actions.view(sources, -1, steps),  # (N, T) -> (B, K, T)
+            states.tokens.reshape(sources, -1, steps),  # (N, T) -> (B, K, T)
             batch.labels,
             vocabulary=logits.shape[-1],
             eos_id=EOS,
-            hypothesis_lengths=rollout.mask.sum(1).view(sources, -1),
+            hypothesis_lengths=states.mask.sum(1).view(sources, -1),
             reference_lengths=batch.mask.sum(1) - 1,
             special_ids=(PAD, BOS),
-            rows=rollout.rows,
+            rows=states.rows,
             dtype=logits.dtype,
         )
         return values
