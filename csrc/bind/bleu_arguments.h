@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "../common/bleu.h"
+#include "address.h"
 
 namespace softbellman::bleu_arguments {
 
@@ -18,11 +19,6 @@ enum Field : int {  // clang-format off
   kHasEos, kEos, kHasUnmatched, kUnmatched, kFieldCount
 };  // clang-format on
 using Batch = std::array<std::int64_t, kFieldCount>;
-
-template <class T>
-T* address(std::int64_t value) {
-    return reinterpret_cast<T*>(static_cast<std::uintptr_t>(value));
-}
 
 inline BleuProblem problem_of(const Batch& batch) {
     BleuProblem problem;

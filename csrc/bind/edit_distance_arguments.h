@@ -11,8 +11,9 @@
 #include <vector>
 
 #include "../common/edit_distance.h"
+#include "address.h"
 
-namespace softbellman::edit_arguments {
+namespace softbellman::edit_distance_arguments {
 
 // A batch, as a tuple of these integers in this order.
 enum Field : int {  // clang-format off
@@ -22,13 +23,8 @@ enum Field : int {  // clang-format off
 };  // clang-format on
 using Batch = std::array<std::int64_t, kFieldCount>;
 
-template <class T>
-T* address(std::int64_t value) {
-    return reinterpret_cast<T*>(static_cast<std::uintptr_t>(value));
-}
-
-inline EditProblem problem_of(const Batch& batch) {
-    EditProblem problem;
+inline EditDistanceProblem problem_of(const Batch& batch) {
+    EditDistanceProblem problem;
     problem.hypotheses = address<const std::int64_t>(batch[kHypotheses]);
     problem.hypothesis_source_stride = batch[kHypothesisSourceStride];
     problem.hypothesis_stride = batch[kHypothesisStride];
@@ -45,8 +41,8 @@ inline EditProblem problem_of(const Batch& batch) {
     return problem;
 }
 
-inline EditRequest edit_request(int output, std::int64_t out) {
-    return {static_cast<EditOutput>(output), address<void>(out)};
+inline EditDistanceRequest edit_request(int output, std::int64_t out) {
+    return {static_cast<EditDistanceOutput>(output), address<void>(out)};
 }
 
 // The ids index the rows that are written, so they are checked here again.
@@ -70,4 +66,4 @@ inline CompletionRequest completion_request(const Batch& batch, std::int64_t voc
     return request;
 }
 
-}  // namespace softbellman::edit_arguments
+}  // namespace softbellman::edit_distance_arguments

@@ -8,7 +8,7 @@ namespace py = pybind11;
 
 namespace softbellman {
 
-using namespace edit_arguments;
+using namespace edit_distance_arguments;
 
 void bind_edit_distance_cuda(py::module_& m) {
     m.def(

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../common/edits.h"
+#include "address.h"
 
 namespace softbellman::edits_arguments {
 
@@ -22,11 +23,6 @@ enum Number : int { kRate, kTemperature, kSubstitution, kInsertion, kDeletion, k
 // clang-format on
 using Batch = std::array<std::int64_t, kFieldCount>;
 using Numbers = std::array<double, kNumberCount>;
-
-template <class T>
-T* address(std::int64_t value) {
-    return reinterpret_cast<T*>(static_cast<std::uintptr_t>(value));
-}
 
 // `special`: at most 16, ascending, without repetition, each inside the vocabulary.
 inline EditProblem problem_of(const Batch& batch, const std::vector<std::int64_t>& special, const Numbers& numbers) {

@@ -18,7 +18,7 @@ namespace softbellman {
 
 constexpr int kMostSpecialTokens = 16;
 
-struct EditProblem {
+struct EditDistanceProblem {
     const std::int64_t* hypotheses;  // [B, K, T], unit token stride
     std::int64_t hypothesis_source_stride, hypothesis_stride;
     const std::int64_t* hypothesis_lengths;  // [B, K] dense, or null: all T
@@ -54,17 +54,17 @@ SB_HD inline std::int32_t edit_without_left(std::int32_t above, std::int32_t dia
     return above + 1 < replaced ? above + 1 : replaced;
 }
 
-enum class EditOutput : int { distance = 0, reward32 = 1, reward64 = 2 };
+enum class EditDistanceOutput : int { distance = 0, reward32 = 1, reward64 = 2 };
 
-struct EditRequest {
-    EditOutput output;  // int64, float32 or float64
-    void* out;          // [B, K, T]; every element is written
+struct EditDistanceRequest {
+    EditDistanceOutput output;  // int64, float32 or float64
+    void* out;                  // [B, K, T]; every element is written
 
     // The prefix of t tokens is at `distance`, the one before at `before`.
     SB_HD void write(std::int64_t index, std::int32_t distance, std::int32_t before) const {
-        if (output == EditOutput::distance)
+        if (output == EditDistanceOutput::distance)
             static_cast<std::int64_t*>(out)[index] = distance;
-        else if (output == EditOutput::reward32)
+        else if (output == EditDistanceOutput::reward32)
             static_cast<float*>(out)[index] = static_cast<float>(before - distance);
         else
             static_cast<double*>(out)[index] = before - distance;
@@ -91,7 +91,7 @@ struct CompletionRequest {
 // A state in 32-bit words: the value of an optimal token, negative for a state behind the end; the value of every other
 // token; and one bit for each reference token, set where it continues a minimal entry of the row.
 constexpr std::int64_t kGap = 0, kFill = 1, kBits = 2;
-SB_HD inline std::int64_t state_words(const EditProblem& problem) {
+SB_HD inline std::int64_t state_words(const EditDistanceProblem& problem) {
     return kBits + (std::int64_t{problem.reference_length} + 31) / 32;
 }
 SB_HD inline bool continues_optimally(const std::int32_t* state, std::int32_t j) {
@@ -100,18 +100,19 @@ SB_HD inline bool continues_optimally(const std::int32_t* state, std::int32_t j)
 
 // The caller allocates `workspace`: the bytes that the function named so asks for, 16-byte aligned.
 namespace cpu {
-std::int64_t edit_workspace(const EditProblem& problem, int threads);
-void edit_distances(const EditProblem& problem, const EditRequest& request, void* workspace, int threads);
-std::int64_t completion_workspace(const EditProblem& problem, int threads);
-void completion_values(const EditProblem& problem, const CompletionRequest& request, void* workspace, int threads);
+std::int64_t edit_workspace(const EditDistanceProblem& problem, int threads);
+void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int threads);
+std::int64_t completion_workspace(const EditDistanceProblem& problem, int threads);
+void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int threads);
 // The place in [B, L] of the first reference token outside [0, vocabulary), or -1.
-std::int64_t edit_first_invalid_reference(const EditProblem& problem, std::int64_t vocabulary);
+std::int64_t edit_first_invalid_reference(const EditDistanceProblem& problem, std::int64_t vocabulary);
 }  // namespace cpu
 namespace cuda {
-std::int64_t edit_workspace(const EditProblem& problem);
-void edit_distances(const EditProblem& problem, const EditRequest& request, void* workspace, int device, void* stream);
-std::int64_t completion_workspace(const EditProblem& problem);
-void completion_values(const EditProblem& problem, const CompletionRequest& request, void* workspace, int device,
+std::int64_t edit_workspace(const EditDistanceProblem& problem);
+void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int device,
+                    void* stream);
+std::int64_t completion_workspace(const EditDistanceProblem& problem);
+void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int device,
                        void* stream);
 }  // namespace cuda
 

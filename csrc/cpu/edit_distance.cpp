@@ -16,7 +16,7 @@ namespace {
 // Steps of the distance row below which a second thread costs more than it brings.
 constexpr std::int64_t kSerialSteps = 1 << 15;
 
-std::int32_t cut_length(const EditProblem& problem, const std::int64_t* tokens, std::int32_t stated) {
+std::int32_t cut_length(const EditDistanceProblem& problem, const std::int64_t* tokens, std::int32_t stated) {
     if (!problem.has_eos) return stated;
     return static_cast<std::int32_t>(std::find(tokens, tokens + stated, problem.eos) - tokens);
 }
@@ -26,7 +26,7 @@ struct Reference {
     const std::int64_t* tokens;
     std::int32_t length;
 
-    Reference(const EditProblem& problem, std::int64_t hypothesis)
+    Reference(const EditDistanceProblem& problem, std::int64_t hypothesis)
         : tokens(problem.reference(hypothesis)),
           length(cut_length(problem, tokens, problem.stated_reference_length(hypothesis))) {}
 };
@@ -70,7 +70,7 @@ void describe(std::int32_t* state, std::int64_t words, const std::int32_t* row, 
 }
 
 template <class T>
-void write_values(const EditProblem& problem, const CompletionRequest& request, const std::int32_t* states,
+void write_values(const EditDistanceProblem& problem, const CompletionRequest& request, const std::int32_t* states,
                   std::int64_t row) {
     using A = Accumulator<T>;
     const std::int64_t index = request.rows ? request.rows[row] : row;
@@ -93,7 +93,7 @@ void write_values(const EditProblem& problem, const CompletionRequest& request, 
 }
 
 template <class T>
-void write_all_values(const EditProblem& problem, const CompletionRequest& request, const std::int32_t* states,
+void write_all_values(const EditDistanceProblem& problem, const CompletionRequest& request, const std::int32_t* states,
                       int threads) {
     parallel_rows(request.row_count, threads, request.vocabulary, [&](std::int64_t first, std::int64_t last) {
         for (std::int64_t row = first; row < last; ++row) write_values<T>(problem, request, states, row);
@@ -101,13 +101,13 @@ void write_all_values(const EditProblem& problem, const CompletionRequest& reque
 }
 
 // One or two rows of integers a thread.
-std::int64_t row_bytes(const EditProblem& problem) {
+std::int64_t row_bytes(const EditDistanceProblem& problem) {
     return (4 * (std::int64_t{problem.reference_length} + 1) + 63) / 64 * 64;
 }
 
 // Calls per_hypothesis(hypothesis, rows), `rows` the thread's memory, slot_bytes long.
 template <class PerHypothesis>
-void for_each_hypothesis(const EditProblem& problem, char* memory, std::int64_t slot_bytes, int threads,
+void for_each_hypothesis(const EditDistanceProblem& problem, char* memory, std::int64_t slot_bytes, int threads,
                          const PerHypothesis& per_hypothesis) {
     const std::int64_t hypotheses = problem.hypothesis_count();
     const std::int64_t steps = hypotheses * problem.length * (std::int64_t{problem.reference_length} + 1);
@@ -123,11 +123,11 @@ void for_each_hypothesis(const EditProblem& problem, char* memory, std::int64_t 
 
 }  // namespace
 
-std::int64_t edit_workspace(const EditProblem& problem, int threads) {
+std::int64_t edit_workspace(const EditDistanceProblem& problem, int threads) {
     return std::max(threads, 1) * row_bytes(problem);
 }
 
-void edit_distances(const EditProblem& problem, const EditRequest& request, void* workspace, int threads) {
+void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int threads) {
     for_each_hypothesis(problem, static_cast<char*>(workspace), row_bytes(problem), threads,
                         [&](std::int64_t hypothesis, std::int32_t* row) {
                             const Reference reference(problem, hypothesis);
@@ -144,12 +144,12 @@ void edit_distances(const EditProblem& problem, const EditRequest& request, void
                         });
 }
 
-std::int64_t completion_workspace(const EditProblem& problem, int threads) {
+std::int64_t completion_workspace(const EditDistanceProblem& problem, int threads) {
     const std::int64_t states = problem.hypothesis_count() * problem.length;
     return std::max(threads, 1) * 2 * row_bytes(problem) + 4 * states * state_words(problem);
 }
 
-void completion_values(const EditProblem& problem, const CompletionRequest& request, void* workspace, int threads) {
+void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int threads) {
     const std::int64_t words = state_words(problem), slot_bytes = 2 * row_bytes(problem);
     char* memory = static_cast<char*>(workspace);
     auto* states = reinterpret_cast<std::int32_t*>(memory + std::max(threads, 1) * slot_bytes);
@@ -182,7 +182,7 @@ void completion_values(const EditProblem& problem, const CompletionRequest& requ
     }
 }
 
-std::int64_t edit_first_invalid_reference(const EditProblem& problem, std::int64_t vocabulary) {
+std::int64_t edit_first_invalid_reference(const EditDistanceProblem& problem, std::int64_t vocabulary) {
     for (std::int64_t b = 0; b < problem.sources && problem.samples > 0; ++b) {
         const Reference reference(problem, b * problem.samples);
         for (std::int32_t j = 0; j < reference.length; ++j)

@@ -21,7 +21,8 @@ namespace {
 constexpr unsigned kWalkThreads = 128, kWriteThreads = 256;
 constexpr std::int32_t kFar = 0x7fffffff;
 
-__device__ std::int32_t cut_length(const EditProblem& problem, const std::int64_t* tokens, std::int32_t stated, int lane) {
+__device__ std::int32_t cut_length(const EditDistanceProblem& problem, const std::int64_t* tokens, std::int32_t stated,
+                                   int lane) {
     if (!problem.has_eos) return stated;
     for (std::int32_t start = 0; start < stated; start += 32) {
         const bool here = start + lane < stated && tokens[start + lane] == problem.eos;
@@ -36,7 +37,7 @@ struct Reference {
     std::int32_t length;
     int lane;
 
-    __device__ Reference(const EditProblem& problem, std::int64_t hypothesis, int lane_)
+    __device__ Reference(const EditDistanceProblem& problem, std::int64_t hypothesis, int lane_)
         : tokens(problem.reference(hypothesis)),
           length(cut_length(problem, tokens, problem.stated_reference_length(hypothesis), lane_)),
           lane(lane_) {}
@@ -112,7 +113,7 @@ struct Reference {
 
 // Calls per_hypothesis(hypothesis, lane) with all lanes of a warp.
 template <class PerHypothesis>
-__device__ void for_each_hypothesis(const EditProblem& problem, const PerHypothesis& per_hypothesis) {
+__device__ void for_each_hypothesis(const EditDistanceProblem& problem, const PerHypothesis& per_hypothesis) {
     const int lane = static_cast<int>(threadIdx.x % kWarpSize);
     const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarpSize);
     const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / kWarpSize) + threadIdx.x / kWarpSize;
@@ -120,7 +121,7 @@ __device__ void for_each_hypothesis(const EditProblem& problem, const PerHypothe
         per_hypothesis(hypothesis, lane);
 }
 
-__global__ void measure_prefixes(EditProblem problem, EditRequest request, std::int32_t* rows) {
+__global__ void measure_prefixes(EditDistanceProblem problem, EditDistanceRequest request, std::int32_t* rows) {
     for_each_hypothesis(problem, [&](std::int64_t hypothesis, int lane) {
         const Reference reference(problem, hypothesis, lane);
         std::int32_t* row = rows + hypothesis * (std::int64_t{problem.reference_length} + 1);
@@ -138,7 +139,8 @@ __global__ void measure_prefixes(EditProblem problem, EditRequest request, std::
     });
 }
 
-__global__ void describe_states(EditProblem problem, CompletionRequest request, std::int32_t* rows, std::int32_t* states) {
+__global__ void describe_states(EditDistanceProblem problem, CompletionRequest request, std::int32_t* rows,
+                                std::int32_t* states) {
     const std::int64_t words = state_words(problem), entries = std::int64_t{problem.reference_length} + 1;
     for_each_hypothesis(problem, [&](std::int64_t hypothesis, int lane) {
         const Reference reference(problem, hypothesis, lane);
@@ -159,7 +161,7 @@ __global__ void describe_states(EditProblem problem, CompletionRequest request, 
 }
 
 template <class T>
-__global__ void write_values(EditProblem problem, CompletionRequest request, const std::int32_t* states) {
+__global__ void write_values(EditDistanceProblem problem, CompletionRequest request, const std::int32_t* states) {
     using A = Accumulator<T>;
     const std::int64_t count = problem.hypothesis_count() * problem.length;
     const int length = static_cast<int>(request.vocabulary);
@@ -194,11 +196,12 @@ __global__ void write_values(EditProblem problem, CompletionRequest request, con
 
 }  // namespace
 
-std::int64_t edit_workspace(const EditProblem& problem) {
+std::int64_t edit_workspace(const EditDistanceProblem& problem) {
     return 4 * problem.hypothesis_count() * (std::int64_t{problem.reference_length} + 1);
 }
 
-void edit_distances(const EditProblem& problem, const EditRequest& request, void* workspace, int device, void* stream) {
+void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int device,
+                    void* stream) {
     if (problem.hypothesis_count() == 0) return;
     DeviceGuard guard(device);
     const unsigned blocks = blocks_for(problem.hypothesis_count(), kWalkThreads / kWarpSize);
@@ -206,11 +209,11 @@ void edit_distances(const EditProblem& problem, const EditRequest& request, void
     check_launch("measure_prefixes");
 }
 
-std::int64_t completion_workspace(const EditProblem& problem) {
+std::int64_t completion_workspace(const EditDistanceProblem& problem) {
     return 2 * edit_workspace(problem) + 4 * problem.hypothesis_count() * problem.length * state_words(problem);
 }
 
-void completion_values(const EditProblem& problem, const CompletionRequest& request, void* workspace, int device,
+void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int device,
                        void* stream) {
     check_row_sizes(request.row_count, request.vocabulary);
     if (request.row_count == 0) return;

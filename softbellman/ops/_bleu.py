@@ -14,6 +14,7 @@ from .. import _native
 from ._checks import check_choice
 from ._library import register
 from ._rows import pointer, vector
+from ._tokens import check_id, check_lengths, check_pair, check_tokens, refuse_invalid_lengths, unit_stride
 
 SMOOTHINGS = ("none", "floor", "add-k", "exp", "add-one-all")  # by the native core's number
 PREFIX, SENTENCE, REWARD = 0, 1, 2
@@ -55,25 +56,17 @@ def batch_arguments(
     unmatched_id: int | None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, int, int | None, int | None]:
     """The arguments, checked: hypotheses [B, K, T], references [B, R, L], lengths [B, K] and [B, R]."""
-    _check_tokens("hypotheses", hypotheses)
-    _check_tokens("references", references)
-    if references.shape[0] != hypotheses.shape[0]:
-        raise ValueError(
-            f"references must have {hypotheses.shape[0]} sources like hypotheses, got {references.shape[0]}"
-        )
-    if references.device != hypotheses.device:
-        raise ValueError(
-            f"references must be on the device of hypotheses, {hypotheses.device}, got {references.device}"
-        )
+    check_tokens("hypotheses", hypotheses, (2, 3))
+    check_tokens("references", references, (2, 3))
+    check_pair(hypotheses, references)
     if isinstance(max_order, bool) or not isinstance(max_order, int):
         raise TypeError(f"max_order must be an int, got {type(max_order).__name__}")
     if not 1 <= max_order <= LARGEST_ORDER:
         raise ValueError(f"max_order must be between 1 and {LARGEST_ORDER}, got {max_order}")
-    for name, token in (("eos_id", eos_id), ("unmatched_id", unmatched_id)):
-        if token is not None and (isinstance(token, bool) or not isinstance(token, int)):
-            raise TypeError(f"{name} must be an int or None, got {type(token).__name__}")
-    hypothesis_lengths = _check_lengths("hypothesis_lengths", hypothesis_lengths, "hypotheses", hypotheses)
-    reference_lengths = _check_lengths("reference_lengths", reference_lengths, "references", references)
+    check_id("eos_id", eos_id, optional=True)
+    check_id("unmatched_id", unmatched_id, optional=True)
+    hypothesis_lengths = check_lengths("hypothesis_lengths", hypothesis_lengths, "hypotheses", hypotheses)
+    reference_lengths = check_lengths("reference_lengths", reference_lengths, "references", references)
     if references.dim() == 2:  # (B, L) -> (B, 1, L)
         references = references.unsqueeze(1)
         reference_lengths = None if reference_lengths is None else reference_lengths.unsqueeze(1)
@@ -88,36 +81,6 @@ def batch_arguments(
             f"{references.shape[1]} references of {references.shape[2]} tokens"
         )
     return hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
-
-
-def _check_tokens(name: str, tokens: Tensor) -> None:
-    if not isinstance(tokens, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
-    if tokens.dtype != torch.int64:
-        raise TypeError(f"{name} must hold int64 token ids, got {tokens.dtype}")
-    if tokens.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tokens.device}")
-    if tokens.dim() not in (2, 3):
-        raise ValueError(f"{name} must have 2 or 3 dimensions, got shape {tuple(tokens.shape)}")
-
-
-def _check_lengths(name: str, lengths: Tensor | None, tokens_name: str, tokens: Tensor) -> Tensor | None:
-    if lengths is None:
-        return None
-    if not isinstance(lengths, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(lengths).__name__}")
-    if lengths.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"{name} must be int64 or int32, got {lengths.dtype}")
-    if lengths.shape != tokens.shape[:-1]:
-        raise ValueError(
-            f"{name} must have shape {tuple(tokens.shape[:-1])}, that of {tokens_name} without its last "
-            f"dimension, got {tuple(lengths.shape)}"
-        )
-    if lengths.device != tokens.device:
-        raise ValueError(
-            f"{name} must be on the device of {tokens_name}, {tokens.device}, got {lengths.device}"
-        )
-    return lengths.to(torch.int64)
 
 
 def _launch(
@@ -135,7 +98,7 @@ def _launch(
     """Fill `out`, of which every element is written, where the hypotheses live."""
     if out.numel() == 0:
         return out
-    hypotheses, references = _unit_stride(hypotheses), _unit_stride(references)
+    hypotheses, references = unit_stride(hypotheses), unit_stride(references)
     hypothesis_lengths, reference_lengths = vector(hypothesis_lengths), vector(reference_lengths)
     batch = (
         hypotheses.data_ptr(),
@@ -158,24 +121,12 @@ def _launch(
         place = (index, torch.cuda.current_stream(index).cuda_stream)
     else:
         core, place = _native.cpu, (torch.get_num_threads(),)
-        _refuse_invalid("hypothesis_lengths", hypothesis_lengths, hypotheses.shape[-1])
-        _refuse_invalid("reference_lengths", reference_lengths, references.shape[-1])
+        refuse_invalid_lengths("hypothesis_lengths", hypothesis_lengths, hypotheses.shape[-1])
+        refuse_invalid_lengths("reference_lengths", reference_lengths, references.shape[-1])
     size = core.bleu_workspace(batch, *place)
     workspace = torch.empty(size, dtype=torch.uint8, device=hypotheses.device)
     getattr(core, kernel)(batch, *arguments, out.data_ptr(), workspace.data_ptr(), *place)
     return out
-
-
-def _unit_stride(tokens: Tensor) -> Tensor:
-    return tokens if tokens.stride(-1) == 1 or tokens.shape[-1] <= 1 else tokens.contiguous()
-
-
-def _refuse_invalid(name: str, lengths: Tensor | None, limit: int) -> None:
-    if lengths is None:
-        return
-    wrong = _native.cpu.bleu_first_invalid_length(lengths.data_ptr(), lengths.numel(), limit)
-    if wrong >= 0:
-        raise ValueError(f"{name} must lie between 0 and {limit}, got {int(lengths.view(-1)[wrong])}")
 
 
 def _new_scores(hypotheses: Tensor, output: int, float64: bool) -> Tensor:

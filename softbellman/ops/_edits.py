@@ -16,12 +16,13 @@ from .. import _native
 from ._checks import check_choice, check_fraction, check_not_negative, check_positive
 from ._library import register
 from ._rows import pointer, vector
+from ._tokens import refuse_invalid_lengths, unit_stride
 
 PROPOSALS = ("ngram", "corrupt", "hamming", "edit")  # by the native core's number
 HAMMING, EDIT = 2, 3
 LARGEST_VOCABULARY = 2**24
 LARGEST_ORDER, MOST_SPECIALS, MOST_OPERATIONS, DEFAULT_OPERATIONS = 16, 16, 64, 16
-_LARGEST_LENGTH = 2**20
+LARGEST_LENGTH = 2**20
 _LARGEST_TABLE = 2**24  # thresholds
 
 
@@ -35,40 +36,6 @@ def check_int(name: str, value: int, low: int, high: int) -> None:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if not low <= value <= high:
         raise ValueError(f"{name} must be between {low} and {high}, got {value}")
-
-
-def check_sequences(name: str, tokens: Tensor, dimensions: int) -> None:
-    """int64 token ids of so many dimensions on the CPU or a CUDA device."""
-    if not isinstance(tokens, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
-    if tokens.dtype != torch.int64:
-        raise TypeError(f"{name} must hold int64 token ids, got {tokens.dtype}")
-    if tokens.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tokens.device}")
-    if tokens.dim() != dimensions:
-        raise ValueError(f"{name} must have {dimensions} dimensions, got shape {tuple(tokens.shape)}")
-    if tokens.shape[-1] > _LARGEST_LENGTH:
-        raise ValueError(f"{name} must hold at most 2**20 tokens in a row, got {tokens.shape[-1]}")
-
-
-def check_lengths(name: str, lengths: Tensor | None, tokens_name: str, tokens: Tensor) -> Tensor | None:
-    """None, or one int64 or int32 length for each row of `tokens`."""
-    if lengths is None:
-        return None
-    if not isinstance(lengths, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(lengths).__name__}")
-    if lengths.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"{name} must be int64 or int32, got {lengths.dtype}")
-    if lengths.shape != tokens.shape[:-1]:
-        raise ValueError(
-            f"{name} must have shape {tuple(tokens.shape[:-1])}, that of {tokens_name} without its last "
-            f"dimension, got {tuple(lengths.shape)}"
-        )
-    if lengths.device != tokens.device:
-        raise ValueError(
-            f"{name} must be on the device of {tokens_name}, {tokens.device}, got {lengths.device}"
-        )
-    return lengths.to(torch.int64)
 
 
 def proposal_arguments(
@@ -121,7 +88,7 @@ def _check_proposal(
     if not any(weights):
         raise ValueError("operation_weights must not all be 0")
     if max_distance is not None:
-        check_int("max_distance", max_distance, 0, MOST_OPERATIONS if code == EDIT else _LARGEST_LENGTH)
+        check_int("max_distance", max_distance, 0, MOST_OPERATIONS if code == EDIT else LARGEST_LENGTH)
     if code == HAMMING:
         distance = length if max_distance is None else min(length, max_distance)
     elif code == EDIT:
@@ -199,7 +166,7 @@ def _launch(
         return
     proposal, vocabulary, special_ids, max_order, *numbers = arguments
     rate, temperature, max_distance, operation_weights, keep_gold = numbers
-    tokens = tokens if tokens.stride(-1) == 1 or tokens.shape[-1] <= 1 else tokens.contiguous()
+    tokens = unit_stride(tokens)
     lengths, edited_lengths = vector(lengths), vector(edited_lengths)
     core: Any
     place: tuple[int, ...]
@@ -245,21 +212,13 @@ def _launch(
         log_density.data_ptr(),
     )
     if not tokens.is_cuda:
-        _refuse_invalid("lengths", lengths, tokens.shape[1])
+        refuse_invalid_lengths("lengths", lengths, tokens.shape[1])
         if not draw:
-            _refuse_invalid("edited_lengths", edited_lengths, edited.shape[2])
+            refuse_invalid_lengths("edited_lengths", edited_lengths, edited.shape[2])
     wrong = core.edit_rows(batch, special_ids, (rate, temperature, *operation_weights), *place)
     if wrong is not None and wrong >= 0:  # on the CPU alone
         token = int(tokens[wrong // tokens.shape[1], wrong % tokens.shape[1]])
         raise ValueError(f"tokens must be ids below the vocabulary, {vocabulary}, got {token}")
-
-
-def _refuse_invalid(name: str, lengths: Tensor | None, limit: int) -> None:
-    if lengths is None:
-        return
-    wrong = _native.cpu.bleu_first_invalid_length(lengths.data_ptr(), lengths.numel(), limit)
-    if wrong >= 0:
-        raise ValueError(f"{name} must lie between 0 and {limit}, got {int(lengths.view(-1)[wrong])}")
 
 
 def _new_edits(

@@ -33,10 +33,11 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._bleu import _check_lengths, _check_tokens, _refuse_invalid, _unit_stride, is_float64
+from ._bleu import is_float64
 from ._checks import DTYPE_CODES
 from ._library import register
 from ._rows import pointer, vector
+from ._tokens import check_id, check_lengths, check_pair, check_tokens, refuse_invalid_lengths, unit_stride
 
 MOST_SPECIAL_IDS = 16
 _LONGEST = 2**29  # rows hold T + L in 32 bits
@@ -78,7 +79,7 @@ def prefix_edit_distance(
         tensor([[2, 1, 1]])
     """
     batch = _batch_arguments(hypotheses, references, hypothesis_lengths, reference_lengths)
-    distances: Tensor = _edit_distances(*batch, _check_id("eos_id", eos_id, optional=True), _DISTANCE)
+    distances: Tensor = _edit_distances(*batch, check_id("eos_id", eos_id, optional=True), _DISTANCE)
     return distances.view(hypotheses.shape)
 
 
@@ -113,7 +114,7 @@ def edit_distance_rewards(
     """
     batch = _batch_arguments(hypotheses, references, hypothesis_lengths, reference_lengths)
     output = _REWARD + is_float64(dtype)
-    rewards: Tensor = _edit_distances(*batch, _check_id("eos_id", eos_id, optional=True), output)
+    rewards: Tensor = _edit_distances(*batch, check_id("eos_id", eos_id, optional=True), output)
     return rewards.view(hypotheses.shape)
 
 
@@ -173,8 +174,8 @@ def optimal_completion_values(
     vocabulary = _check_int("vocabulary", vocabulary)
     if not 1 <= vocabulary <= _LARGEST_VOCABULARY:
         raise ValueError(f"vocabulary must be between 1 and 2**30, got {vocabulary}")
-    eos = _check_id("eos_id", eos_id, below=vocabulary)
-    specials = [_check_id("special_ids", token, below=vocabulary) for token in special_ids]
+    eos = check_id("eos_id", eos_id, below=vocabulary)
+    specials = [check_id("special_ids", token, below=vocabulary) for token in special_ids]
     if len(specials) > MOST_SPECIAL_IDS:
         raise ValueError(f"special_ids must hold at most {MOST_SPECIAL_IDS} ids, got {len(specials)}")
     if rows is not None:
@@ -192,23 +193,11 @@ def _batch_arguments(
     reference_lengths: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """The arguments, checked: hypotheses [B, K, T], references [B, L], lengths [B, K] and [B]."""
-    _check_tokens("hypotheses", hypotheses)
-    _check_tokens("references", references)
-    if references.dim() != 2:
-        raise ValueError(f"references must have 2 dimensions, got shape {tuple(references.shape)}")
-    if references.shape[0] != hypotheses.shape[0]:
-        raise ValueError(
-            f"references must have {hypotheses.shape[0]} sources like hypotheses, got {references.shape[0]}"
-        )
-    if references.device != hypotheses.device:
-        raise ValueError(
-            f"references must be on the device of hypotheses, {hypotheses.device}, got {references.device}"
-        )
-    for name, tokens in (("hypotheses", hypotheses), ("references", references)):
-        if tokens.shape[-1] > _LONGEST:
-            raise ValueError(f"{name} must have at most 2**29 tokens a row, got {tokens.shape[-1]}")
-    hypothesis_lengths = _check_lengths("hypothesis_lengths", hypothesis_lengths, "hypotheses", hypotheses)
-    reference_lengths = _check_lengths("reference_lengths", reference_lengths, "references", references)
+    check_tokens("hypotheses", hypotheses, (2, 3), longest=_LONGEST)
+    check_tokens("references", references, (2,), longest=_LONGEST)
+    check_pair(hypotheses, references)
+    hypothesis_lengths = check_lengths("hypothesis_lengths", hypothesis_lengths, "hypotheses", hypotheses)
+    reference_lengths = check_lengths("reference_lengths", reference_lengths, "references", references)
     if hypotheses.dim() == 2:  # (B, T) -> (B, 1, T)
         hypotheses = hypotheses.unsqueeze(1)
         hypothesis_lengths = None if hypothesis_lengths is None else hypothesis_lengths.unsqueeze(1)
@@ -219,17 +208,6 @@ def _check_int(name: str, value: int) -> int:
     if isinstance(value, (bool, float, str, Tensor)) or value is None:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     return value
-
-
-def _check_id(name: str, token: int | None, *, below: int | None = None, optional: bool = False) -> Any:
-    if optional and token is None:
-        return None
-    if isinstance(token, bool) or not isinstance(token, int):
-        kind = "an int or None" if optional else "ints" if name == "special_ids" else "an int"
-        raise TypeError(f"{name} must be {kind}, got {type(token).__name__}")
-    if below is not None and not 0 <= token < below:
-        raise ValueError(f"{name} must lie in [0, {below}), got {token}")
-    return token
 
 
 def _check_rows_argument(rows: Tensor, hypotheses: Tensor) -> None:
@@ -254,7 +232,7 @@ class _Batch:
         reference_lengths: Tensor | None,
         eos_id: int | None,
     ) -> None:
-        hypotheses, references = _unit_stride(hypotheses), _unit_stride(references)
+        hypotheses, references = unit_stride(hypotheses), unit_stride(references)
         lengths, reference_lengths = vector(hypothesis_lengths), vector(reference_lengths)
         self.device, self.states = hypotheses.device, hypotheses.numel()
         self.kept_alive = (hypotheses, references, lengths, reference_lengths)
@@ -276,8 +254,8 @@ class _Batch:
             self.place: tuple[int, ...] = (self.device.index, stream)
         else:
             self.core, self.place = _native.cpu, (torch.get_num_threads(),)
-            _refuse_invalid("hypothesis_lengths", lengths, hypotheses.shape[-1])
-            _refuse_invalid("reference_lengths", reference_lengths, references.shape[-1])
+            refuse_invalid_lengths("hypothesis_lengths", lengths, hypotheses.shape[-1])
+            refuse_invalid_lengths("reference_lengths", reference_lengths, references.shape[-1])
 
     def run(self, kernel: str, workspace_kernel: str, *arguments: Any) -> None:
         size = getattr(self.core, workspace_kernel)(self.fields, *self.place)

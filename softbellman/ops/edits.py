@@ -37,13 +37,13 @@ from torch import Tensor
 from ._bleu import is_float64
 from ._checks import check_counter, check_positive
 from ._edits import (
+    LARGEST_LENGTH,
     check_int,
-    check_lengths,
-    check_sequences,
     edit_density,
     edit_samples,
     proposal_arguments,
 )
+from ._tokens import check_lengths, check_tokens
 from .bleu import bleu_rewards
 
 
@@ -187,7 +187,7 @@ def edit_log_density(
         tensor([[-2.0794, -6.2383]], dtype=torch.float64)
     """
     lengths = _check_references(tokens, lengths)
-    check_sequences("edited", edited, 3)
+    check_tokens("edited", edited, (3,), longest=LARGEST_LENGTH)
     if edited.shape[0] != tokens.shape[0]:
         raise ValueError(f"edited must have {tokens.shape[0]} references like tokens, got {edited.shape[0]}")
     if edited.device != tokens.device:
@@ -367,7 +367,7 @@ def weighted_edits(
 
 
 def _check_references(tokens: Tensor, lengths: Tensor | None) -> Tensor | None:
-    check_sequences("tokens", tokens, 2)
+    check_tokens("tokens", tokens, (2,), longest=LARGEST_LENGTH)
     return check_lengths("lengths", lengths, "tokens", tokens)
 
 

@@ -314,7 +314,7 @@ BATCH_ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     ),
     (
         ValueError,
-        r"references must have at most 2\*\*29 tokens a row, got 536870913",
+        r"references must hold at most 2\*\*29 tokens in a row, got 536870913",
         {"references": TOKENS[:, :1].expand(2, 2**29 + 1)},
     ),
     (ValueError, r"hypothesis_lengths must have shape \(2,\)", {"hypothesis_lengths": torch.tensor([1])}),
