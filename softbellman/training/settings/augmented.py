@@ -64,6 +64,9 @@ class AugmentedStageSettings:
     weights: Literal["corrected", "published"] = "corrected"
     """`corrected`: self-normalised importance weights exp(R / tau) / q(y); `published`: softmax over the samples of plain BLEU
     in [0, 1], with neither the temperature nor the density of the proposal."""
+    drop_below: float = 1e-4
+    """Sequences of a smaller weight are left out, the others' weights scaled up: most of the work where one sequence has nearly
+    all the weight. 0 keeps all; at most 1 over the number of samples."""
     oracle_share: float = 1.0
     """VAML: share of the oracle's targets, the rest goes to the sequence's own next token (eq. 17: 1; published: 0.2)."""
     mixing: Literal["expected", "bernoulli"] = "expected"
@@ -74,6 +77,12 @@ class AugmentedStageSettings:
     """Optimiser of the actor."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(batch_size=42))
     """Epochs and decay; selection is by BLEU on the validation set."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.drop_below * max(self.edits.samples, 1) <= 1.0:
+            raise ValueError(
+                f"augmented.drop_below must lie between 0 and 1 / augmented.edits.samples, got {self.drop_below}"
+            )
 
 
 @dataclass(frozen=True)

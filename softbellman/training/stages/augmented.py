@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -108,6 +110,35 @@ class OracleStage:
         return objective.loss, sums
 
 
+class Chosen(NamedTuple):
+    """The sequences of an update that have any weight, N' of them.
+
+    Attributes:
+        prefix, labels: as those of the edited references, Shape: ``[N', T]``.
+        rows: flat indices of the real labels, Shape: ``[M]``.
+        weights: those of one source add up to 1, Shape: ``[N']``.
+        owner: source of each sequence, Shape: ``[N']``.
+    """
+
+    prefix: Tensor
+    labels: Tensor
+    rows: Tensor
+    weights: Tensor
+    owner: Tensor
+
+
+def choose_sequences(edited: Edited, drop_below: float) -> Chosen:
+    """Leave out sequences whose weight is below a threshold; the rest of a source's weights is scaled up to 1."""
+    sources, samples = edited.weights.shape
+    weights = edited.weights.flatten()  # (B, K) -> (N,)
+    kept = (weights >= drop_below).nonzero().squeeze(1)
+    owner = torch.div(kept, samples, rounding_mode="floor")
+    weights = weights[kept]
+    total = weights.new_zeros(sources).index_add_(0, owner, weights)
+    rows = real_rows(edited.mask[kept])
+    return Chosen(edited.prefix[kept], edited.labels[kept], rows, weights / total[owner], owner)
+
+
 class AugmentedStage:
     """The actor on weighted edited references: RAML with one-hot targets, VAML with the oracle's."""
 
@@ -136,16 +167,20 @@ class AugmentedStage:
         settings = self._settings
         actor = self.modules["actor"].train()
         edited = self.source.draw(batch, step)
-        rows = edited.rows
-        labels = edited.labels.flatten()[rows]
-        steps = edited.labels.shape[1]
-        weights = edited.weights.flatten()[torch.div(rows, steps, rounding_mode="floor")]  # (B, K) -> (M,)
-        logits = row_logits(actor, batch.source, edited.prefix, rows)
+        chosen = choose_sequences(edited, settings.drop_below)
+        source, reference = batch.source, batch.labels
+        if len(chosen.labels) < len(edited.labels):  # else the model shares a source among its K sequences
+            source, reference = source[chosen.owner], reference[chosen.owner]
+        rows = chosen.rows
+        labels = chosen.labels.flatten()[rows]
+        steps = chosen.labels.shape[1]
+        weights = chosen.weights[torch.div(rows, steps, rounding_mode="floor")]  # (N',) -> (M,)
+        logits = row_logits(actor, source, chosen.prefix, rows)
         if self.oracle is None:
             objective = weighted_likelihood(logits, labels, weights, sources=len(batch))
         else:
             with torch.no_grad(), mode(self.oracle, training=False):
-                q = row_logits(self.oracle, batch.labels, edited.prefix, rows)
+                q = row_logits(self.oracle, reference, chosen.prefix, rows)
             objective = oracle_distillation(
                 logits,
                 q,
