@@ -17,6 +17,7 @@ from softbellman.data import FeatureSpec
 from softbellman.training import load_run, run
 from softbellman.training.evaluation import corpus_bleu
 from softbellman.training.settings import DataSettings, Settings
+from softbellman.training.stages import JointStage
 from softbellman.training.task import build_actor, load_task
 
 ANIMALS = ["dog", "cat", "horse", "bird"]
@@ -111,11 +112,31 @@ def test_maximum_likelihood_learns_what_the_images_show(caption_settings, tmp_pa
     assert corpus_bleu(lines, references).score == result.rows[0].test.score
 
 
-def test_an_interrupted_run_resumes_and_stages_are_shared(caption_settings, tmp_path):
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(caption_settings, tmp_path, monkeypatch):
+    whole = run(caption_settings, quiet=True)
+    update = JointStage.update
+
+    def dying(self, batch, step):
+        if step == 3:
+            raise Killed
+        return update(self, batch, step)
+
+    again = replace(caption_settings, output=str(tmp_path / "again"))
+    monkeypatch.setattr(JointStage, "update", dying)
+    with pytest.raises(Killed):
+        run(again, quiet=True)
+    monkeypatch.setattr(JointStage, "update", update)
+    resumed = run(again, resume=Path(again.output), quiet=True)
+    assert records_of(resumed.folder) == records_of(whole.folder)
+
+
+def test_stages_are_shared_through_the_cache(caption_settings, tmp_path):
     cache = str(tmp_path / "cache")
     first = run(replace(caption_settings, cache=cache), quiet=True)
-    again = run(replace(caption_settings, cache=cache), resume=first.folder, quiet=True)
-    assert [row.test.score for row in again.rows] == [row.test.score for row in first.rows]
     other = run(
         replace(caption_settings, cache=cache, algorithm="raml", output=str(tmp_path / "raml")), quiet=True
     )

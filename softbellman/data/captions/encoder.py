@@ -56,7 +56,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features of pixels [B, 3, P, P]: the mean over the grid [B, F], or the grid [B, G, F]."""
-        cells = self.trunk(pixels).flatten(2).transpose(1, 2)  # (B, F, P/32, P/32) -> (B, G, F)
+        cells: Tensor = self.trunk(pixels).flatten(2).transpose(1, 2)  # (B, F, P/32, P/32) -> (B, G, F)
         return cells if self.grid else cells.mean(dim=1)
 
 
@@ -107,9 +107,14 @@ def _load_weights(network: nn.Module, path: Path, name: str) -> None:
 def _import_models() -> Any:
     try:
         from torchvision import models
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
+    except ImportError as error:
         raise ImportError(
-            f"features from pixels need the extra [caption] (pip install 'softbellman[caption]'): {error}"
+            "features from pixels need the extra [caption] (pip install 'softbellman[caption]')"
+        ) from error
+    except RuntimeError as error:  # a torchvision for CUDA beside a torch for the CPU, say
+        raise ImportError(
+            f"the torchvision that is installed does not fit this torch ({error}); install both from one index, "
+            "as https://pytorch.org/get-started says"
         ) from error
     return models
 

@@ -78,7 +78,7 @@ def test_bad_files_are_named(tmp_path):
         (tmp_path / f"broken.{ending}").write_bytes(b"nonsense" * 3)
         with pytest.raises(DataError, match="cannot be read as a"):
             ImageFeatures.open(tmp_path / f"broken.{ending}")
-    with pytest.raises(DataError, match="must be a .npy or a"):
+    with pytest.raises(DataError, match=r"must be a \.npy or a"):
         ImageFeatures.open(tmp_path / "features.pt")
     with pytest.raises(MissingFileError, match=r"features\.npy"):
         find_features(tmp_path)
