@@ -154,6 +154,14 @@ def test_the_digest_sees_the_features(caption_settings, tmp_path):
     assert load_task(caption_settings.data).digest() != before
 
 
+def test_shipped_settings_are_of_captions():
+    for algorithm in ("mle", "raml", "vaml", "ac", "erac"):
+        path = Path(__file__).parents[2] / "configs" / f"flickr1k_{algorithm}.yaml"
+        settings = config.load(Settings, path)
+        assert settings.algorithm == algorithm and settings.data.kind == "captions"
+        assert settings.actor.attention == "none" and settings.evaluation.metrics == ("bleu_orders",)
+
+
 def test_settings_that_do_not_fit_are_named(caption_settings):
     with pytest.raises(
         ValueError, match=r"actor\.attention is dot, but the features are one vector an image"
