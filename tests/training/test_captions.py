@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from softbellman import config
 from softbellman.data import FeatureSpec
 from softbellman.training import load_run, run
-from softbellman.training.evaluation import corpus_bleu
-from softbellman.training.settings import DataSettings, Settings
+from softbellman.training.evaluation import bleu_orders, corpus_bleu
+from softbellman.training.settings import DataSettings, EvaluationSettings, Settings
 from softbellman.training.stages import JointStage
 from softbellman.training.task import build_actor, load_task
 
@@ -63,6 +63,10 @@ def records_of(folder: Path, *, drop=("time", "train_seconds", "peak_memory_byte
 
 VARIANTS = {
     "raml": ({"algorithm": "raml"}, {"actor", "augmented"}),
+    "raml, long captions dropped everywhere": (
+        {"algorithm": "raml", "evaluation.drop_long": "true", "data.max_length": "5"},
+        {"actor", "augmented"},
+    ),
     "vaml": ({"algorithm": "vaml"}, {"actor", "oracle", "augmented"}),
     "ac": ({"algorithm": "ac"}, {"actor", "critic", "joint"}),
     "erac": ({"algorithm": "erac"}, {"actor", "critic", "joint"}),
@@ -152,6 +156,13 @@ def test_the_digest_sees_the_features(caption_settings, tmp_path):
     features = np.load(tmp_path / "features.npy")
     np.save(tmp_path / "features.npy", features * 2)
     assert load_task(caption_settings.data).digest() != before
+
+
+def test_bleu_of_shorter_n_grams_by_hand():
+    found = bleu_orders(["a b c e", "b"], [["a b c d", "a x"], ["b"]], EvaluationSettings())
+    # 4 of 5 words, 2 of 3 pairs, 1 of 2 triples; 5 words against references of 5: no penalty
+    expected = {"bleu1": 4 / 5, "bleu2": (4 / 5 * 2 / 3) ** (1 / 2), "bleu3": (4 / 5 * 2 / 3 / 2) ** (1 / 3)}
+    assert found == pytest.approx({name: 100 * value for name, value in expected.items()})
 
 
 def test_shipped_settings_are_of_captions():

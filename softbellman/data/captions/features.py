@@ -22,6 +22,7 @@ from softbellman.data.text import read_lines
 
 _FORMAT = "softbellman-image-features"
 _CHUNK = 1 << 24  # numbers looked at together
+_LOOKED_THROUGH = 1 << 32  # bytes: larger sets of rows are not read before they are needed
 _SAFETENSORS_TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 
@@ -152,7 +153,9 @@ class ImageFeatures:
         return taken
 
     def check(self, rows: Sequence[int]) -> None:
-        """Read the rows once, so that NaN is found before a training starts."""
+        """Read the rows once, so that NaN is found before a training starts; beyond 4 GiB only `gather` finds it."""
+        if len(rows) * math.prod(self._array.shape[1:]) * self._array.dtype.itemsize > _LOOKED_THROUGH:
+            return
         step = max(1, _CHUNK // math.prod(self._array.shape[1:]))
         for start in range(0, len(rows), step):
             self.gather(rows[start : start + step])

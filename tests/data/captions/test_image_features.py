@@ -92,7 +92,7 @@ def test_bad_files_are_named(tmp_path):
         ImageFeatures.open(tmp_path / "cut.safetensors")
 
 
-def test_nan_and_missing_images_are_named(tmp_path):
+def test_nan_and_missing_images_are_named(tmp_path, monkeypatch):
     values = array()
     values[1, 3] = np.nan
     opened = ImageFeatures.open(save(tmp_path, values))
@@ -100,6 +100,8 @@ def test_nan_and_missing_images_are_named(tmp_path):
     for look in (opened.check, opened.gather):
         with pytest.raises(DataError, match=r"features of image 'b\.jpg' hold NaN or infinity"):
             look([0, 1])
+    monkeypatch.setattr("softbellman.data.captions.features._LOOKED_THROUGH", 30)
+    opened.check([0, 1])  # too many bytes to look through: found when they are needed
     with pytest.raises(DataError, match=r"captions\.tsv: image 'd\.jpg' has no features in .*features\.npy"):
         opened.rows(["a.jpg", "d.jpg"], origin="captions.tsv")
 
