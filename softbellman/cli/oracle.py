@@ -138,6 +138,8 @@ def ask_run(options: Any) -> Asked:
     others = [Belief.of_values("learnt oracle", q, oracle.tau, special_ids)]
     if options.source is not None:
         actor = load_run(options.run, options.checkpoint, device=options.device)
+        if actor.source_codec is None:
+            raise UserError(f"--source: {options.run} captions images, it reads no sentence")
         logits = read(actor.model, actor.source_codec.encode(options.source))
         others.append(Belief.of_logits("actor", logits, special_ids))
     tau = oracle.tau if options.tau is None else options.tau

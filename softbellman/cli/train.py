@@ -15,13 +15,15 @@ from softbellman.config import dump
 from softbellman.training.settings import Settings
 
 DESCRIPTION = """\
-Trains a translator: maximum likelihood, then a critic, then actor and critic together.
+Trains a translator, or a captioner of images: maximum likelihood, then a critic, then actor and
+critic together.
 Without any argument: the entropy-regularised actor-critic on the built-in corpus.
 
 examples:
   softbellman-train
   softbellman-train --algorithm ac --seed 2 --output runs/ac-2
   softbellman-train --config configs/multi30k_erac.yaml --data.path multi30k
+  softbellman-train --config configs/flickr1k_erac.yaml --data.path flickr1k
   softbellman-train --resume runs/ac-2
 
 Every key below can stand in the YAML file and on the command line, as `--data.path DIR` or

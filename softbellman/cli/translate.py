@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softbellman.cli.common import Parser, positive, standard_input
+from softbellman.cli.common import Parser, UserError, positive, standard_input
 
 if TYPE_CHECKING:
     from softbellman.training import TrainedActor
@@ -61,6 +61,8 @@ def command(arguments: Sequence[str]) -> int:
     from softbellman.training.reporting import Progress
 
     actor = load_run(options.run, checkpoint=options.checkpoint, device=options.device)
+    if actor.source_codec is None:
+        raise UserError(f"{options.run} captions images; softbellman caption {options.run} does that")
     evaluation = actor.settings.evaluation
     beam = options.beam or evaluation.beam
     batch_size = options.batch_size or evaluation.batch_size
@@ -100,6 +102,7 @@ def translate_lines(
     from softbellman.decoding import beam_search
 
     device = next(actor.model.parameters()).device
+    assert actor.source_codec is not None
     encoded = [(actor.source_codec.encode(line), index) for index, line in enumerate(lines)]
     encoded = sorted((item for item in encoded if item[0]), key=lambda item: len(item[0]), reverse=True)
     for start in range(0, len(encoded), batch_size):

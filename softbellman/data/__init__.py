@@ -1,7 +1,15 @@
 """Text in, batches out: vocabularies, parallel corpora, tokenizers, batching and the built-in corpus."""
 
-from .batching import Batch, BatchIterator, collate
+from .batching import Batch, BatchIterator, Examples, collate
 from .builtin import Difficulty, Split, builtin_dataset, generate_builtin
+from .captions import (
+    CaptionCorpus,
+    CaptionDataset,
+    CaptionTokenizer,
+    FeatureSpec,
+    ImageFeatures,
+    load_captions,
+)
 from .codec import Codec
 from .corpus import (
     Corpus,
@@ -26,11 +34,17 @@ __all__ = [
     "UNK",
     "Batch",
     "BatchIterator",
+    "CaptionCorpus",
+    "CaptionDataset",
+    "CaptionTokenizer",
     "Codec",
     "Corpus",
     "DataError",
     "Dataset",
     "Difficulty",
+    "Examples",
+    "FeatureSpec",
+    "ImageFeatures",
     "MissingFileError",
     "ParallelText",
     "SentencePieceTokenizer",
@@ -44,6 +58,7 @@ __all__ = [
     "collate",
     "find_text",
     "generate_builtin",
+    "load_captions",
     "load_dataset",
     "load_split",
     "read_lines",

@@ -1,7 +1,7 @@
 """Batches: padded tensors of sentences of similar length, in an order that (seed, epoch) alone decides.
 
 Notation: B pairs in the batch, S source steps (EOS included), T target steps (EOS included), R references, L
-the longest reference.
+the longest reference; of images: G grid positions, F feature width.
 """
 
 from __future__ import annotations
@@ -9,23 +9,42 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from .corpus import Corpus
+from .corpus import pad_rows
 from .vocabulary import BOS, EOS, PAD
 
 Item = TypeVar("Item")
 
 
+class Examples(Protocol):
+    """What batches are cut from: `Corpus`, `CaptionCorpus`, or anything with these."""
+
+    @property
+    def references(self) -> list[list[list[int]]]:
+        """The token ids of each source's references, without BOS and EOS."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def source_length(self, index: int) -> int:
+        """By what a source counts when examples are sorted and batches measured; 0: it does not."""
+        ...
+
+    def source_batch(self, indices: Sequence[int]) -> Tensor:
+        """The sources as one tensor, batch first."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batch:
-    """One batch of int64 tensors, batch first, padded with PAD.
+    """One batch, batch first: int64 tensors padded with PAD; of images the source is float32.
 
     Attributes:
-        source: [B, S], tokens and EOS.
+        source: [B, S], tokens and EOS; of images their features, [B, F] or [B, G, F].
         target: [B, T + 1], BOS, tokens and EOS.
         references: [B, R, L], tokens alone. Sentences with fewer than R references have rows of PAD.
         reference_lengths: [B, R], tokens of each reference; 0 = reference absent.
@@ -62,7 +81,7 @@ class Batch:
 
 
 def collate(
-    corpus: Corpus, pairs: Sequence[tuple[int, int]], *, references: Literal["all", "one"] = "all"
+    corpus: Examples, pairs: Sequence[tuple[int, int]], *, references: Literal["all", "one"] = "all"
 ) -> Batch:
     """Pad pairs (sentence, number of its reference) of a corpus to one batch.
 
@@ -72,7 +91,6 @@ def collate(
         references: what `Batch.references` holds: "all" of the sentence's references, or the "one" of the
             pair.
     """
-    sources = [[*corpus.sources[i], EOS] for i, _ in pairs]
     targets = [[BOS, *corpus.references[i][k], EOS] for i, k in pairs]
     if references == "all":
         groups = [corpus.references[i] for i, _ in pairs]
@@ -82,8 +100,8 @@ def collate(
     longest = max(1, max(len(tokens) for group in groups for tokens in group))
     blank = [PAD] * longest
     return Batch(
-        source=_pad(sources),
-        target=_pad(targets),
+        source=corpus.source_batch([i for i, _ in pairs]),
+        target=pad_rows(targets),
         references=torch.tensor(
             [
                 [tokens + blank[len(tokens) :] for tokens in group] + [blank] * (most - len(group))
@@ -99,11 +117,6 @@ def collate(
     )
 
 
-def _pad(rows: list[list[int]]) -> Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
-
-
 class BatchIterator:
     """Cuts a corpus into batches of similar length.
 
@@ -114,7 +127,7 @@ class BatchIterator:
     same on every machine.
 
     Args:
-        corpus: the sentences.
+        corpus: the sentences, or images with their captions (which are sorted by the caption's length).
         batch_size: sentences, or padded tokens, a batch (the last ones may be smaller).
         unit: "sentences"; or "tokens": rows times the longest side of the batch, EOS included, stays within
             batch_size. A pair that is longer than that by itself forms a batch alone.
@@ -133,7 +146,7 @@ class BatchIterator:
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: Examples,
         *,
         batch_size: int,
         unit: Literal["sentences", "tokens"] = "sentences",
@@ -169,9 +182,7 @@ class BatchIterator:
             for k in range(len(group) if targets == "all" else 1)
         ]
         # (source, target) lengths with EOS.
-        self._lengths = [
-            (len(corpus.sources[i]) + 1, len(corpus.references[i][k]) + 1) for i, k in self._pairs
-        ]
+        self._lengths = [(corpus.source_length(i), len(corpus.references[i][k]) + 1) for i, k in self._pairs]
 
     @property
     def examples(self) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from .errors import DataError, MissingFileError
 from .parallel import EmptyLines, ParallelText, read_parallel
 from .tokenizers import Tokenizer, WordTokenizer
-from .vocabulary import Vocabulary
+from .vocabulary import EOS, PAD, Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +68,18 @@ class Corpus:
 
     def __iter__(self) -> Iterator[TranslationExample]:
         return (self[index] for index in range(len(self)))
+
+    def source_length(self, index: int) -> int:
+        """Tokens of a source, EOS included."""
+        return len(self.sources[index]) + 1
+
+    def source_batch(self, indices: Sequence[int]) -> Tensor:
+        """B sources with their EOS, padded: int64 [B, S]."""
+        return pad_rows([[*self.sources[index], EOS] for index in indices])
+
+    def fingerprint(self, digest: hashlib._Hash) -> None:
+        """Adds the token ids of both sides to a hash."""
+        digest.update(repr((self.sources, self.references)).encode())
 
     @classmethod
     def from_text(
@@ -125,6 +141,12 @@ class Corpus:
             source_texts=[example.source_text for example in kept],
             reference_texts=[example.reference_texts for example in kept],
         )
+
+
+def pad_rows(rows: list[list[int]]) -> Tensor:
+    """Rows of ids as one int64 tensor, PAD behind the shorter ones."""
+    longest = max(map(len, rows))
+    return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def beam_search(
 
     Args:
         model: has `begin` and `step`, or is a module mapping (source, prefix) to logits.
-        source: [B, S] int64.
+        source: what the model reads, batch first: [B, S] int64, or features of images [B, F] or [B, G, F].
         beam: K; may exceed V.
         max_length: the largest number of tokens, EOS counted: one for all, or [B].
         length_penalty: alpha; the score is log p / ((5 + length) / 6)^alpha. 0 is the log-probability itself.
@@ -72,7 +72,7 @@ def beam_search(
     limits = length_limits(max_length, source)
     if source.shape[0] == 0:
         return Hypotheses(
-            source.new_empty(0, 0), limits, torch.zeros(0, dtype=torch.float64, device=source.device)
+            limits.new_empty(0, 0), limits, torch.zeros(0, dtype=torch.float64, device=source.device)
         )
     with _evaluating(model):
         search = _Search(as_stepwise(model), source, beam, limits, length_penalty)

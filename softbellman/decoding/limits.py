@@ -19,8 +19,8 @@ def length_limits(max_length: int | Tensor, source: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: for a tensor that is not integer [B], or a limit below 1.
     """
-    if source.dim() != 2:
-        raise ValueError(f"source must be [B, S], got shape {tuple(source.shape)}")
+    if source.dim() < 2:
+        raise ValueError(f"source must be [B, ...], got shape {tuple(source.shape)}")
     count = source.shape[0]
     if isinstance(max_length, Tensor):
         if max_length.is_floating_point() or max_length.dtype == torch.bool:

@@ -47,7 +47,7 @@ def sample(
 
     Args:
         model: has `begin` and `step`, or is a module mapping (source, prefix) to logits.
-        source: [B, S] int64.
+        source: what the model reads, batch first: [B, S] int64, or features of images [B, F] or [B, G, F].
         max_length: the largest number of tokens, EOS counted: one for all, or [B].
         seed: key of the random stream.
         offset: where in the stream the first step draws.

@@ -1,7 +1,6 @@
 """The step-by-step interface that decoding needs, and the wrapper that gives it to any module.
 
-Notation: B sources, K rows per source, N = B*K rows, S source positions, t prefix length so far, V
-vocabulary.
+Notation: B sources, K rows per source, N = B*K rows, t prefix length so far, V vocabulary.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class StepwiseModel(Protocol):
     """What `sample` and `beam_search` drive."""
 
     def begin(self, source: Tensor) -> StepState:
-        """The state of B rows before the start token, for `source` [B, S]."""
+        """The state of B rows before the start token, for `source` [B, ...]."""
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Read one token per row, [N], and return the logits of the next one, [N, V], with the new state."""
@@ -41,7 +40,7 @@ class StepwiseModel(Protocol):
 class PrefixState(NamedTuple):
     """The state of a model without one: everything it has read."""
 
-    source: Tensor  # [B, S]
+    source: Tensor  # [B, ...], of any type
     prefix: Tensor  # [N, t]
 
     def repeat(self, count: int) -> PrefixState:
@@ -72,7 +71,7 @@ class PrefixState(NamedTuple):
 class StepwiseModule:
     """Runs a module over the whole prefix at every step: quadratic work, no demand on the module.
 
-    The module gets `source` [N, S] (repeated for the K rows of a source) and `prefix` [N, t], which begins
+    The module gets `source` [N, ...] (repeated for the K rows of a source) and `prefix` [N, t], which begins
     with the start token, and returns logits [N, t, V] of which the last position is used.
     """
 
@@ -80,8 +79,8 @@ class StepwiseModule:
         self.module = module
 
     def begin(self, source: Tensor) -> PrefixState:
-        """The state of B rows before the start token, for `source` [B, S]."""
-        return PrefixState(source, source.new_empty(source.shape[0], 0))
+        """The state of B rows before the start token, for `source` [B, ...]."""
+        return PrefixState(source, source.new_empty(source.shape[0], 0, dtype=torch.int64))
 
     def step(self, tokens: Tensor, state: PrefixState) -> tuple[Tensor, PrefixState]:
         """Read one token per row: [N] -> logits [N, V] and the new state."""
@@ -107,7 +106,7 @@ class Tempered:
         self._stepwise = as_stepwise(model)
 
     def begin(self, source: Tensor) -> StepState:
-        """The state of B rows before the start token, for `source` [B, S]."""
+        """The state of B rows before the start token, for `source` [B, ...]."""
         return self._stepwise.begin(source)
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:

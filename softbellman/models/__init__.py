@@ -1,6 +1,7 @@
-"""Sequence-to-sequence networks: one architecture serves as actor, critic, Q-network and oracle."""
+"""Networks: one decoder behind a text encoder (actor, critic, Q-network, oracle) or an image's features (actor)."""
 
 from softbellman.models.attention_seq2seq import AttentionSeq2Seq
+from softbellman.models.captioner import Captioner
 from softbellman.models.records import DecoderState, Memory
 
-__all__ = ["AttentionSeq2Seq", "DecoderState", "Memory"]
+__all__ = ["AttentionSeq2Seq", "Captioner", "DecoderState", "Memory"]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from softbellman.models.attention import DotAttention, MlpAttention
+from softbellman.models.decoder import AttentionDecoder, check_sizes
 from softbellman.models.encoder import BidirectionalEncoder
-from softbellman.models.records import DecoderState, Memory
+from softbellman.models.records import Memory
 
 
-class AttentionSeq2Seq(nn.Module):
+class AttentionSeq2Seq(AttentionDecoder):
     """Bidirectional LSTM encoder, LSTM decoder, global attention.
 
     The encoder's final states start the decoder. At each step the decoder state s attends to the source,
@@ -69,35 +69,23 @@ class AttentionSeq2Seq(nn.Module):
             "attention_size": attention_size,
             "layers": layers,
         }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        for name, rate in (("dropout", dropout), ("embedding_dropout", embedding_dropout)):
-            if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name} must be in [0, 1), got {rate}")
+        check_sizes(sizes, {"dropout": dropout, "embedding_dropout": embedding_dropout})
+        if attention not in ("dot", "mlp"):
+            raise ValueError(f'attention must be "dot" or "mlp", got {attention!r}')
         self.pad = pad
-        self.input_feeding = input_feeding
         self.source_embedding = nn.Embedding(source_size, embedding, padding_idx=pad)
         self.target_embedding = nn.Embedding(target_size, embedding, padding_idx=pad)
         self.embedding_dropout = nn.Dropout(embedding_dropout) if embedding_dropout else nn.Identity()
         self.encoder = BidirectionalEncoder(embedding, hidden, layers=layers, dropout=dropout)
-        self.decoder = nn.LSTM(
-            embedding + (hidden if input_feeding else 0),
-            hidden,
-            num_layers=layers,
-            batch_first=True,
-            dropout=dropout if layers > 1 else 0.0,
+        self._add_decoder(
+            embedding=embedding,
+            hidden=hidden,
+            attention_size=attention_size,
+            layers=layers,
+            attention=attention,
+            input_feeding=input_feeding,
+            dropout=dropout,
         )
-        self.attention: DotAttention | MlpAttention
-        if attention == "dot":
-            self.attention = DotAttention()
-        elif attention == "mlp":
-            self.attention = MlpAttention(hidden, hidden, attention_size)
-        else:
-            raise ValueError(f'attention must be "dot" or "mlp", got {attention!r}')
-        self.combine = nn.Linear(2 * hidden, hidden, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden, target_size)
         self._initialise(init_range)
 
     @torch.no_grad()
@@ -107,55 +95,9 @@ class AttentionSeq2Seq(nn.Module):
         self.source_embedding.weight[self.pad].zero_()
         self.target_embedding.weight[self.pad].zero_()
 
-    def forward(self, source: Tensor, prefix: Tensor) -> Tensor:
-        """Logits of the token after each position of the prefix.
-
-        Args:
-            source: [B, S].
-            prefix: [N, T], begins with the start token; N = B*K, the rows b*K .. b*K+K-1 belong to source b.
-
-        Returns:
-            [N, T, V]; entry t depends on prefix[:, :t+1] alone.
-
-        Raises:
-            ValueError: for ranks other than 2, or N no multiple of B.
-        """
-        return self.project(self.features(source, prefix))
-
-    def features(self, source: Tensor | None, prefix: Tensor, *, memory: Memory | None = None) -> Tensor:
-        """What `project` turns into logits: [N, T, H], dropout applied.
-
-        Callers that need the logits of real positions only project `features[mask]` ([M, H] -> [M, V]). With
-        `memory` (from `encode`) the source is not encoded again and may be None.
-        """
-        if prefix.dim() != 2:
-            raise ValueError(f"prefix must be [N, T], got shape {tuple(prefix.shape)}")
-        if memory is None:
-            if source is None:
-                raise ValueError("features needs source or memory, got neither")
-            memory = self.encode(source)
-        sources = memory.values.shape[0]
-        if sources == 0 or prefix.shape[0] % sources:
-            raise ValueError(
-                f"prefix has {prefix.shape[0]} rows, which is no multiple of the {sources} sources"
-            )
-        embedded = self.embedding_dropout(self.target_embedding(prefix))
-        state = self._start(memory).repeat(prefix.shape[0] // sources)
-        if self.input_feeding:
-            outputs = self._fed(embedded, state)
-        else:
-            start = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-            outputs = self._attend(memory, self.decoder(embedded, start)[0])
-        dropped: Tensor = self.dropout(outputs)
-        return dropped
-
-    def project(self, features: Tensor) -> Tensor:
-        """The output layer: [..., H] -> logits [..., V]."""
-        logits: Tensor = self.output(features)
-        return logits
-
     def encode(self, source: Tensor) -> Memory:
         """Encode `source` [B, S] once, for any number of rows and steps."""
+        assert self.attention is not None
         if source.dim() != 2:
             raise ValueError(f"source must be [B, S], got shape {tuple(source.shape)}")
         real = source != self.pad
@@ -164,51 +106,3 @@ class AttentionSeq2Seq(nn.Module):
         lowest = torch.finfo(encoded.states.dtype).min / 2
         bias = torch.zeros_like(source, dtype=encoded.states.dtype).masked_fill_(~real, lowest)
         return Memory(self.attention.keys(encoded.states), encoded.states, bias, encoded.hidden, encoded.cell)
-
-    def begin(self, source: Tensor) -> DecoderState:
-        """The state before the start token, one row per source; `.repeat(K)` makes it K rows."""
-        return self._start(self.encode(source))
-
-    def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Read one token per row, tokens [N] -> logits [N, V] and the next state."""
-        outputs, state = self._advance(self.embedding_dropout(self.target_embedding(tokens)), state)
-        return self.project(self.dropout(outputs)), state
-
-    def _start(self, memory: Memory) -> DecoderState:
-        feed = torch.zeros_like(memory.hidden[:, 0]) if self.input_feeding else None
-        return DecoderState(memory, memory.hidden, memory.cell, feed)
-
-    def _fed(self, embedded: Tensor, state: DecoderState) -> Tensor:
-        """Attention outputs [N, T, H] of the embedded prefix [N, T, E], step by step."""
-        outputs = []
-        for step_embedded in embedded.unbind(dim=1):
-            output, state = self._advance(step_embedded, state)
-            outputs.append(output)
-        return torch.stack(outputs, dim=1)
-
-    def _advance(self, embedded: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """One step from embedded tokens [N, E] to the attention output [N, H]."""
-        inputs = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=1)
-        hidden, cell = [], []
-        for layer in range(self.decoder.num_layers):
-            if layer:
-                inputs = nn.functional.dropout(inputs, self.decoder.dropout, self.training)
-            inputs, layer_cell = torch.lstm_cell(
-                inputs,
-                (state.hidden[:, layer], state.cell[:, layer]),
-                getattr(self.decoder, f"weight_ih_l{layer}"),
-                getattr(self.decoder, f"weight_hh_l{layer}"),
-                getattr(self.decoder, f"bias_ih_l{layer}"),
-                getattr(self.decoder, f"bias_hh_l{layer}"),
-            )
-            hidden.append(inputs)
-            cell.append(layer_cell)
-        output = self._attend(state.memory, inputs.unsqueeze(1)).squeeze(1)
-        feed = output if self.input_feeding else None
-        return output, DecoderState(state.memory, torch.stack(hidden, dim=1), torch.stack(cell, dim=1), feed)
-
-    def _attend(self, memory: Memory, states: Tensor) -> Tensor:
-        """tanh(W [context; s]) of decoder states [N, T, H]; the rows of a source share one product."""
-        queries = states.reshape(memory.values.shape[0], -1, states.shape[2])  # (B*K, T, H) -> (B, K*T, H)
-        context = self.attention(queries, memory.keys, memory.values, memory.bias).view(states.shape)
-        return torch.tanh(self.combine(torch.cat([context, states], dim=2)))

@@ -14,6 +14,7 @@ from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.evaluation import (
     corpus_batches,
     corpus_bleu,
+    further_metrics,
     reference_nll,
     soft_residual,
     td_error,
@@ -42,7 +43,7 @@ class Assembly:
     """Builds networks and stages.
 
     Attributes:
-        actor: reads the source.
+        actor: reads the source, or the features of an image.
         reader: reads the reference: the critic of AC and ERAC, the oracle of VAML.
         stages: names of the stages with at least one epoch, in order.
     """
@@ -82,13 +83,20 @@ class Assembly:
             batch_size=schedule.batch_size,
             unit=schedule.batch_unit,
             seed=draw_key(self.settings.seed, f"{stage}/batches") % 2**31,
+            targets=self.task.targets,
             references="all" if self.settings.payoff.references == "all" else "one",
         )
 
     def _new_actor(self, stage: str) -> nn.Module:
         torch.manual_seed(draw_key(self.settings.seed, f"{stage}/initialisation"))
-        sizes = {"source_size": len(self.task.source_codec), "target_size": len(self.task.target_codec)}
-        return build_actor(self.settings, **sizes).to(self.device)
+        task = self.task
+        actor = build_actor(
+            self.settings,
+            source_size=task.source_size,
+            target_size=len(task.target_codec),
+            positions=None if task.features is None else task.features.positions,
+        )
+        return actor.to(self.device)
 
     def _start_actor(self, stage: str, start: str) -> None:
         if start == "scratch":
@@ -192,7 +200,12 @@ class Assembly:
             self.actor, self.dev_batches, self.task.target_codec, evaluation, device=self.device
         )
         score = corpus_bleu(lines, self.dev.reference_texts, tokenize=evaluation.tokenize)
-        return {"dev_bleu": score.score, "dev_length_ratio": score.length_ratio}
+        others = further_metrics(evaluation.metrics, lines, self.dev.reference_texts, evaluation)
+        return {
+            "dev_bleu": score.score,
+            "dev_length_ratio": score.length_ratio,
+            **{f"dev_{name}": value for name, value in others.items()},
+        }
 
     def _judge_critic(self, evaluation: PolicyEvaluation) -> dict[str, float]:
         metrics = td_error(evaluation, self.dev_batches, device=self.device)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor, nn
 
-from softbellman.data import BatchIterator, Codec, Corpus
+from softbellman.data import BatchIterator, Codec, Examples
 from softbellman.decoding import Tempered, beam_search
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings
@@ -31,19 +31,53 @@ class BleuScore(NamedTuple):
 
 
 def corpus_bleu(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, tokenize: str = "none"
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    tokenize: str = "none",
+    max_order: int = 4,
 ) -> BleuScore:
     """sacrebleu's corpus BLEU; ``references[i]`` are the (one or more) references of ``hypotheses[i]``."""
     most = max(len(group) for group in references)
     # sentence-wise to stream-wise; a sentence with fewer references leaves the later streams empty
     streams = [[group[i] if i < len(group) else None for group in references] for i in range(most)]
-    metric = BLEU(tokenize=tokenize, force=True)
+    metric = BLEU(tokenize=tokenize, force=True, max_ngram_order=max_order)
     result = metric.corpus_score(list(hypotheses), streams)  # type: ignore[arg-type]  # None: no such reference
     return BleuScore(result.score, str(metric.get_signature()), result.ratio)
 
 
-def corpus_batches(corpus: Corpus, batch_size: int) -> BatchIterator:
-    """A corpus in sorted batches, every sentence once."""
+def bleu_orders(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
+) -> dict[str, float]:
+    """BLEU-1, BLEU-2 and BLEU-3: shorter n-grams alone, the same brevity penalty."""
+    return {
+        f"bleu{order}": corpus_bleu(hypotheses, references, tokenize=settings.tokenize, max_order=order).score
+        for order in (1, 2, 3)
+    }
+
+
+Metric = Callable[[Sequence[str], Sequence[Sequence[str]], EvaluationSettings], dict[str, float]]
+"""Hypotheses, the references of each, the settings: numbers by name."""
+
+METRICS: dict[str, Metric] = {"bleu_orders": bleu_orders}
+"""What `evaluation.metrics` can ask for beside BLEU."""
+
+
+def further_metrics(
+    names: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    settings: EvaluationSettings,
+) -> dict[str, float]:
+    """The numbers of the named `METRICS`."""
+    found: dict[str, float] = {}
+    for name in names:
+        found |= METRICS[name](hypotheses, references, settings)
+    return found
+
+
+def corpus_batches(corpus: Examples, batch_size: int) -> BatchIterator:
+    """A corpus in sorted batches, every sentence (or image) once."""
     return BatchIterator(corpus, batch_size=batch_size, shuffle=False)
 
 
@@ -57,7 +91,7 @@ def translate_corpus(
     device: torch.device,
     reads: Literal["source", "reference"] = "source",
 ) -> list[str]:
-    """Beam-search every source (or reference, for an oracle); the hypotheses come back in the corpus's order."""
+    """Beam-search every source or image (or reference, for an oracle); the hypotheses come back in the corpus's order."""
     lines: dict[int, str] = {}
     for batch in batches.epoch(0):
         read = batch.source if reads == "source" else batch.labels

@@ -137,7 +137,7 @@ class Progress:
         numbers = "  ".join(describe_numbers(metrics))
         self.line(f"[{minutes:3d}:{seconds:02d}] {stage:<10} epoch {epoch:5.2f} {star} {numbers}")
 
-    def finish(self, folder: RunFolder, rows: Sequence[Comparison]) -> None:
+    def finish(self, folder: RunFolder, rows: Sequence[Comparison], *, images: bool = False) -> None:
         """The end of a run, quiet or not: the comparison on the test set, the places, what to type next."""
         table = [
             {"system": row.system, "dev BLEU": row.dev_bleu, "test BLEU": row.test.score,
@@ -159,7 +159,9 @@ class Progress:
             "",
             f"Run folder: {place} (curve.png, metrics.jsonl, config.yaml, hypotheses/, checkpoints/)",
             "Next:",
-            f"  softbellman translate {place} < source.txt > hypotheses.txt",
+            f"  softbellman caption {place} --features FILE.npy"
+            if images
+            else f"  softbellman translate {place} < source.txt > hypotheses.txt",
             f"  softbellman score --references references.txt{tokenize} < hypotheses.txt",
             "  softbellman-train --help",
         ]

@@ -14,7 +14,13 @@ from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
-from softbellman.training.evaluation import BleuScore, corpus_batches, corpus_bleu, translate_corpus
+from softbellman.training.evaluation import (
+    BleuScore,
+    corpus_batches,
+    corpus_bleu,
+    further_metrics,
+    translate_corpus,
+)
 from softbellman.training.loop import run_stage
 from softbellman.training.reporting import Progress, draw_curve
 from softbellman.training.runfolder import RunFolder, new_run_path
@@ -77,8 +83,7 @@ class _Run:
         self.progress, self.resume = progress, resume
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.task = load_task(settings.data)
-        self.task.source_codec.save(folder.path, "source")
-        self.task.target_codec.save(folder.path, "target")
+        self.task.save(folder.path)
         self.cache = StageCache(settings, folder, self.task)
         self.parts = Assembly(settings, self.task, device)
 
@@ -101,16 +106,14 @@ class _Run:
             self.cache.keep(key, stage)
             draw_curve(self.folder.metrics_path, self.folder.curve_path)
         rows = self._compare()
-        progress.finish(self.folder, rows)
+        progress.finish(self.folder, rows, images=self.task.features is not None)
         return RunResult(self.folder.path, rows)
 
     def _describe(self) -> None:
         task = self.task
         self.progress.line(
             f"{self.algorithm.title} on {self.device} with {torch.get_num_threads()} threads: "
-            f"{len(task.train):,} training pairs, vocabularies {len(task.source_codec):,} -> "
-            f"{len(task.target_codec):,}, actor {trainable(self.parts.actor):,} parameters; "
-            f"run folder {self.folder.path}"
+            f"{task.describe()}, actor {trainable(self.parts.actor):,} parameters; run folder {self.folder.path}"
         )
 
     def _compare(self) -> tuple[FinalRow, ...]:
@@ -130,6 +133,9 @@ class _Run:
             )
             folder.write_hypotheses(f"test-{stage}", lines)
             score = corpus_bleu(lines, test.reference_texts, tokenize=settings.evaluation.tokenize)
+            others = further_metrics(
+                settings.evaluation.metrics, lines, test.reference_texts, settings.evaluation
+            )
             system = "MLE" if stage == "actor" else self.algorithm.title
             row = FinalRow(system, stage, folder.best("dev_bleu", stage), score)
             rows.append(row)
@@ -142,6 +148,7 @@ class _Run:
                 signature=score.signature,
                 length_ratio=score.length_ratio,
                 peak_memory_bytes=peak_memory(),
+                **{f"test_{name}": value for name, value in others.items()},
             )
         return tuple(rows)
 

@@ -1,4 +1,7 @@
-"""What a run works on: the corpora, the codecs, and networks of the right sizes."""
+"""What a run works on: the corpora, the codecs, and networks of the right sizes.
+
+A task reads sentences (a source codec) or images (the shape of their features); everything else is the same.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +18,70 @@ from softbellman.data import (
     BOS,
     PAD,
     UNK,
+    CaptionCorpus,
     Codec,
     Corpus,
     Dataset,
+    FeatureSpec,
     SentencePieceTokenizer,
     builtin_dataset,
+    load_captions,
     load_dataset,
     load_split,
 )
-from softbellman.models import AttentionSeq2Seq
+from softbellman.models import AttentionSeq2Seq, Captioner
 from softbellman.training.settings import DataSettings, Settings
 
 
 @dataclass(frozen=True)
 class Task:
-    """The three splits and the codec of each language."""
+    """The three splits, the codec of each language, or of captions the codec of the target and the features' shape.
 
-    train: Corpus
-    dev: Corpus
-    test: Corpus
-    source_codec: Codec
+    Attributes:
+        targets: "first": a sentence is one training example with its first reference; "all": each pair of an image and one of
+            its captions is one.
+    """
+
+    train: Corpus | CaptionCorpus
+    dev: Corpus | CaptionCorpus
+    test: Corpus | CaptionCorpus
+    source_codec: Codec | None
     target_codec: Codec
+    features: FeatureSpec | None = None
+    targets: Literal["first", "all"] = "first"
+
+    @property
+    def source_size(self) -> int:
+        """Size of the source vocabulary, or width of the image features."""
+        return source_size(self.source_codec, self.features)
+
+    def save(self, folder: Path) -> None:
+        """Write what a trained actor needs beside its weights."""
+        if self.source_codec is not None:
+            self.source_codec.save(folder, "source")
+        if self.features is not None:
+            self.features.save(folder)
+        self.target_codec.save(folder, "target")
+
+    def describe(self) -> str:
+        """Sizes, in words."""
+        target = f"{len(self.target_codec):,}"
+        if self.source_codec is None:
+            pairs = sum(map(len, self.train.references))
+            return (
+                f"{len(self.train):,} training images with {pairs:,} captions, "
+                f"features of {self.features}, vocabulary {target}"
+            )
+        return f"{len(self.train):,} training pairs, vocabularies {len(self.source_codec):,} -> {target}"
 
     def digest(self) -> str:
-        """Hash of what trains and selects: token ids of the training and validation splits, and the vocabularies."""
+        """Hash of what trains and selects: ids (and features) of the training and validation splits, the vocabularies."""
         digest = hashlib.sha256()
         for part in (self.train, self.dev):
-            digest.update(repr((part.sources, part.references)).encode())
+            part.fingerprint(digest)
         for codec in (self.source_codec, self.target_codec):
-            digest.update(repr(codec.vocabulary.tokens).encode())
+            if codec is not None:
+                digest.update(repr(codec.vocabulary.tokens).encode())
         return digest.hexdigest()
 
     def forbidden(self, device: torch.device) -> Tensor:
@@ -55,6 +93,8 @@ class Task:
 
 def load_task(settings: DataSettings) -> Task:
     """Read or generate the corpora and build the vocabularies from the training split."""
+    if settings.kind == "captions":
+        return _load_captions(settings)
     if settings.kind == "builtin":
         data = builtin_dataset(
             seed=settings.seed,
@@ -74,6 +114,42 @@ def load_task(settings: DataSettings) -> Task:
         source_codec=Codec(data.source_vocabulary, data.source_tokenizer),
         target_codec=Codec(data.target_vocabulary, data.target_tokenizer),
     )
+
+
+def _load_captions(settings: DataSettings) -> Task:
+    if not settings.path:
+        raise ValueError("data.path is empty: name the file of captions, or its folder (--data.path FILE)")
+    if settings.tokenizer != "word":
+        raise ValueError("data.tokenizer must be word for captions; sub-words are for parallel text")
+    data = load_captions(
+        settings.path,
+        format=settings.captions,
+        features=settings.features or None,
+        names=settings.names or None,
+        train=settings.train,
+        dev=settings.dev,
+        test=settings.test,
+        min_frequency=settings.min_frequency,
+        max_length=settings.max_length,
+        punctuation=settings.punctuation,
+    )
+    return Task(
+        train=data.train,
+        dev=data.dev,
+        test=data.test,
+        source_codec=None,
+        target_codec=Codec(data.target_vocabulary, data.target_tokenizer),
+        features=data.spec,
+        targets="all",
+    )
+
+
+def source_size(codec: Codec | None, features: FeatureSpec | None) -> int:
+    """Size of the source vocabulary, or width of the image features; one of both is there."""
+    if codec is not None:
+        return len(codec)
+    assert features is not None
+    return features.width
 
 
 def _read_files(settings: DataSettings) -> Dataset:
@@ -108,9 +184,23 @@ def _read_files(settings: DataSettings) -> Dataset:
     )
 
 
-def build_actor(settings: Settings, *, source_size: int, target_size: int) -> AttentionSeq2Seq:
-    """A new actor: reads the source."""
+def build_actor(
+    settings: Settings, *, source_size: int, target_size: int, positions: int | None = None
+) -> AttentionSeq2Seq | Captioner:
+    """A new actor: reads the source, or an image's features.
+
+    Args:
+        settings: of the run.
+        source_size: size of the source vocabulary, or width of the features.
+        target_size: V.
+        positions: of images, the grid positions; 0: one vector an image. Not looked at where None.
+
+    Raises:
+        ValueError: the attention does not fit the source.
+    """
     own = settings.actor
+    if settings.data.kind == "captions":
+        return _captioner(settings, source_size, target_size, positions)
     return _network(
         settings,
         source_size,
@@ -127,6 +217,29 @@ def build_reader(
     """A new network that reads the reference: the critic of AC and ERAC, or the oracle of VAML."""
     own = settings.critic if section == "critic" else settings.oracle
     return _network(settings, target_size, target_size, attention=own.attention, dropout=own.dropout)
+
+
+def _captioner(settings: Settings, feature_size: int, target_size: int, positions: int | None) -> Captioner:
+    model, own = settings.model, settings.actor
+    if positions == 0 and own.attention != "none":
+        raise ValueError(
+            f"actor.attention is {own.attention}, but the features are one vector an image: there is nothing to attend to; "
+            "say actor.attention: none, or give features of a grid, [N, G, F]"
+        )
+    return Captioner(
+        feature_size,
+        target_size,
+        embedding=model.embedding,
+        hidden=model.hidden,
+        attention_size=model.attention_size,
+        layers=model.layers,
+        attention=own.attention,
+        input_feeding=model.input_feeding and own.attention != "none",
+        dropout=own.dropout,
+        embedding_dropout=own.embedding_dropout,
+        pad=PAD,
+        init_range=model.init_range,
+    )
 
 
 def _network(settings: Settings, source_size: int, target_size: int, **own: Any) -> AttentionSeq2Seq:

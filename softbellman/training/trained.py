@@ -1,4 +1,4 @@
-"""What a finished run holds: an actor ready to translate, an oracle ready to be asked."""
+"""What a finished run holds: an actor ready to translate or to caption, an oracle ready to be asked."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 from torch import nn
 
 from softbellman import config
-from softbellman.data import Codec
+from softbellman.data import Codec, FeatureSpec
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.checkpoint import load_modules
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
-from softbellman.training.task import build_actor, build_reader, choose_device
+from softbellman.training.task import build_actor, build_reader, choose_device, source_size
 
 
 @dataclass(frozen=True)
 class TrainedActor:
-    """A finished actor with its codecs, ready to translate."""
+    """A finished actor, ready to translate (it has a source codec) or to caption (it knows the shape of its features)."""
 
     model: nn.Module
-    source_codec: Codec
+    source_codec: Codec | None
     target_codec: Codec
     settings: Settings
+    features: FeatureSpec | None = None
 
 
 def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> TrainedActor:
@@ -36,11 +37,18 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
     """
     folder = RunFolder.open(path)
     settings = config.load(Settings, folder.config_path)
-    source_codec, target_codec = Codec.load(folder.path, "source"), Codec.load(folder.path, "target")
-    model = build_actor(settings, source_size=len(source_codec), target_size=len(target_codec))
+    images = settings.data.kind == "captions"
+    source_codec = None if images else Codec.load(folder.path, "source")
+    features = FeatureSpec.load(folder.path) if images else None
+    target_codec = Codec.load(folder.path, "target")
+    model = build_actor(
+        settings, source_size=source_size(source_codec, features), target_size=len(target_codec)
+    )
     stages = [name for name in ALGORITHMS[settings.algorithm].stages if name in ACTOR_STAGES]
     load_modules(_find_weights(folder.checkpoints, stages, checkpoint), {"actor": model})
-    return TrainedActor(model.to(choose_device(device)).eval(), source_codec, target_codec, settings)
+    return TrainedActor(
+        model.to(choose_device(device)).eval(), source_codec, target_codec, settings, features
+    )
 
 
 @dataclass(frozen=True)

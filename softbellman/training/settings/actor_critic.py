@@ -12,12 +12,13 @@ from softbellman.training.settings.common import OptimizerSettings, ScheduleSett
 class ActorStageSettings:
     """Maximum-likelihood training of the actor."""
 
-    attention: Literal["dot", "mlp"] = "dot"
-    """Attention score of the actor."""
+    attention: Literal["none", "dot", "mlp"] = "dot"
+    """Attention score of the actor. `none` is for captions: the image starts the decoder and is not seen again (one feature
+    vector an image leaves no other choice)."""
     dropout: float = 0.3
     """Dropout on the attention output (the published `droph`)."""
     embedding_dropout: float = 0.0
-    """Dropout on the word embeddings of both sides."""
+    """Dropout on the word embeddings of both sides, or on the words' and the image's features."""
     optimizer: OptimizerSettings = field(
         default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
     )

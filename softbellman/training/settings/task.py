@@ -10,12 +10,29 @@ Smoothing = Literal["none", "floor", "add-k", "exp", "add-one-all"]
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Where sentence pairs come from and how they become token ids."""
+    """Where sentence pairs, or images with captions, come from and how they become token ids."""
 
-    kind: Literal["builtin", "parallel"] = "builtin"
-    """`builtin`: a corpus generated from a seed, nothing to download; `parallel`: text files, one sentence a line."""
+    kind: Literal["builtin", "parallel", "captions"] = "builtin"
+    """`builtin`: a corpus generated from a seed, nothing to download; `parallel`: text files, one sentence a line; `captions`:
+    captions of images, which are read as features (docs/captions.md)."""
     path: str = ""
-    """Folder of the parallel files, named SPLIT.LANGUAGE or SPLIT.LANGUAGE.gz, as in train.de and train.en."""
+    """parallel: folder of the files, named SPLIT.LANGUAGE or SPLIT.LANGUAGE.gz, as in train.de and train.en. captions: the file
+    of captions, or a folder with captions.tsv, with one dataset_*.json, or with one file per split."""
+    captions: Literal["tsv", "karpathy", "coco"] = "tsv"
+    """captions: format of the file. `tsv`: image, split, caption between tabs, or one SPLIT.tsv of image, caption; `karpathy`:
+    dataset_*.json; `coco`: one annotation file SPLIT.json per split."""
+    features: str = ""
+    """captions: file of image features, .npy or .safetensors, [N, F] or [N, G, F]; empty: features.npy beside the captions."""
+    names: str = ""
+    """captions: file with the images' names in the order of the features, one a line; empty: those within the .safetensors
+    file, else STEM.names.txt beside the features."""
+    punctuation: Literal["keep", "drop"] = "keep"
+    """captions: `drop` deletes punctuation characters; `keep` leaves the words as they are. Captions are lowercased."""
+    encoder: str = ""
+    """captions: name of the image network that made the features, such as resnet101; with it `softbellman caption RUN
+    image.jpg` starts from pixels."""
+    encoder_weights: str = ""
+    """captions: file of that network's weights."""
     source: str = "de"
     """Source language: the file ending of the source side."""
     target: str = "en"
@@ -33,7 +50,7 @@ class DataSettings:
     min_frequency: int = 3
     """Words seen less often in the training split become <unk>."""
     max_length: int = 50
-    """Training pairs with a longer side (tokens) are dropped; validation and test pairs never are."""
+    """Training pairs with a longer side (tokens) are dropped; validation and test pairs never are. Of images the caption."""
     seed: int = 1
     """Seed of the built-in corpus (not of the training)."""
     pairs: int = 20000
@@ -48,8 +65,11 @@ class DataSettings:
     def __post_init__(self) -> None:
         if self.path and self.kind == "builtin":
             raise ValueError(
-                "data.path is given, but data.kind is builtin; for text files say data.kind: parallel"
+                "data.path is given, but data.kind is builtin; for text files say data.kind: parallel, "
+                "for captions data.kind: captions"
             )
+        if self.features and self.kind != "captions":
+            raise ValueError(f"data.features is given, but data.kind is {self.kind}; say data.kind: captions")
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,7 @@ class ModelSettings:
     layers: int = 1
     """LSTM layers of the encoder and of the decoder."""
     input_feeding: bool = False
-    """The attention output of one step joins the input of the next (actor and critic)."""
+    """The attention output of one step joins the input of the next (actor and critic); an actor without attention has none."""
     init_range: float = 0.1
     """Weights start uniform in [-init_range, init_range]."""
 
@@ -83,7 +103,7 @@ class PayoffSettings:
     unknown_matches: bool = False
     """An <unk> in the hypothesis matches an <unk> of the reference (the published code's training payoff)."""
     references: Literal["one", "all"] = "one"
-    """Score against the training target alone, or against every reference the corpus has for the source."""
+    """Score against the training target alone, or against every reference the corpus has for the source (or image)."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,8 @@ class EvaluationSettings:
     """Longest hypothesis, in tokens."""
     length_penalty: float = 0.0
     """Exponent of the length normalisation; 0 compares plain log-probabilities as published."""
+    metrics: tuple[Literal["bleu_orders"], ...] = ()
+    """Metrics of the validation and test sets beside BLEU, which selects. `bleu_orders`: BLEU-1, BLEU-2 and BLEU-3."""
     tokenize: Literal["none", "13a"] = "none"
     """sacrebleu's tokeniser; `none` because the files are already tokenised."""
     drop_long: bool = False

@@ -1,0 +1,148 @@
+"""`softbellman caption RUN --features FILE.npy [image names...]`, or `softbellman caption RUN image.jpg`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from softbellman.cli.common import Parser, UserError, positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from softbellman.training import TrainedActor
+
+DESCRIPTION = """\
+Captions images with the actor of a run: one line for each, its name, a tab and the caption.
+
+With --features the images are names within that file (all of it where none is named). Without, they
+are image files, read by the network that made the run's features: the run's settings data.encoder
+and data.encoder_weights, or --encoder and --weights (needs the extra [caption]).
+
+examples:
+  softbellman caption runs/erac-20260101-120000 --features features.npy > captions.tsv
+  softbellman caption runs/erac-20260101-120000 --features features.npy 1000268201.jpg
+  softbellman caption runs/erac-20260101-120000 holiday.jpg --weights resnet101.pth
+"""
+
+
+def build_parser() -> Parser:
+    """The options of the command."""
+    parser = Parser(prog="softbellman caption", description=DESCRIPTION)
+    parser.add_argument("run", metavar="RUN", type=Path, help="run folder")
+    parser.add_argument("images", metavar="IMAGE", nargs="*", help="names in the features, or image files")
+    parser.add_argument("--features", metavar="FILE", type=Path, help=".npy or .safetensors")
+    parser.add_argument(
+        "--names",
+        metavar="FILE",
+        type=Path,
+        help="names of the features, one a line (default: STEM.names.txt)",
+    )
+    parser.add_argument("--encoder", metavar="NAME", help="image network (default: the run's)")
+    parser.add_argument("--weights", metavar="FILE", help="its weights, or none: random (default: the run's)")
+    parser.add_argument("--size", metavar="N", type=positive, default=224, help="pixels a side")
+    parser.add_argument(
+        "--checkpoint", metavar="NAME", default="best",
+        help="best or last of the final stage, or a stage: actor, joint, actor-last, ...",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beam", metavar="N", type=positive, help="beam size (default: the run's); 1 is greedy"
+    )
+    parser.add_argument(
+        "--batch-size", metavar="N", type=positive, help="images captioned together (default: the run's)"
+    )
+    parser.add_argument(
+        "--max-length", metavar="N", type=positive, help="longest caption in tokens (default: the run's)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... or auto")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    return parser
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Parses the arguments and captions."""
+    options = build_parser().parse_args(arguments)
+
+    from softbellman.training import load_run
+    from softbellman.training.reporting import Progress
+
+    if options.features is None and not options.images:
+        raise UserError("name --features FILE, or image files")
+    actor = load_run(options.run, checkpoint=options.checkpoint, device=options.device)
+    if actor.features is None:
+        raise UserError(f"{options.run} translates text; softbellman translate {options.run} does that")
+    names, batches = (_from_pixels if options.features is None else _from_features)(actor, options)
+    progress = Progress(quiet=options.quiet, out=sys.stderr)
+    with progress.count("caption", len(names), unit="image") as bar:
+        lines = iter(names)
+        for features in batches:
+            for caption in caption_features(
+                actor, features, beam=options.beam, max_length=options.max_length
+            ):
+                sys.stdout.buffer.write(f"{next(lines)}\t{caption}\n".encode())
+                bar.update(1)
+            sys.stdout.buffer.flush()
+    return 0
+
+
+def caption_features(
+    actor: TrainedActor, features: Tensor, *, beam: int | None = None, max_length: int | None = None
+) -> list[str]:
+    """Captions of B images from their features [B, F] or [B, G, F]; beam and length default to the run's."""
+    import torch
+
+    from softbellman.decoding import beam_search
+
+    evaluation = actor.settings.evaluation
+    with torch.inference_mode():
+        found = beam_search(
+            actor.model,
+            features.to(next(actor.model.parameters()).device),
+            beam=beam or evaluation.beam,
+            max_length=max_length or evaluation.max_length,
+            length_penalty=evaluation.length_penalty,
+        )
+    return [actor.target_codec.decode(tokens) for tokens in found.tokens.tolist()]
+
+
+def _from_features(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator[Tensor]]:
+    """The images' names and their features in batches, from a file."""
+    from softbellman.data import ImageFeatures
+
+    assert actor.features is not None
+    opened = ImageFeatures.open(options.features, options.names)
+    actor.features.check(opened.spec, origin=opened.origin)
+    names = options.images or opened.names
+    rows = opened.rows(names)
+    size = options.batch_size or actor.settings.evaluation.batch_size
+    return names, (opened.gather(rows[start : start + size]) for start in range(0, len(rows), size))
+
+
+def _from_pixels(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator[Tensor]]:
+    """The files' names and their features in batches, by the image network."""
+    import torch
+
+    from softbellman.data import FeatureSpec
+    from softbellman.data.captions.encoder import ImageEncoder, read_image
+
+    spec, data = actor.features, actor.settings.data
+    assert spec is not None
+    name, weights = options.encoder or data.encoder, options.weights or data.encoder_weights
+    if not name or not weights:
+        missing = "--encoder" if not name else "--weights"
+        raise UserError(f"the run does not say which image network made its features; give {missing}")
+    encoder = ImageEncoder(name, None if weights == "none" else weights, grid=bool(spec.positions))
+    size = options.batch_size or actor.settings.evaluation.batch_size
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, len(options.images), size):
+            pixels = [read_image(path, size=options.size) for path in options.images[start : start + size]]
+            with torch.inference_mode():
+                features = encoder(torch.stack(pixels))
+            found = FeatureSpec(features.shape[-1], features.shape[1] if features.dim() == 3 else 0)
+            spec.check(found, origin=name)
+            yield features
+
+    return list(options.images), batches()

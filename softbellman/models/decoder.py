@@ -1,0 +1,171 @@
+"""The decoder all networks share: an LSTM with global attention over a memory, or with none.
+
+Notation: B sources, K rows per source, N = B*K rows, T target positions, V target vocabulary, E embedding size,
+H hidden size, L layers. Tokens are int64, batch first.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from softbellman.models.attention import DotAttention, MlpAttention
+from softbellman.models.records import DecoderState, Memory
+
+
+class AttentionDecoder(nn.Module, ABC):
+    """What a network does once its source is encoded: whole prefixes, single steps, projection.
+
+    At each step the decoder state s attends to the memory, gives the attention output `tanh(W [context; s])`, and
+    after dropout the logits. Without attention the output is s itself. With `input_feeding` the attention output of
+    step t-1 (before dropout) joins the embedding at the input of step t.
+
+    A subclass makes `target_embedding` and `embedding_dropout`, calls `_add_decoder`, and says how a source is
+    encoded. (The order in which it makes its modules decides which random numbers they start from.)
+    """
+
+    target_embedding: nn.Embedding
+    embedding_dropout: nn.Module
+
+    @abstractmethod
+    def encode(self, source: Tensor) -> Memory:
+        """Encode B sources once, for any number of rows and steps."""
+
+    def _add_decoder(
+        self,
+        *,
+        embedding: int,
+        hidden: int,
+        attention_size: int,
+        layers: int,
+        attention: str,
+        input_feeding: bool,
+        dropout: float,
+    ) -> None:
+        """Make the LSTM, the attention (dot, mlp or none) and the output layer."""
+        self.input_feeding = input_feeding
+        self.decoder = nn.LSTM(
+            embedding + (hidden if input_feeding else 0),
+            hidden,
+            num_layers=layers,
+            batch_first=True,
+            dropout=dropout if layers > 1 else 0.0,
+        )
+        self.attention: DotAttention | MlpAttention | None = None
+        if attention == "dot":
+            self.attention = DotAttention()
+        elif attention == "mlp":
+            self.attention = MlpAttention(hidden, hidden, attention_size)
+        self.combine = None if self.attention is None else nn.Linear(2 * hidden, hidden, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden, self.target_embedding.num_embeddings)
+
+    def forward(self, source: Tensor, prefix: Tensor) -> Tensor:
+        """Logits of the token after each position of the prefix.
+
+        Args:
+            source: B sources, as `encode` reads them.
+            prefix: [N, T], begins with the start token; N = B*K, the rows b*K .. b*K+K-1 belong to source b.
+
+        Returns:
+            [N, T, V]; entry t depends on prefix[:, :t+1] alone.
+
+        Raises:
+            ValueError: for a wrong rank, or N no multiple of B.
+        """
+        return self.project(self.features(source, prefix))
+
+    def features(self, source: Tensor | None, prefix: Tensor, *, memory: Memory | None = None) -> Tensor:
+        """What `project` turns into logits: [N, T, H], dropout applied.
+
+        Callers that need the logits of real positions only project `features[mask]` ([M, H] -> [M, V]). With
+        `memory` (from `encode`) the source is not encoded again and may be None.
+        """
+        if prefix.dim() != 2:
+            raise ValueError(f"prefix must be [N, T], got shape {tuple(prefix.shape)}")
+        if memory is None:
+            if source is None:
+                raise ValueError("features needs source or memory, got neither")
+            memory = self.encode(source)
+        sources = memory.values.shape[0]
+        if sources == 0 or prefix.shape[0] % sources:
+            raise ValueError(
+                f"prefix has {prefix.shape[0]} rows, which is no multiple of the {sources} sources"
+            )
+        embedded = self.embedding_dropout(self.target_embedding(prefix))
+        state = self._start(memory).repeat(prefix.shape[0] // sources)
+        if self.input_feeding:
+            outputs = self._fed(embedded, state)
+        else:
+            start = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+            outputs = self._attend(memory, self.decoder(embedded, start)[0])
+        dropped: Tensor = self.dropout(outputs)
+        return dropped
+
+    def project(self, features: Tensor) -> Tensor:
+        """The output layer: [..., H] -> logits [..., V]."""
+        logits: Tensor = self.output(features)
+        return logits
+
+    def begin(self, source: Tensor) -> DecoderState:
+        """The state before the start token, one row per source; `.repeat(K)` makes it K rows."""
+        return self._start(self.encode(source))
+
+    def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Read one token per row, tokens [N] -> logits [N, V] and the next state."""
+        outputs, state = self._advance(self.embedding_dropout(self.target_embedding(tokens)), state)
+        return self.project(self.dropout(outputs)), state
+
+    def _start(self, memory: Memory) -> DecoderState:
+        feed = torch.zeros_like(memory.hidden[:, 0]) if self.input_feeding else None
+        return DecoderState(memory, memory.hidden, memory.cell, feed)
+
+    def _fed(self, embedded: Tensor, state: DecoderState) -> Tensor:
+        """Attention outputs [N, T, H] of the embedded prefix [N, T, E], step by step."""
+        outputs = []
+        for step_embedded in embedded.unbind(dim=1):
+            output, state = self._advance(step_embedded, state)
+            outputs.append(output)
+        return torch.stack(outputs, dim=1)
+
+    def _advance(self, embedded: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """One step from embedded tokens [N, E] to the attention output [N, H]."""
+        inputs = embedded if state.feed is None else torch.cat([embedded, state.feed], dim=1)
+        hidden, cell = [], []
+        for layer in range(self.decoder.num_layers):
+            if layer:
+                inputs = nn.functional.dropout(inputs, self.decoder.dropout, self.training)
+            inputs, layer_cell = torch.lstm_cell(
+                inputs,
+                (state.hidden[:, layer], state.cell[:, layer]),
+                getattr(self.decoder, f"weight_ih_l{layer}"),
+                getattr(self.decoder, f"weight_hh_l{layer}"),
+                getattr(self.decoder, f"bias_ih_l{layer}"),
+                getattr(self.decoder, f"bias_hh_l{layer}"),
+            )
+            hidden.append(inputs)
+            cell.append(layer_cell)
+        output = self._attend(state.memory, inputs.unsqueeze(1)).squeeze(1)
+        feed = output if self.input_feeding else None
+        return output, DecoderState(state.memory, torch.stack(hidden, dim=1), torch.stack(cell, dim=1), feed)
+
+    def _attend(self, memory: Memory, states: Tensor) -> Tensor:
+        """tanh(W [context; s]) of decoder states [N, T, H], or s; the rows of a source share one product."""
+        if self.attention is None or self.combine is None:
+            return states
+        queries = states.reshape(memory.values.shape[0], -1, states.shape[2])  # (B*K, T, H) -> (B, K*T, H)
+        context = self.attention(queries, memory.keys, memory.values, memory.bias).view(states.shape)
+        return torch.tanh(self.combine(torch.cat([context, states], dim=2)))
+
+
+def check_sizes(sizes: Mapping[str, int], rates: Mapping[str, float]) -> None:
+    """Raises ValueError for sizes below 1 and dropout rates outside [0, 1); names the argument."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    for name, rate in rates.items():
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"{name} must be in [0, 1), got {rate}")
