@@ -1,0 +1,108 @@
+// CIDEr-D of token sequences: the document frequencies as a table, the n-grams that a token adds, and the score of a
+// prefix, for host and device. csrc/cpu/cider.cpp and csrc/cuda/cider.cu walk the sequences with it.
+//
+// Notation of bleu.h, whose BleuProblem describes the batch; N = max_order. An n-gram g weighs w(g) = log D - log max(1,
+// df(g)) with D documents. When the c+1st occurrence of g ends at t,
+//     |h|_n^2 grows by w^2 (2c + 1),    h . r in order n by w^2 tf_r where tf_r > c    (counts clipped at those of r),
+// so a prefix costs O(R N) operations beyond counting. Counting compares tokens, O(t + R L) for a token: no table is built
+// for captions, whose rows fit a few cache lines.
+//
+// An n-gram that holds `unmatched` weighs log D, matches nothing and is equal to no other: unknown words differ.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "bleu.h"
+#include "ngram_index.h"
+
+namespace softbellman {
+
+// The n-grams of a corpus, a tree in two open-addressing tables as in ngram_index.h; what a node holds is its weight.
+struct DocumentTable {
+    const std::int64_t* tokens;      // [token_mask + 1]
+    const unsigned long long* keys;  // [ngram_mask + 1], NgramIndex::pair_key, 0 = free
+    const double* weights;           // [both], below 0 where the slot is free
+    std::int32_t token_mask, ngram_mask;
+    int token_shift, ngram_shift;
+    double unseen;  // log D
+
+    SB_HD std::int32_t find_token(std::int64_t token) const {
+        const auto key = static_cast<unsigned long long>(token);
+        for (std::uint32_t slot = NgramIndex::hash(key, token_shift);; slot = (slot + 1) & token_mask) {
+            if (weights[slot] < 0.0) return kNoNode;
+            if (tokens[slot] == token) return static_cast<std::int32_t>(slot);
+        }
+    }
+    SB_HD std::int32_t find_child(std::int32_t parent, std::int32_t token) const {
+        if (parent == kNoNode || token == kNoNode) return kNoNode;
+        const unsigned long long key = NgramIndex::pair_key(parent, token);
+        for (std::uint32_t slot = NgramIndex::hash(key, ngram_shift);; slot = (slot + 1) & ngram_mask) {
+            if (keys[slot] == key) return token_mask + 1 + static_cast<std::int32_t>(slot);
+            if (keys[slot] == 0) return kNoNode;
+        }
+    }
+    SB_HD double squared_weight(std::int32_t node) const {
+        const double weight = node == kNoNode ? unseen : weights[node];
+        return weight * weight;
+    }
+};
+
+// How many of the tokens that end at t, `orders` at most, no `unmatched` token interrupts: longer n-grams match nothing.
+SB_HD inline int cider_matching_orders(const BleuProblem& problem, const std::int64_t* tokens, std::int32_t t) {
+    int orders = 0;
+    while (orders < problem.max_order && orders <= t && !(problem.has_unmatched && tokens[t - orders] == problem.unmatched))
+        ++orders;
+    return orders;
+}
+
+// counts[n]: the (n+1)-grams within the first `end` tokens of `sequence` that equal the one that ends at tokens[t].
+SB_HD inline void count_equal_ngrams(const std::int64_t* sequence, std::int32_t end, const std::int64_t* tokens,
+                                     std::int32_t t, int orders, std::int32_t* counts) {
+    for (int n = 0; n < kBleuMaxOrder; ++n) counts[n] = 0;
+    if (orders == 0) return;
+    const std::int64_t token = tokens[t];
+    for (std::int32_t i = 0; i < end; ++i) {
+        if (sequence[i] != token) continue;
+        int n = 0;
+        do ++counts[n++];
+        while (n < orders && n <= i && sequence[i - n] == tokens[t - n]);
+    }
+}
+
+// The length penalty of the published scorer, which counts bigrams: lengths of 0 and 1 token are the same to it.
+SB_HD inline double cider_length_penalty(std::int32_t length, std::int32_t reference_length, double sigma) {
+    const double gap = (length > 0 ? length - 1 : 0) - (reference_length > 0 ? reference_length - 1 : 0);
+    return exp(-gap * gap / (2.0 * sigma * sigma));
+}
+
+SB_HD inline double cider_inverse_norm(double squared) {
+    return squared > 0.0 ? 1.0 / sqrt(squared) : 0.0;
+}
+
+// What the sum over references and orders is multiplied by.
+SB_HD inline double cider_mean_factor(const std::int32_t* lengths, std::int32_t references, int max_order) {
+    std::int32_t present = 0;
+    for (std::int32_t r = 0; r < references; ++r) present += lengths[r] != 0;
+    return present == 0 ? 0.0 : 10.0 / (static_cast<double>(max_order) * present);
+}
+
+struct CiderRequest {
+    double sigma;
+    BleuOutput output;
+    bool scale_by_reference_length;  // rewards only
+    bool float64;                    // type of `out`, else float32
+    void* out;                       // [B, K, T], sentence: [B, K]; every element is written
+};
+
+namespace cpu {
+std::int64_t cider_workspace(const BleuProblem& problem, int threads);
+void cider_scores(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request, void* workspace,
+                  int threads);
+}  // namespace cpu
+namespace cuda {
+std::int64_t cider_workspace(const BleuProblem& problem);
+void cider_scores(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request, void* workspace,
+                  int device, void* stream);
+}  // namespace cuda
+
+}  // namespace softbellman
