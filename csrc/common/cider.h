@@ -56,16 +56,17 @@ SB_HD inline int cider_matching_orders(const BleuProblem& problem, const std::in
 }
 
 // counts[n]: the (n+1)-grams within the first `end` tokens of `sequence` that equal the one that ends at tokens[t].
+template <int kOrders>
 SB_HD inline void count_equal_ngrams(const std::int64_t* sequence, std::int32_t end, const std::int64_t* tokens,
-                                     std::int32_t t, int orders, std::int32_t* counts) {
-    for (int n = 0; n < kBleuMaxOrder; ++n) counts[n] = 0;
+                                     std::int32_t t, int orders, std::int32_t (&counts)[kOrders]) {
+    for (int n = 0; n < kOrders; ++n) counts[n] = 0;
     if (orders == 0) return;
     const std::int64_t token = tokens[t];
     for (std::int32_t i = 0; i < end; ++i) {
         if (sequence[i] != token) continue;
-        int n = 0;
-        do ++counts[n++];
-        while (n < orders && n <= i && sequence[i - n] == tokens[t - n]);
+        int equal = 1;
+        while (equal < orders && equal <= i && sequence[i - equal] == tokens[t - equal]) ++equal;
+        for (int n = 0; n < kOrders; ++n) counts[n] += n < equal;
     }
 }
 
