@@ -42,14 +42,20 @@ def test_counts_are_those_of_a_dictionary(max_order: int, eos: int | None, unmat
 
 
 def test_batches_add_up_and_any_int64_is_a_token() -> None:
-    ids = torch.tensor([-(2**63), 2**63 - 1, -1, 0, *(i << 32 for i in range(1, 40)), *(i << 57 for i in range(9))])
+    ids = torch.tensor(
+        [-(2**63), 2**63 - 1, -1, 0, *(i << 32 for i in range(1, 40)), *(i << 57 for i in range(9))]
+    )
     tokens = ids[torch.randint(len(ids), (60, 2, 30), generator=torch.Generator().manual_seed(0))]
     lengths = torch.randint(0, 31, (60, 2), generator=torch.Generator().manual_seed(1))
     whole = DocumentFrequencies.from_references(tokens, reference_lengths=lengths)
-    parts = DocumentFrequencies.from_batches((tokens[i : i + 7, :, :], lengths[i : i + 7]) for i in range(0, 60, 7))
+    parts = DocumentFrequencies.from_batches(
+        (tokens[i : i + 7, :, :], lengths[i : i + 7]) for i in range(0, 60, 7)
+    )
     expected = plain.DocumentFrequencies.from_references(tokens, reference_lengths=lengths)
     assert held(whole) == held(parts) == dict(expected.counts)
-    flat = DocumentFrequencies.from_references(tokens[:, 0].mT.contiguous().mT, reference_lengths=lengths[:, 0].int())
+    flat = DocumentFrequencies.from_references(
+        tokens[:, 0].mT.contiguous().mT, reference_lengths=lengths[:, 0].int()
+    )
     assert held(flat) == held(
         DocumentFrequencies.from_references(tokens[:, :1], reference_lengths=lengths[:, :1])
     )
