@@ -69,9 +69,9 @@ void bind_payoffs_cpu(py::module_& m) {
             for (const std::int64_t value : ngrams) rows.push_back(address<const std::int64_t>(value));
             for (const std::int64_t value : frequencies) counts.push_back(address<const std::int64_t>(value));
             int order = 0;
-            const std::int64_t bad = cpu::fill_document_table(
-                rows, counts, sizes, documents, static_cast<int>(table[3]), static_cast<int>(table[4]),
-                address<std::int64_t>(table[0]), address<unsigned long long>(table[1]), address<double>(table[2]), &order);
+            const std::int64_t bad = cpu::fill_document_table(rows, counts, sizes, documents, static_cast<int>(table[2]),
+                                                              static_cast<int>(table[3]), address<DocumentSlot>(table[0]),
+                                                              address<DocumentSlot>(table[1]), &order);
             return py::make_tuple(bad, order);
         },
         py::arg("ngrams"), py::arg("frequencies"), py::arg("sizes"), py::arg("documents"), py::arg("table"));

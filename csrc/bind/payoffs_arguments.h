@@ -14,14 +14,13 @@ namespace softbellman::payoff_arguments {
 using bleu_arguments::Batch;
 using bleu_arguments::problem_of;
 
-// Addresses of tokens, keys and weights, then the binary logarithms of the two capacities.
-using Table = std::array<std::int64_t, 5>;
+// Addresses of the slots of the tokens and of the longer n-grams, then the binary logarithms of how many there are.
+using Table = std::array<std::int64_t, 4>;
 
 inline DocumentTable table_of(const Table& table, double unseen) {
-    const int token_bits = static_cast<int>(table[3]), ngram_bits = static_cast<int>(table[4]);
-    return {address<const std::int64_t>(table[0]),
-            address<const unsigned long long>(table[1]),
-            address<const double>(table[2]),
+    const int token_bits = static_cast<int>(table[2]), ngram_bits = static_cast<int>(table[3]);
+    return {address<const DocumentSlot>(table[0]),
+            address<const DocumentSlot>(table[1]),
             static_cast<std::int32_t>((std::int64_t(1) << token_bits) - 1),
             static_cast<std::int32_t>((std::int64_t(1) << ngram_bits) - 1),
             64 - token_bits,

@@ -17,32 +17,38 @@
 
 namespace softbellman {
 
-// The n-grams of a corpus, a tree in two open-addressing tables as in ngram_index.h; what a node holds is its weight.
+// What a node of the table below holds; key and weight side by side, so that a look-up touches one cache line.
+struct DocumentSlot {
+    unsigned long long key;  // a token, or NgramIndex::pair_key
+    double weight;           // below 0 where the slot is free
+};
+
+// The n-grams of a corpus, a tree in two open-addressing tables as in ngram_index.h.
 struct DocumentTable {
-    const std::int64_t* tokens;      // [token_mask + 1]
-    const unsigned long long* keys;  // [ngram_mask + 1], NgramIndex::pair_key, 0 = free
-    const double* weights;           // [both], below 0 where the slot is free
+    const DocumentSlot *tokens, *ngrams;  // [token_mask + 1] and [ngram_mask + 1]
     std::int32_t token_mask, ngram_mask;
     int token_shift, ngram_shift;
     double unseen;  // log D
 
     SB_HD std::int32_t find_token(std::int64_t token) const {
-        const auto key = static_cast<unsigned long long>(token);
-        for (std::uint32_t slot = NgramIndex::hash(key, token_shift);; slot = (slot + 1) & token_mask) {
-            if (weights[slot] < 0.0) return kNoNode;
-            if (tokens[slot] == token) return static_cast<std::int32_t>(slot);
-        }
+        return find(tokens, token_mask, token_shift, static_cast<unsigned long long>(token));
     }
     SB_HD std::int32_t find_child(std::int32_t parent, std::int32_t token) const {
         if (parent == kNoNode || token == kNoNode) return kNoNode;
-        const unsigned long long key = NgramIndex::pair_key(parent, token);
-        for (std::uint32_t slot = NgramIndex::hash(key, ngram_shift);; slot = (slot + 1) & ngram_mask) {
-            if (keys[slot] == key) return token_mask + 1 + static_cast<std::int32_t>(slot);
-            if (keys[slot] == 0) return kNoNode;
+        const std::int32_t slot = find(ngrams, ngram_mask, ngram_shift, NgramIndex::pair_key(parent, token));
+        return slot == kNoNode ? kNoNode : token_mask + 1 + slot;
+    }
+    SB_HD static std::int32_t find(const DocumentSlot* slots, std::int32_t mask, int shift, unsigned long long key) {
+        for (std::uint32_t slot = NgramIndex::hash(key, shift);; slot = (slot + 1) & mask) {
+            const DocumentSlot held = slots[slot];
+            if (held.weight < 0.0) return kNoNode;
+            if (held.key == key) return static_cast<std::int32_t>(slot);
         }
     }
     SB_HD double squared_weight(std::int32_t node) const {
-        const double weight = node == kNoNode ? unseen : weights[node];
+        const double weight = node == kNoNode      ? unseen
+                              : node <= token_mask ? tokens[node].weight
+                                                   : ngrams[node - token_mask - 1].weight;
         return weight * weight;
     }
 };
@@ -71,9 +77,12 @@ SB_HD inline void count_equal_ngrams(const std::int64_t* sequence, std::int32_t 
 }
 
 // The length penalty of the published scorer, which counts bigrams: lengths of 0 and 1 token are the same to it.
-SB_HD inline double cider_length_penalty(std::int32_t length, std::int32_t reference_length, double sigma) {
-    const double gap = (length > 0 ? length - 1 : 0) - (reference_length > 0 ? reference_length - 1 : 0);
-    return exp(-gap * gap / (2.0 * sigma * sigma));
+SB_HD inline std::int32_t cider_length_gap(std::int32_t length, std::int32_t reference_length) {
+    const std::int32_t gap = (length > 0 ? length - 1 : 0) - (reference_length > 0 ? reference_length - 1 : 0);
+    return gap < 0 ? -gap : gap;
+}
+SB_HD inline double cider_length_penalty(std::int32_t gap, double sigma) {
+    return exp(-static_cast<double>(gap) * gap / (2.0 * sigma * sigma));
 }
 
 SB_HD inline double cider_inverse_norm(double squared) {

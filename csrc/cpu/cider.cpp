@@ -1,4 +1,5 @@
-// CIDEr-D on the CPU: each source's reference norms once, then each hypothesis in one walk over its tokens.
+// CIDEr-D on the CPU: the length penalties of all gaps once, each source's reference norms once, then each hypothesis in one
+// walk over its tokens.
 #include "../common/cider.h"
 
 #include <algorithm>
@@ -53,6 +54,15 @@ struct Walk {
     }
 };
 
+// The penalties lie behind the threads' pieces.
+double* penalties_of(const BleuProblem& problem, void* workspace, int threads) {
+    return reinterpret_cast<double*>(static_cast<char*>(workspace) + std::max(threads, 1) * Scratch::bytes(problem));
+}
+
+std::int32_t gap_count(const BleuProblem& problem) {
+    return std::max({problem.length, problem.reference_length, 1});
+}
+
 void measure_references(const BleuProblem& problem, const DocumentTable& table, std::int64_t b, const Scratch& scratch) {
     payoff_reference_lengths(problem, b, scratch.lengths);
     for (std::int32_t r = 0; r < problem.reference_count; ++r) {
@@ -65,7 +75,7 @@ void measure_references(const BleuProblem& problem, const DocumentTable& table, 
 
 template <class Out>
 void score_hypothesis(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request,
-                      const Scratch& scratch, std::int64_t b, std::int64_t k) {
+                      const Scratch& scratch, const double* penalties, std::int64_t b, std::int64_t k) {
     const int orders = problem.max_order;
     const std::int32_t references = problem.reference_count;
     const std::int64_t* tokens = problem.hypothesis(b, k);
@@ -90,7 +100,7 @@ void score_hypothesis(const BleuProblem& problem, const DocumentTable& table, co
             double cosines = 0.0;
             for (int n = 0; n < orders; ++n)
                 cosines += scratch.products[r * orders + n] * scratch.inverse_norms[r * orders + n] * inverse_norm[n];
-            if (cosines != 0.0) sum += cosines * cider_length_penalty(t + 1, scratch.lengths[r], request.sigma);
+            if (cosines != 0.0) sum += cosines * penalties[cider_length_gap(t + 1, scratch.lengths[r])];
         }
         return factor * sum;
     };
@@ -101,19 +111,21 @@ void score_hypothesis(const BleuProblem& problem, const DocumentTable& table, co
 }  // namespace
 
 std::int64_t cider_workspace(const BleuProblem& problem, int threads) {
-    return std::max(threads, 1) * Scratch::bytes(problem);
+    return std::max(threads, 1) * Scratch::bytes(problem) + 8 * std::int64_t(gap_count(problem));
 }
 
 void cider_scores(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request, void* workspace,
                   int threads) {
+    double* penalties = penalties_of(problem, workspace, threads);
+    for (std::int32_t gap = 0; gap < gap_count(problem); ++gap) penalties[gap] = cider_length_penalty(gap, request.sigma);
     for_each_source_share(problem, threads, [&](int worker, std::int64_t b, std::int64_t first, std::int64_t last) {
         const Scratch scratch(problem, workspace, worker);
         measure_references(problem, table, b, scratch);
         for (std::int64_t k = first; k < last; ++k) {
             if (request.float64)
-                score_hypothesis<double>(problem, table, request, scratch, b, k);
+                score_hypothesis<double>(problem, table, request, scratch, penalties, b, k);
             else
-                score_hypothesis<float>(problem, table, request, scratch, b, k);
+                score_hypothesis<float>(problem, table, request, scratch, penalties, b, k);
         }
     });
 }

@@ -6,8 +6,6 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "../common/cider.h"
-
 namespace softbellman::cpu {
 namespace {
 
@@ -100,20 +98,23 @@ int document_table_bits(std::int64_t entries) {
 
 std::int64_t fill_document_table(const std::vector<const std::int64_t*>& ngrams,
                                  const std::vector<const std::int64_t*>& frequencies, const std::vector<std::int64_t>& sizes,
-                                 std::int64_t documents, int token_bits, int ngram_bits, std::int64_t* tokens,
-                                 unsigned long long* keys, double* weights, int* bad_order) {
+                                 std::int64_t documents, int token_bits, int ngram_bits, DocumentSlot* tokens,
+                                 DocumentSlot* longer, int* bad_order) {
     const std::int64_t token_slots = std::int64_t(1) << token_bits, ngram_slots = std::int64_t(1) << ngram_bits;
-    std::fill(tokens, tokens + token_slots, 0);
-    std::fill(keys, keys + ngram_slots, 0);
-    std::fill(weights, weights + token_slots + ngram_slots, -1.0);
-    DocumentTable table{tokens,
-                        keys,
-                        weights,
-                        static_cast<std::int32_t>(token_slots - 1),
-                        static_cast<std::int32_t>(ngram_slots - 1),
-                        64 - token_bits,
-                        64 - ngram_bits,
-                        std::log(static_cast<double>(documents))};
+    std::fill(tokens, tokens + token_slots, DocumentSlot{0, -1.0});
+    std::fill(longer, longer + ngram_slots, DocumentSlot{0, -1.0});
+    const DocumentTable table{tokens,
+                              longer,
+                              static_cast<std::int32_t>(token_slots - 1),
+                              static_cast<std::int32_t>(ngram_slots - 1),
+                              64 - token_bits,
+                              64 - ngram_bits,
+                              std::log(static_cast<double>(documents))};
+    const auto insert = [](DocumentSlot* slots, std::int32_t mask, int shift, DocumentSlot added) {
+        std::uint32_t slot = NgramIndex::hash(added.key, shift);
+        while (slots[slot].weight >= 0.0) slot = (slot + 1) & mask;
+        slots[slot] = added;
+    };
     for (std::size_t n = 0; n < ngrams.size(); ++n) {
         *bad_order = static_cast<int>(n) + 1;
         for (std::int64_t i = 0; i < sizes[n]; ++i) {
@@ -124,20 +125,13 @@ std::int64_t fill_document_table(const std::vector<const std::int64_t*>& ngrams,
             const std::int32_t last = table.find_token(row[n]);
             if (n == 0) {
                 if (last != kNoNode) return i;
-                std::uint32_t slot = NgramIndex::hash(static_cast<unsigned long long>(row[0]), table.token_shift);
-                while (weights[slot] >= 0.0) slot = (slot + 1) & table.token_mask;
-                tokens[slot] = row[0];
-                weights[slot] = weight;
+                insert(tokens, table.token_mask, table.token_shift, {static_cast<unsigned long long>(row[0]), weight});
                 continue;
             }
             std::int32_t parent = table.find_token(row[0]);
             for (std::size_t j = 1; j < n; ++j) parent = table.find_child(parent, table.find_token(row[j]));
             if (parent == kNoNode || last == kNoNode || table.find_child(parent, last) != kNoNode) return i;
-            const unsigned long long key = NgramIndex::pair_key(parent, last);
-            std::uint32_t slot = NgramIndex::hash(key, table.ngram_shift);
-            while (keys[slot] != 0) slot = (slot + 1) & table.ngram_mask;
-            keys[slot] = key;
-            weights[token_slots + slot] = weight;
+            insert(longer, table.ngram_mask, table.ngram_shift, {NgramIndex::pair_key(parent, last), weight});
         }
     }
     return -1;

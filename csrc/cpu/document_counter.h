@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../common/bleu.h"
+#include "../common/cider.h"
 
 namespace softbellman::cpu {
 
@@ -41,7 +41,7 @@ int document_table_bits(std::int64_t entries);
 // outside [1, documents].
 std::int64_t fill_document_table(const std::vector<const std::int64_t*>& ngrams,
                                  const std::vector<const std::int64_t*>& frequencies, const std::vector<std::int64_t>& sizes,
-                                 std::int64_t documents, int token_bits, int ngram_bits, std::int64_t* tokens,
-                                 unsigned long long* keys, double* weights, int* bad_order);
+                                 std::int64_t documents, int token_bits, int ngram_bits, DocumentSlot* tokens,
+                                 DocumentSlot* longer, int* bad_order);
 
 }  // namespace softbellman::cpu

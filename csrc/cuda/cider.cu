@@ -136,7 +136,8 @@ __device__ void score_caption(const BleuProblem& problem, const DocumentTable& t
                 if (lane == 0) products[r * orders + n] = last;
                 cosines += product * inverse_norms[r * orders + n] * inverse_norm[n];
             }
-            if (t < length && cosines != 0.0) sum += cosines * cider_length_penalty(t + 1, lengths[r], request.sigma);
+            if (t < length && cosines != 0.0)
+                sum += cosines * cider_length_penalty(cider_length_gap(t + 1, lengths[r]), request.sigma);
         }
         __syncwarp();  // the products are written before the next chunk reads them
         writer.chunk(start, t < length ? factor * sum : 0.0);

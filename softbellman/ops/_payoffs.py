@@ -28,13 +28,12 @@ def frequency_arguments(frequencies: DocumentFrequencies, hypotheses: Tensor) ->
 
 
 def _cider(*arguments: Any) -> Tensor:
-    batch, (tokens, keys, weights, unseen, sigma, output, scaled, float64) = arguments[:7], arguments[7:]
+    batch, (tokens, longer, unseen, sigma, output, scaled, float64) = arguments[:7], arguments[7:]
     table = (
         tokens.data_ptr(),
-        keys.data_ptr(),
-        weights.data_ptr(),
-        tokens.numel().bit_length() - 1,
-        keys.numel().bit_length() - 1,
+        longer.data_ptr(),
+        len(tokens).bit_length() - 1,
+        len(longer).bit_length() - 1,
     )
     out = new_scores(arguments[0], output, float64)
     return launch(
@@ -50,10 +49,10 @@ def _rouge(*arguments: Any) -> Tensor:
 
 cider_scores = register(
     "cider_scores",
-    f"({BATCH_SCHEMA}, Tensor table_tokens, Tensor table_keys, Tensor table_weights, float unseen, float sigma, "
+    f"({BATCH_SCHEMA}, Tensor table_tokens, Tensor table_longer, float unseen, float sigma, "
     "int output, bool scaled, bool float64) -> Tensor",
     kernel=_cider,
-    fake=lambda *arguments: new_scores(arguments[0], arguments[12], arguments[14]),
+    fake=lambda *arguments: new_scores(arguments[0], arguments[11], arguments[13]),
 )
 rouge_scores = register(
     "rouge_scores",

@@ -66,10 +66,9 @@ class DocumentFrequencies:
         self.log_documents = float(torch.tensor(documents, dtype=torch.float64).log())
         sizes = [len(rows) for rows in self.ngrams]
         bits = [_native.cpu.document_table_bits(size) for size in (sizes[0], sum(sizes[1:]))]
-        self._tokens = torch.empty(2 ** bits[0], dtype=torch.int64)
-        self._keys = torch.empty(2 ** bits[1], dtype=torch.int64)
-        self._weights = torch.empty(2 ** bits[0] + 2 ** bits[1], dtype=torch.float64)
-        table = (self._tokens.data_ptr(), self._keys.data_ptr(), self._weights.data_ptr(), *bits)
+        # slots of (key, bits of the float64 weight): DocumentSlot in csrc/common/cider.h
+        self._tokens, self._longer = (torch.empty((2**bit, 2), dtype=torch.int64) for bit in bits)
+        table = (self._tokens.data_ptr(), self._longer.data_ptr(), *bits)
         row, order = _native.cpu.fill_document_table(
             [rows.data_ptr() for rows in self.ngrams],
             [numbers.data_ptr() for numbers in self.counts],
@@ -154,7 +153,7 @@ class DocumentFrequencies:
     @property
     def device(self) -> torch.device:
         """Where the n-grams are looked up: the device of the hypotheses to be scored."""
-        return self._weights.device
+        return self._tokens.device
 
     def to(self, device: str | torch.device) -> DocumentFrequencies:
         """These frequencies, looked up on `device`; itself where they are there already."""
@@ -163,12 +162,12 @@ class DocumentFrequencies:
             return self
         copy = object.__new__(DocumentFrequencies)
         copy.__dict__.update(self.__dict__)
-        copy._tokens, copy._keys, copy._weights = tokens, self._keys.to(device), self._weights.to(device)
+        copy._tokens, copy._longer = tokens, self._longer.to(device)
         return copy
 
-    def table(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the kernels look up: tokens, keys of the longer n-grams, weights (csrc/common/cider.h)."""
-        return self._tokens, self._keys, self._weights
+    def table(self) -> tuple[Tensor, Tensor]:
+        """What the kernels look up: slots of the tokens and of the longer n-grams (csrc/common/cider.h)."""
+        return self._tokens, self._longer
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a safetensors file: `ngrams_n` [M_n, n] and `counts_n` [M_n] for each order, and `documents`."""
