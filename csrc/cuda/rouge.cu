@@ -2,9 +2,9 @@
 //
 // One launch, a warp for each hypothesis. A row of the common subsequence has 32-bit words; one word and one token of the
 // hypothesis at a time, 32 lanes compare 32 tokens of the reference and a ballot is the word of equals; the step of the word
-// and its carry are the same in all lanes. Rows are read and written by lane 0 alone, hence need no barrier. Lane i keeps the
-// score of the prefix start + i + 1 until 32 of them are written. Workspace: a row for each pair of hypothesis and reference,
-// and a length beside it.
+// and its carry are the same in all lanes. Rows are read and written by lane 0 alone, hence need no barrier. Lane i keeps
+// the score of the prefix start + i + 1 until 32 of them are written. Workspace: a row for each pair of hypothesis and
+// reference, and a length beside it.
 #include "../common/rouge.h"
 
 #include "launch.cuh"
