@@ -83,10 +83,7 @@ def batch_arguments(
     return hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
 
 
-def _launch(
-    kernel: str,
-    arguments: tuple[Any, ...],
-    out: Tensor,
+def batch_fields(
     hypotheses: Tensor,
     references: Tensor,
     hypothesis_lengths: Tensor | None,
@@ -94,13 +91,9 @@ def _launch(
     max_order: int,
     eos_id: int | None,
     unmatched_id: int | None,
-) -> Tensor:
-    """Fill `out`, of which every element is written, where the hypotheses live."""
-    if out.numel() == 0:
-        return out
-    hypotheses, references = unit_stride(hypotheses), unit_stride(references)
-    hypothesis_lengths, reference_lengths = vector(hypothesis_lengths), vector(reference_lengths)
-    batch = (
+) -> tuple[int, ...]:
+    """A batch as the native core takes it: addresses, strides, sizes and ids."""
+    return (
         hypotheses.data_ptr(),
         *hypotheses.stride()[:2],
         pointer(hypothesis_lengths),
@@ -115,6 +108,25 @@ def _launch(
         unmatched_id is not None,
         0 if unmatched_id is None else unmatched_id,
     )
+
+
+def launch(
+    workspace_size: str,
+    kernel: str,
+    arguments: tuple[Any, ...],
+    out: Tensor,
+    hypotheses: Tensor,
+    references: Tensor,
+    hypothesis_lengths: Tensor | None,
+    reference_lengths: Tensor | None,
+    *identities: Any,
+) -> Tensor:
+    """Fill `out`, of which every element is written, where the hypotheses live."""
+    if out.numel() == 0:
+        return out
+    hypotheses, references = unit_stride(hypotheses), unit_stride(references)
+    hypothesis_lengths, reference_lengths = vector(hypothesis_lengths), vector(reference_lengths)
+    batch = batch_fields(hypotheses, references, hypothesis_lengths, reference_lengths, *identities)
     place: tuple[int, ...]
     if hypotheses.is_cuda:
         core, index = _native.cuda(), hypotheses.device.index
@@ -123,23 +135,22 @@ def _launch(
         core, place = _native.cpu, (torch.get_num_threads(),)
         refuse_invalid_lengths("hypothesis_lengths", hypothesis_lengths, hypotheses.shape[-1])
         refuse_invalid_lengths("reference_lengths", reference_lengths, references.shape[-1])
-    size = core.bleu_workspace(batch, *place)
+    size = getattr(core, workspace_size)(batch, *place)
     workspace = torch.empty(size, dtype=torch.uint8, device=hypotheses.device)
     getattr(core, kernel)(batch, *arguments, out.data_ptr(), workspace.data_ptr(), *place)
     return out
 
 
-def _new_scores(hypotheses: Tensor, output: int, float64: bool) -> Tensor:
+def new_scores(hypotheses: Tensor, output: int, float64: bool) -> Tensor:
     shape = hypotheses.shape[:-1] if output == SENTENCE else hypotheses.shape
     return hypotheses.new_empty(shape, dtype=torch.float64 if float64 else torch.float32)
 
 
 def _scores(*arguments: Any) -> Tensor:
     batch, (smoothing, smooth_value, effective_order, output, scaled, float64) = arguments[:7], arguments[7:]
-    out = _new_scores(arguments[0], output, float64)
-    return _launch(
-        "bleu_scores", (smoothing, smooth_value, effective_order, output, scaled, float64), out, *batch
-    )
+    out = new_scores(arguments[0], output, float64)
+    scoring = (smoothing, smooth_value, effective_order, output, scaled, float64)
+    return launch("bleu_workspace", "bleu_scores", scoring, out, *batch)
 
 
 def _new_counts(hypotheses: Tensor, max_order: int, every_prefix: bool) -> Tensor:
@@ -149,23 +160,24 @@ def _new_counts(hypotheses: Tensor, max_order: int, every_prefix: bool) -> Tenso
 
 def _counts(*arguments: Any) -> Tensor:
     batch, every_prefix = arguments[:7], arguments[7]
-    return _launch("bleu_counts", (every_prefix,), _new_counts(arguments[0], batch[4], every_prefix), *batch)
+    out = _new_counts(arguments[0], batch[4], every_prefix)
+    return launch("bleu_workspace", "bleu_counts", (every_prefix,), out, *batch)
 
 
-_BATCH_SCHEMA = (
+BATCH_SCHEMA = (
     "Tensor hypotheses, Tensor references, Tensor? hypothesis_lengths, Tensor? reference_lengths, "
     "int max_order, int? eos_id, int? unmatched_id"
 )
 bleu_scores = register(
     "bleu_scores",
-    f"({_BATCH_SCHEMA}, int smoothing, float smooth_value, bool effective_order, int output, bool scaled, "
+    f"({BATCH_SCHEMA}, int smoothing, float smooth_value, bool effective_order, int output, bool scaled, "
     "bool float64) -> Tensor",
     kernel=_scores,
-    fake=lambda *arguments: _new_scores(arguments[0], arguments[10], arguments[12]),
+    fake=lambda *arguments: new_scores(arguments[0], arguments[10], arguments[12]),
 )
 bleu_counts = register(
     "bleu_counts",
-    f"({_BATCH_SCHEMA}, bool every_prefix) -> Tensor",
+    f"({BATCH_SCHEMA}, bool every_prefix) -> Tensor",
     kernel=_counts,
     fake=lambda *arguments: _new_counts(arguments[0], arguments[4], arguments[7]),
 )

@@ -7,6 +7,7 @@ are `-inf` throughout give a soft value of `-inf`, policy terms of 0 and zero gr
 
 from .actor import ActorLoss, actor_loss
 from .bleu import bleu_rewards, corpus_bleu, corpus_bleu_statistics, prefix_bleu, sentence_bleu
+from .cider import cider_rewards, corpus_cider, prefix_cider, sentence_cider
 from .critic import CriticLoss, critic_loss
 from .distillation import soft_target_cross_entropy, token_cross_entropy
 from .edit_distance import edit_distance_rewards, optimal_completion_values, prefix_edit_distance
@@ -19,7 +20,9 @@ from .edits import (
     sample_edits,
     weighted_edits,
 )
+from .frequencies import DocumentFrequencies
 from .policy_value import PolicyValue, policy_value
+from .rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
 from .sampling import TokenSample, sample_tokens
 from .soft_bellman import soft_bellman_residual
 from .soft_value import soft_value
@@ -27,6 +30,7 @@ from .soft_value import soft_value
 __all__ = [
     "ActorLoss",
     "CriticLoss",
+    "DocumentFrequencies",
     "Edits",
     "ImportanceWeights",
     "PolicyValue",
@@ -34,8 +38,11 @@ __all__ = [
     "WeightedEdits",
     "actor_loss",
     "bleu_rewards",
+    "cider_rewards",
     "corpus_bleu",
     "corpus_bleu_statistics",
+    "corpus_cider",
+    "corpus_rouge_l",
     "critic_loss",
     "edit_distance_rewards",
     "edit_log_density",
@@ -43,10 +50,15 @@ __all__ = [
     "optimal_completion_values",
     "policy_value",
     "prefix_bleu",
+    "prefix_cider",
     "prefix_edit_distance",
+    "prefix_rouge_l",
+    "rouge_l_rewards",
     "sample_edits",
     "sample_tokens",
     "sentence_bleu",
+    "sentence_cider",
+    "sentence_rouge_l",
     "soft_bellman_residual",
     "soft_target_cross_entropy",
     "soft_value",

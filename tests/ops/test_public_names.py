@@ -15,11 +15,14 @@ from softbellman import ops, reference
 FUNCTIONS = sorted(name for name in ops.__all__ if inspect.isfunction(getattr(ops, name)))
 MODULES = (
     "actor",
+    "cider",
     "critic",
     "distillation",
     "edit_distance",
     "edits",
+    "frequencies",
     "policy_value",
+    "rouge",
     "sampling",
     "soft_bellman",
     "soft_value",

@@ -10,6 +10,7 @@ void bind_cuda(pybind11::module_&);
 void bind_bleu_cuda(pybind11::module_&);
 void bind_edits_cuda(pybind11::module_&);
 void bind_edit_distance_cuda(pybind11::module_&);
+void bind_payoffs_cuda(pybind11::module_&);
 }  // namespace softbellman
 
 extern "C" int simt_run_fault(int fault, float* total, char* message, std::size_t size);
@@ -19,6 +20,7 @@ PYBIND11_MODULE(SIMT_MODULE, m) {
     softbellman::bind_bleu_cuda(m);
     softbellman::bind_edits_cuda(m);
     softbellman::bind_edit_distance_cuda(m);
+    softbellman::bind_payoffs_cuda(m);
     // 0: threads of a block run in ascending order until they must wait, 1: in descending order, n > 1: in a shuffled one.
     m.def("set_schedule", [](int schedule) { simt::machine().schedule = schedule; });
     m.def("current_device", [] { return simt::machine().device; });

@@ -83,6 +83,7 @@ def build_module() -> ModuleType:
         ROOT / "csrc" / "bind" / "bleu_cuda.cpp",
         ROOT / "csrc" / "bind" / "edits_cuda.cpp",
         ROOT / "csrc" / "bind" / "edit_distance_cuda.cpp",
+        ROOT / "csrc" / "bind" / "payoffs_cuda.cpp",
         SHIM / "module.cpp",
     ]
     hidden = ["-fvisibility=hidden"]
