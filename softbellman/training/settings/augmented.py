@@ -80,9 +80,7 @@ class AugmentedStageSettings:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop_below * max(self.edits.samples, 1) <= 1.0:
-            raise ValueError(
-                f"augmented.drop_below must lie between 0 and 1 / augmented.edits.samples, got {self.drop_below}"
-            )
+            raise ValueError(f"drop_below must lie between 0 and 1 / edits.samples, got {self.drop_below}")
 
 
 @dataclass(frozen=True)
