@@ -11,6 +11,7 @@ import torch
 
 from softbellman import config
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
+from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
@@ -65,6 +66,8 @@ def run(settings: Settings, resume: Path | None = None, *, quiet: bool = False) 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
+    if settings.keep_memory and device.type == "cpu":
+        keep_freed_memory()
     if resume is None:
         folder = RunFolder(settings.output or new_run_path(settings.algorithm))
         folder.create(config.dump(settings))
