@@ -84,6 +84,9 @@ class Settings:
     completion: CompletionStageSettings = field(default_factory=CompletionStageSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
+    def __post_init__(self) -> None:
+        self.payoff.refuse_strangers(PRESETS.get(self.preset, {}))
+
 
 PRESETS: dict[str, dict[str, str]] = {
     "paper": {},
