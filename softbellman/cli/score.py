@@ -20,7 +20,7 @@ There an empty line in a reference file is no reference; sacrebleu takes it for 
 examples:
   softbellman score --references test.en < hypotheses.txt
   softbellman score --references test.0.en test.1.en --metrics bleu chrf --sentence < hypotheses.txt
-  softbellman score --references captions.*.txt --metrics bleu cider rouge_l --tokenize none < hypotheses.txt
+  softbellman score --references captions.*.txt --metrics cider rouge_l < hypotheses.txt
 """
 
 METRICS = ("bleu", "cider", "rouge_l", "chrf", "ter")
@@ -47,8 +47,8 @@ def build_parser() -> Parser:
         help="reference files, plain or .gz",
     )
     parser.add_argument(
-        "--metrics", "--metric", dest="metrics", nargs="+", choices=METRICS, default=["bleu"],
-        help="(default: bleu)",
+        "--metrics", "--metric", dest="metrics", metavar="NAME", nargs="+", choices=METRICS, default=["bleu"],
+        help=f"of {', '.join(METRICS)} (default: bleu)",
     )  # fmt: skip
     parser.add_argument(
         "--tokenize",

@@ -110,6 +110,19 @@ def test_against_a_scorer_on_words(seed, monkeypatch):
     assert mean(turned) == pytest.approx(mean(found), rel=1e-14)
 
 
+def test_random_splits_score_what_the_coco_tools_say():
+    cider = pytest.importorskip("pycocoevalcap.cider.cider", reason="pycocoevalcap is not installed")
+    rouge = pytest.importorskip("pycocoevalcap.rouge.rouge", reason="pycocoevalcap is not installed")
+    for seed in range(5):
+        hypotheses, references = random_texts(seed, count=100)
+        gold, given = dict(enumerate(references)), {i: [text] for i, text in enumerate(hypotheses)}
+        for scorer, ours in ((cider.Cider(), cider_scores), (rouge.Rouge(), rouge_l_scores)):
+            whole, single = scorer.compute_score(gold, given)
+            found = ours(hypotheses, references)
+            assert found == pytest.approx([100 * score for score in single], rel=1e-12, abs=1e-12)
+            assert mean(found) == pytest.approx(100 * whole, rel=1e-12)
+
+
 def test_unknown_words_are_words():
     references = [["a zebra runs"], ["a dog sits"]]
     assert rouge_l_scores(["a zebra runs", "a gnu sits"], references) == [100.0, pytest.approx(200 / 3)]
