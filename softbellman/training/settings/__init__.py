@@ -85,7 +85,7 @@ class Settings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
     def __post_init__(self) -> None:
-        self.payoff.refuse_strangers(PRESETS.get(self.preset, {}))
+        self.payoff.check_keys(PRESETS.get(self.preset, {}))
 
 
 PRESETS: dict[str, dict[str, str]] = {

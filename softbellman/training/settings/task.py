@@ -120,7 +120,7 @@ class PayoffSettings:
             if not 0.0 < value <= 1e6:
                 raise ValueError(f"payoff.{name} must be above 0 and at most 1e6, got {value}")
 
-    def refuse_strangers(self, preset: Mapping[str, str]) -> None:
+    def check_keys(self, preset: Mapping[str, str]) -> None:
         """Raises ValueError where a key of another metric has a value of its own, neither the default nor the preset's."""
         for name, metrics in _OWNERS.items():
             value, default = getattr(self, name), getattr(type(self), name)
