@@ -41,7 +41,7 @@ from softbellman.training.task import Task, build_actor, build_reader
 
 
 class Assembly:
-    """Builds networks and stages.
+    """Builds networks and stages. CIDEr-D needs its `payoff` made (`prepare_payoff`); the others follow from the settings.
 
     Attributes:
         actor: reads the source, or the features of an image.
@@ -49,8 +49,11 @@ class Assembly:
         stages: names of the stages with at least one epoch, in order.
     """
 
-    def __init__(self, settings: Settings, task: Task, payoff: Payoff, device: torch.device) -> None:
-        self.settings, self.task, self.payoff, self.device = settings, task, payoff, device
+    def __init__(
+        self, settings: Settings, task: Task, device: torch.device, payoff: Payoff | None = None
+    ) -> None:
+        self.settings, self.task, self.device = settings, task, device
+        self.payoff = payoff or Payoff(settings.payoff)
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.stages = [name for name in self.algorithm.stages if getattr(settings, name).schedule.epochs > 0]
         self.actor = self._new_actor("actor")

@@ -93,7 +93,7 @@ class _Run:
             settings.payoff, self.task.train, folder.frequencies_path, resume=resume, device=device
         )
         self.cache = StageCache(settings, folder, self.task, self.payoff)
-        self.parts = Assembly(settings, self.task, self.payoff, device)
+        self.parts = Assembly(settings, self.task, device, self.payoff)
 
     def execute(self) -> RunResult:
         settings, progress, parts = self.settings, self.progress, self.parts

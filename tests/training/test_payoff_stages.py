@@ -72,7 +72,7 @@ def test_every_stage_makes_an_update(settings, tmp_path, metric, references):
     payoff = prepare_payoff(payoff_settings, task.train, tmp_path / "df", resume=False, device=CPU)
     for algorithm, stages in STAGES.items():
         own = replace(settings, algorithm=algorithm, payoff=payoff_settings)
-        parts = Assembly(own, task, payoff, CPU)
+        parts = Assembly(own, task, CPU, payoff)
         for name in stages:
             stage = parts.build(name)
             before = {key: module.state_dict() for key, module in stage.modules.items()}
