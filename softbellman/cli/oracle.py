@@ -18,7 +18,8 @@ Shows what the exact oracle of the edit distance wants at every position of a hy
 likeliest target tokens, softmax(Q / tau), with probability and value Q (the best payoff still to
 come, in tokens). With --run it shows beside them what the oracle that run learnt says, and how far
 the two are apart: total variation and the divergence KL(exact, learnt) in nats. The learnt oracle
-has a payoff of its own (BLEU times the reference's length) and its own temperature.
+has the payoff of its run (BLEU, CIDEr-D or ROUGE-L, times the reference's length) and its own
+temperature.
 
 examples:
   softbellman oracle --reference "a b c" --hypothesis "a c c" --tau 0.5
@@ -38,6 +39,8 @@ class Asked(NamedTuple):
     vocabulary: int
     tau: float
     others: list[Belief]
+    learnt: str = ""
+    """Payoff and temperature of the learnt oracle, in words."""
 
 
 def build_parser() -> Parser:
@@ -86,7 +89,10 @@ def command(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     print(f"reference:   {' '.join(asked.labels[token] for token in asked.reference)}")
     print(f"hypothesis:  {' '.join(asked.labels[token] for token in asked.hypothesis)}")
-    print(f"exact oracle: edit distance, tau {asked.tau:g}, {asked.vocabulary - 4} tokens and <eos>\n")
+    print(f"exact oracle: edit distance, tau {asked.tau:g}, {asked.vocabulary - 4} tokens and <eos>")
+    if asked.learnt:
+        print(f"learnt oracle: {asked.learnt}")
+    print()
     print(format_table(report.rows(options.top), digits=3))
     if options.json is not None:
         record = {"run": None if options.run is None else str(options.run), **report.as_record(options.top)}
@@ -119,6 +125,7 @@ def ask_run(options: Any) -> Asked:
     from softbellman.data import BOS, EOS, PAD, UNK
     from softbellman.oracle.report import Belief
     from softbellman.training import load_oracle, load_run
+    from softbellman.training.payoff import describe_payoff
 
     oracle = load_oracle(options.run, options.checkpoint, device=options.device)
     codec: Codec = oracle.target_codec
@@ -143,4 +150,5 @@ def ask_run(options: Any) -> Asked:
         logits = read(actor.model, actor.source_codec.encode(options.source))
         others.append(Belief.of_logits("actor", logits, special_ids))
     tau = oracle.tau if options.tau is None else options.tau
-    return Asked(reference, hypothesis, codec.vocabulary.tokens, len(codec), tau, others)
+    learnt = f"{describe_payoff(oracle.settings.payoff)}, tau {oracle.tau:g}"
+    return Asked(reference, hypothesis, codec.vocabulary.tokens, len(codec), tau, others, learnt)

@@ -96,25 +96,27 @@ def collate(
         groups = [corpus.references[i] for i, _ in pairs]
     else:
         groups = [[corpus.references[i][k]] for i, k in pairs]
-    most = max(map(len, groups))
-    longest = max(1, max(len(tokens) for group in groups for tokens in group))
-    blank = [PAD] * longest
+    padded, lengths = pad_references(groups)
     return Batch(
         source=corpus.source_batch([i for i, _ in pairs]),
         target=pad_rows(targets),
-        references=torch.tensor(
-            [
-                [tokens + blank[len(tokens) :] for tokens in group] + [blank] * (most - len(group))
-                for group in groups
-            ],
-            dtype=torch.int64,
-        ),
-        reference_lengths=torch.tensor(
-            [[len(tokens) for tokens in group] + [0] * (most - len(group)) for group in groups],
-            dtype=torch.int64,
-        ),
+        references=padded,
+        reference_lengths=lengths,
         index=torch.tensor([i for i, _ in pairs], dtype=torch.int64),
     )
+
+
+def pad_references(groups: Sequence[list[list[int]]]) -> tuple[Tensor, Tensor]:
+    """The references of B sources as tokens [B, R, L], PAD behind each, and lengths [B, R], 0 where there is none."""
+    most = max(map(len, groups))
+    longest = max(1, max(len(tokens) for group in groups for tokens in group))
+    blank = [PAD] * longest
+    tokens = [
+        [tokens + blank[len(tokens) :] for tokens in group] + [blank] * (most - len(group))
+        for group in groups
+    ]
+    lengths = [[len(tokens) for tokens in group] + [0] * (most - len(group)) for group in groups]
+    return torch.tensor(tokens, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64)
 
 
 class BatchIterator:

@@ -21,6 +21,7 @@ from softbellman.training.evaluation import (
     translate_corpus,
 )
 from softbellman.training.health import ranking
+from softbellman.training.payoff import Payoff
 from softbellman.training.settings import EditSettings, ScheduleSettings, Settings
 from softbellman.training.stages import (
     ActorStage,
@@ -40,7 +41,7 @@ from softbellman.training.task import Task, build_actor, build_reader
 
 
 class Assembly:
-    """Builds networks and stages.
+    """Builds networks and stages. CIDEr-D needs its `payoff` made (`prepare_payoff`); the others follow from the settings.
 
     Attributes:
         actor: reads the source, or the features of an image.
@@ -48,8 +49,11 @@ class Assembly:
         stages: names of the stages with at least one epoch, in order.
     """
 
-    def __init__(self, settings: Settings, task: Task, device: torch.device) -> None:
+    def __init__(
+        self, settings: Settings, task: Task, device: torch.device, payoff: Payoff | None = None
+    ) -> None:
         self.settings, self.task, self.device = settings, task, device
+        self.payoff = payoff or Payoff(settings.payoff)
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.stages = [name for name in self.algorithm.stages if getattr(settings, name).schedule.epochs > 0]
         self.actor = self._new_actor("actor")
@@ -84,7 +88,7 @@ class Assembly:
             unit=schedule.batch_unit,
             seed=draw_key(self.settings.seed, f"{stage}/batches") % 2**31,
             targets=self.task.targets,
-            references="all" if self.settings.payoff.references == "all" else "one",
+            references=self.settings.payoff.references,
         )
 
     def _new_actor(self, stage: str) -> nn.Module:
@@ -136,7 +140,7 @@ class Assembly:
             self.actor,
             self.reader,
             self._target,
-            payoff=settings.payoff,
+            payoff=self.payoff,
             credit=settings.credit,
             samples=own.samples,
             extra_length=own.extra_length,
@@ -150,7 +154,7 @@ class Assembly:
     ) -> EditSource:
         return EditSource(
             edits,
-            self.settings.payoff,
+            self.payoff,
             vocabulary=len(self.task.target_codec),
             tau=tau,
             corrected=corrected,
@@ -184,7 +188,7 @@ class Assembly:
             self.actor,
             self._edits("completion", settings.completion.edits),
             settings.completion,
-            payoff=settings.payoff,
+            payoff=self.payoff,
             longest=settings.data.max_length,
             key=draw_key(settings.seed, "completion/draws"),
             forbidden=self.forbidden,
@@ -194,7 +198,7 @@ class Assembly:
     # Validation -----------------------------------------------------------------------------------------------------
 
     def judge_actor(self) -> dict[str, float]:
-        """BLEU of the actor's beam search."""
+        """BLEU of the actor's beam search, and the other metrics asked for."""
         evaluation = self.settings.evaluation
         lines = translate_corpus(
             self.actor, self.dev_batches, self.task.target_codec, evaluation, device=self.device
@@ -214,7 +218,7 @@ class Assembly:
             self.actor,
             self.reader,
             batch,
-            payoff=self.settings.payoff,
+            payoff=self.payoff,
             max_length=self.settings.data.max_length,
             forbidden=self.task.forbidden(self.device),
         )

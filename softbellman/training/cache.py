@@ -13,6 +13,7 @@ import torch
 
 import softbellman
 from softbellman.training.algorithms import ALGORITHMS
+from softbellman.training.payoff import Payoff
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.stages import Stage
@@ -31,9 +32,10 @@ augmented, completion) is its own result and is not shared."""
 class StageCache:
     """Copies finished stages between run folders and ``settings.cache``; does nothing when that is empty."""
 
-    def __init__(self, settings: Settings, folder: RunFolder, task: Task) -> None:
+    def __init__(self, settings: Settings, folder: RunFolder, task: Task, payoff: Payoff) -> None:
         self._settings, self._folder = settings, folder
         self._corpora = task.digest() if settings.cache else ""
+        self._payoff = payoff.digest() if settings.cache else ""
         self._root = Path(settings.cache) if settings.cache else None
 
     def key(self, stage: str) -> str | None:
@@ -43,6 +45,8 @@ class StageCache:
         settings: dict[str, Any] = asdict(self._settings)
         facts = {name: settings[name] for name in _INPUTS[stage]}
         facts["corpora"] = self._corpora
+        if "payoff" in facts:
+            facts["document frequencies"] = self._payoff
         if "credit" in facts:  # decides how actors move, not what a critic learns
             facts["credit"] = {
                 k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")

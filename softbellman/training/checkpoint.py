@@ -42,7 +42,11 @@ def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
         }
         if not state:
             raise ValueError(f"{path} holds no weights of a module named {name!r}")
-        module.load_state_dict(state)
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            first = str(error).partition("\n")[2].partition("\n")[0].strip() or str(error)
+            raise ValueError(f"{path} does not fit the {name} of these settings and data: {first}") from None
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

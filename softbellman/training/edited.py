@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from softbellman.data import BOS, EOS, PAD, UNK, Batch
-from softbellman.ops import weighted_edits
+from softbellman.ops import importance_weights, sample_edits
+from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import real_rows
-from softbellman.training.settings import EditSettings, PayoffSettings
+from softbellman.training.settings import EditSettings
 
 
 class Edited(NamedTuple):
@@ -43,7 +44,7 @@ class Edited(NamedTuple):
 def edit_references(
     batch: Batch,
     edits: EditSettings,
-    payoff: PayoffSettings,
+    payoff: Payoff,
     *,
     vocabulary: int,
     tau: float,
@@ -59,14 +60,11 @@ def edit_references(
         payoff: the payoff R.
         vocabulary: size V of the target vocabulary; PAD, BOS, EOS and UNK are never touched or produced.
         tau: temperature of the payoff distribution.
-        corrected: importance weights ``exp(R / tau) / q``; False: the published code's softmax of plain BLEU.
+        corrected: importance weights ``exp(R / tau) / q``; False: the published code's softmax of the plain score.
         seed, offset: key and counter of the draw.
     """
     lengths = batch.mask.sum(1) - 1  # without EOS
-    references, reference_lengths = batch.references, batch.reference_lengths
-    if payoff.references == "one":
-        references, reference_lengths = references[:, :1], reference_lengths[:, :1]
-    drawn = weighted_edits(
+    drawn = sample_edits(
         batch.labels[:, :-1].contiguous(),  # the longest row's last label is its EOS
         lengths,
         samples=edits.samples,
@@ -81,14 +79,18 @@ def edit_references(
         max_distance=edits.max_distance or None,
         keep_gold=edits.keep_reference,
         pad_id=PAD,
-        references=references,
-        reference_lengths=reference_lengths,
-        bleu_order=payoff.max_order,
-        smoothing=payoff.smoothing,
-        scale=payoff.scale if corrected else "none",
-        unmatched_id=None if payoff.unknown_matches else UNK,
-        tau=tau if corrected else 1.0,
-        corrected=corrected,
+    )
+    exact = payoff.rewards(
+        drawn.tokens,
+        batch.references,
+        hypothesis_lengths=drawn.lengths,
+        reference_lengths=batch.reference_lengths,
+        scaled=corrected,
+        dtype=torch.float64,
+    )
+    reached = exact.sum(-1)  # (B, K)
+    weighted = importance_weights(
+        reached, drawn.log_density, tau=tau if corrected else 1.0, corrected=corrected
     )
     sources, samples, width = drawn.tokens.shape
     ends = drawn.lengths.view(-1, 1)  # (B, K) -> (N, 1)
@@ -96,7 +98,7 @@ def edit_references(
     labels[:, :-1] = drawn.tokens.view(-1, width)
     labels.scatter_(1, ends, EOS)
     start = torch.full_like(ends, BOS)
-    rewards = torch.nn.functional.pad(drawn.rewards.view(-1, width), (0, 1))
+    rewards = torch.nn.functional.pad(exact.float().view(-1, width), (0, 1))
     longest = int(ends.max()) + 1  # proposals that insert leave room behind
     mask = torch.arange(longest, device=labels.device) <= ends
     return Edited(
@@ -105,7 +107,7 @@ def edit_references(
         mask=mask,
         rewards=rewards[:, :longest],
         rows=real_rows(mask),
-        weights=drawn.weights,
-        effective_sample_size=drawn.effective_sample_size,
-        payoff=drawn.payoff,
+        weights=weighted.weights.float(),
+        effective_sample_size=weighted.effective_sample_size,
+        payoff=reached.float(),
     )

@@ -14,6 +14,7 @@ from softbellman.decoding import Tempered, beam_search
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings
 from softbellman.training.stages import OracleStage, PolicyEvaluation, reference_likelihood
+from softbellman.training.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores, streams
 
 
 class BleuScore(NamedTuple):
@@ -38,11 +39,8 @@ def corpus_bleu(
     max_order: int = 4,
 ) -> BleuScore:
     """sacrebleu's corpus BLEU; ``references[i]`` are the (one or more) references of ``hypotheses[i]``."""
-    most = max(len(group) for group in references)
-    # sentence-wise to stream-wise; a sentence with fewer references leaves the later streams empty
-    streams = [[group[i] if i < len(group) else None for group in references] for i in range(most)]
     metric = BLEU(tokenize=tokenize, force=True, max_ngram_order=max_order)
-    result = metric.corpus_score(list(hypotheses), streams)  # type: ignore[arg-type]  # None: no such reference
+    result = metric.corpus_score(list(hypotheses), streams(references))  # type: ignore[arg-type]  # None: no such reference
     return BleuScore(result.score, str(metric.get_signature()), result.ratio)
 
 
@@ -56,10 +54,31 @@ def bleu_orders(
     }
 
 
+def cider(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
+) -> dict[str, float]:
+    """CIDEr-D times 100, with the document frequencies of these references."""
+    return {"cider": mean(cider_scores(hypotheses, references, tokenize=settings.tokenize))}
+
+
+def rouge_l(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
+) -> dict[str, float]:
+    """ROUGE-L times 100."""
+    return {"rouge_l": mean(rouge_l_scores(hypotheses, references, tokenize=settings.tokenize))}
+
+
+def chrf(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
+) -> dict[str, float]:
+    """sacrebleu's chrF2, which compares characters and needs no tokeniser."""
+    return {"chrf": corpus_chrf(hypotheses, references)}
+
+
 Metric = Callable[[Sequence[str], Sequence[Sequence[str]], EvaluationSettings], dict[str, float]]
 """Hypotheses, the references of each, the settings: numbers by name."""
 
-METRICS: dict[str, Metric] = {"bleu_orders": bleu_orders}
+METRICS: dict[str, Metric] = {"bleu_orders": bleu_orders, "cider": cider, "rouge_l": rouge_l, "chrf": chrf}
 """What `evaluation.metrics` can ask for beside BLEU."""
 
 

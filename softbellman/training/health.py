@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.decoding import as_stepwise
-from softbellman.training.rollout import mode, payoff_rewards
-from softbellman.training.settings import PayoffSettings
+from softbellman.training.payoff import Payoff
+from softbellman.training.rollout import mode
 
 
 class Ranking(NamedTuple):
@@ -40,7 +40,7 @@ def ranking(
     critic: nn.Module,
     batch: Batch,
     *,
-    payoff: PayoffSettings,
+    payoff: Payoff,
     max_length: int,
     forbidden: Tensor,
     candidates: int = 4,
@@ -78,12 +78,11 @@ def ranking(
         source = batch.source.repeat_interleave(candidates, 0)
         reached, reached_lengths = _continue(actor, source, forced, at + 1, max_length + 1, forbidden)
     shape = (len(tried), candidates)
-    rewards = payoff_rewards(
+    rewards = payoff.rewards(
         reached.view(*shape, -1),
-        reached_lengths.view(shape),
         batch.references,
-        batch.reference_lengths,
-        payoff,
+        hypothesis_lengths=reached_lengths.view(shape),
+        reference_lengths=batch.reference_lengths,
     )
     reached_payoff = rewards.sum(
         -1

@@ -17,9 +17,22 @@ from softbellman.training.runfolder import RunFolder
 
 __all__ = ["Bar", "Progress", "draw_curve", "format_table"]
 
+METRIC_TITLES = {
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "cider": "CIDEr-D",
+    "rouge_l": "ROUGE-L",
+    "chrf": "chrF2",
+}
+"""The metrics that `evaluation.metrics` adds, as tables name them."""
+
 # What is shown of a validation, in this order, under these names and formats. The rest is in metrics.jsonl.
 _SHOWN = {
     "dev_bleu": ("dev BLEU", ".2f"),
+    "dev_cider": ("dev CIDEr-D", ".2f"),
+    "dev_rouge_l": ("dev ROUGE-L", ".2f"),
+    "dev_chrf": ("dev chrF2", ".2f"),
     "oracle_bleu": ("oracle BLEU", ".2f"),
     "dev_td_error": ("dev TD error", ".4f"),
     "rank_correlation": ("rank correlation", ".3f"),
@@ -46,7 +59,7 @@ class Score(Protocol):
 
 
 class Comparison(Protocol):
-    """One row of the final comparison: a system, its best validation BLEU, its score on the test set."""
+    """One row of the final comparison: a system, its best validation BLEU, its score and other metrics on the test set."""
 
     @property
     def system(self) -> str: ...
@@ -54,6 +67,8 @@ class Comparison(Protocol):
     def dev_bleu(self) -> float: ...
     @property
     def test(self) -> Score: ...
+    @property
+    def others(self) -> Mapping[str, float]: ...
 
 
 class Bar:
@@ -141,6 +156,7 @@ class Progress:
         """The end of a run, quiet or not: the comparison on the test set, the places, what to type next."""
         table = [
             {"system": row.system, "dev BLEU": row.dev_bleu, "test BLEU": row.test.score,
+             **{METRIC_TITLES.get(name, name): value for name, value in row.others.items()},
              "length ratio": row.test.length_ratio}
             for row in rows
         ]  # fmt: skip

@@ -12,10 +12,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from softbellman.data import BOS, EOS, PAD, UNK, Batch
+from softbellman.data import BOS, PAD, Batch
 from softbellman.decoding import sample
-from softbellman.ops import bleu_rewards
-from softbellman.training.settings import PayoffSettings
+from softbellman.training.payoff import Payoff
 
 
 class Rollout(NamedTuple):
@@ -47,30 +46,11 @@ def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
         module.train(before)
 
 
-def payoff_rewards(
-    tokens: Tensor, lengths: Tensor, references: Tensor, reference_lengths: Tensor, payoff: PayoffSettings
-) -> Tensor:
-    """Incremental payoffs of hypotheses ``[B, K, T]`` against references ``[B, R, L]``. Shape: ``[B, K, T]``."""
-    if payoff.references == "one":
-        references, reference_lengths = references[:, :1], reference_lengths[:, :1]
-    return bleu_rewards(
-        tokens,
-        references,
-        eos_id=EOS,
-        hypothesis_lengths=lengths,
-        reference_lengths=reference_lengths,
-        max_order=payoff.max_order,
-        smoothing=payoff.smoothing,
-        scale=payoff.scale,
-        unmatched_id=None if payoff.unknown_matches else UNK,
-    )
-
-
 def roll_out(
     actor: nn.Module,
     batch: Batch,
     *,
-    payoff: PayoffSettings,
+    payoff: Payoff,
     samples: int,
     extra_length: int,
     longest: int,
@@ -96,12 +76,11 @@ def roll_out(
         actor, batch.source, max_length=limits, samples=samples, seed=seed, offset=offset, forbidden=forbidden
     )
     sources, steps = len(batch.source), drawn.tokens.shape[1]
-    rewards = payoff_rewards(
+    rewards = payoff.rewards(
         drawn.tokens.view(sources, samples, steps),  # (N, T) -> (B, K, T)
-        drawn.lengths.view(sources, samples),
         batch.references,
-        batch.reference_lengths,
-        payoff,
+        hypothesis_lengths=drawn.lengths.view(sources, samples),
+        reference_lengths=batch.reference_lengths,
     ).view(-1, steps)
     mask = torch.arange(steps, device=rewards.device) < drawn.lengths[:, None]
     start = torch.full_like(drawn.tokens[:, :1], BOS)

@@ -23,6 +23,7 @@ from softbellman.training.evaluation import (
     translate_corpus,
 )
 from softbellman.training.loop import run_stage
+from softbellman.training.payoff import prepare_payoff
 from softbellman.training.reporting import Progress, draw_curve
 from softbellman.training.runfolder import RunFolder, new_run_path
 from softbellman.training.settings import Settings
@@ -37,12 +38,14 @@ class FinalRow:
         system: name in the table, such as ERAC.
         stage: the stage whose selected actor was decoded.
         dev_bleu, test: BLEU on the validation and on the test set.
+        others: what ``evaluation.metrics`` asked for, of the test set, by name.
     """
 
     system: str
     stage: str
     dev_bleu: float
     test: BleuScore
+    others: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,14 @@ class _Run:
         self.progress, self.resume = progress, resume
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.task = load_task(settings.data)
+        if resume:
+            self.task.check_features(folder.path)
         self.task.save(folder.path)
-        self.cache = StageCache(settings, folder, self.task)
-        self.parts = Assembly(settings, self.task, device)
+        self.payoff = prepare_payoff(
+            settings.payoff, self.task.train, folder.frequencies_path, resume=resume, device=device
+        )
+        self.cache = StageCache(settings, folder, self.task, self.payoff)
+        self.parts = Assembly(settings, self.task, device, self.payoff)
 
     def execute(self) -> RunResult:
         settings, progress, parts = self.settings, self.progress, self.parts
@@ -118,6 +126,8 @@ class _Run:
             f"{self.algorithm.title} on {self.device} with {torch.get_num_threads()} threads: "
             f"{task.describe()}, actor {trainable(self.parts.actor):,} parameters; run folder {self.folder.path}"
         )
+        if self.settings.payoff.metric != "bleu":
+            self.progress.line(f"payoff: {self.payoff.describe()}")
 
     def _compare(self) -> tuple[FinalRow, ...]:
         """Decode the test set with the selected actor of every stage that trained one."""
@@ -140,7 +150,7 @@ class _Run:
                 settings.evaluation.metrics, lines, test.reference_texts, settings.evaluation
             )
             system = "MLE" if stage == "actor" else self.algorithm.title
-            row = FinalRow(system, stage, folder.best("dev_bleu", stage), score)
+            row = FinalRow(system, stage, folder.best("dev_bleu", stage), score, others)
             rows.append(row)
             folder.log(
                 kind="test",

@@ -5,6 +5,7 @@ metrics.jsonl                       one JSON object a line, in the order of the 
 checkpoints/STAGE-last.safetensors  weights after the last validation
 checkpoints/STAGE-best.safetensors  weights after the best one
 hypotheses/NAME.txt                 translations, one a line
+document_frequencies.safetensors    payoff.metric cider: the n-grams of the training references, and how many sources have each
 curve.png                           the learning curve
 """
 
@@ -39,6 +40,7 @@ class RunFolder:
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
         self.curve_path = self.path / "curve.png"
+        self.frequencies_path = self.path / "document_frequencies.safetensors"
         self.checkpoints = self.path / "checkpoints"
 
     def create(self, config: str) -> None:

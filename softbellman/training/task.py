@@ -63,6 +63,14 @@ class Task:
             self.features.save(folder)
         self.target_codec.save(folder, "target")
 
+    def check_features(self, folder: Path) -> None:
+        """Raises DataError where images have features of another width than those a run folder was started with."""
+        known = (
+            folder / "source.features.json"
+        ).exists()  # not where the run was stopped before it wrote anything
+        if known and self.features is not None and isinstance(self.train, CaptionCorpus):
+            FeatureSpec.load(folder).check(self.features, origin=self.train.features.origin)
+
     def describe(self) -> str:
         """Sizes, in words."""
         target = f"{len(self.target_codec):,}"

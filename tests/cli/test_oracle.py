@@ -14,6 +14,7 @@ import torch
 from softbellman.data import BOS, EOS, PAD, UNK, Codec, Vocabulary, WordTokenizer
 from softbellman.models import AttentionSeq2Seq
 from softbellman.oracle import EditDistanceOracle, kullback_leibler, target_distribution, total_variation
+from softbellman.training.settings import PayoffSettings
 
 RunCommand = Callable[..., Any]
 
@@ -31,7 +32,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         sizes = {"embedding": 8, "hidden": 8, "attention_size": 8}
         return AttentionSeq2Seq(len(codec), len(codec), **sizes, dropout=0.0, init_range=1.0).eval()
 
-    oracle = SimpleNamespace(model=model(), target_codec=codec, settings=None, tau=0.4)
+    settings = SimpleNamespace(payoff=PayoffSettings(metric="cider", references="all"))
+    oracle = SimpleNamespace(model=model(), target_codec=codec, settings=settings, tau=0.4)
     actor = SimpleNamespace(model=model(), source_codec=codec, target_codec=codec, settings=None)
     asked: list[tuple[str, Path, str, str]] = []
 
@@ -89,6 +91,7 @@ def test_json_and_a_learnt_oracle(softbellman: RunCommand, run: Any, tmp_path: P
         assert run.codec.vocabulary.tokens[int(learnt[position].argmax())] == best["token"]
         assert entry["value"] == oracle.value(hypothesis[:position])
     assert "TV learnt oracle" in out and "KL learnt oracle" in out
+    assert "learnt oracle: CIDEr-D against all references times the reference length, tau 0.4" in out
     assert record["positions"][4]["q"] is None  # <unk> is never produced
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import sacrebleu
+from ops.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
+
+from softbellman import __version__
 
 RunCommand = Callable[..., Any]
 
@@ -31,7 +34,7 @@ def text(lines: list[str]) -> bytes:
 
 def test_corpus_scores_are_sacrebleus(softbellman: RunCommand, references: list[str]) -> None:
     code, out, err = softbellman(
-        "score", "--references", *references, "--metric", "bleu", "chrf", "ter", stdin=text(HYPOTHESES)
+        "score", "--references", *references, "--metrics", "bleu", "chrf", "ter", stdin=text(HYPOTHESES)
     )
     streams = [FIRST, SECOND]
     bleu, chrf = sacrebleu.metrics.BLEU(), sacrebleu.metrics.CHRF()
@@ -83,3 +86,45 @@ def test_only_line_feeds_end_a_line(softbellman: RunCommand, tmp_path: Path) -> 
         "score", "--references", str(reference), stdin=b"\xef\xbb\xbfa b\xe2\x80\xa8c d e\nf g h i"
     )
     assert code == 0 and "BLEU = 100.00" in out
+
+
+def test_words_are_scored_as_the_coco_tools_do(softbellman: RunCommand, tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.txt" for i in range(3)]
+    for i, file in enumerate(
+        files
+    ):  # a caption with fewer references leaves its lines of the later files empty
+        file.write_text("".join(f"{(*group, '', '')[i]}\n" for _, group in CAPTIONS))
+    words = ["score", "--references", *map(str, files), "--metrics", "cider", "rouge_l", "--tokenize", "none"]
+    hypotheses = text([hypothesis for hypothesis, _ in CAPTIONS])
+    code, out, err = softbellman(*words, stdin=hypotheses)
+    assert code == 0 and not err
+    assert out.splitlines() == [
+        f"CIDEr-D = {sum(CIDER_SCORES) / 0.06:.2f}",
+        f"  signature: nrefs:3|case:mixed|df:references|order:4|sigma:6|tok:none|version:{__version__}",
+        f"ROUGE-L = {sum(ROUGE_SCORES) / 0.06:.2f}",
+        f"  signature: nrefs:3|case:mixed|beta:1.2|tok:none|version:{__version__}",
+    ]
+    code, out, err = softbellman(*words, "--sentence", stdin=hypotheses)
+    header, *rows = [line.split("\t") for line in out.splitlines()]
+    assert code == 0 and header == ["line", "cider", "rouge_l"] and "CIDEr-D = " in err
+    for number, (row, scores) in enumerate(
+        zip(rows, zip(CIDER_SCORES, ROUGE_SCORES, strict=True), strict=True), 1
+    ):
+        assert row == [str(number), *(f"{100 * score:.2f}" for score in scores)]
+
+
+def test_tokeniser_and_case_of_words(softbellman: RunCommand, references: list[str]) -> None:
+    words = ["score", "--references", *references, "--metrics", "rouge_l"]
+    _, out, _ = softbellman(*words, "--lowercase", stdin=text(["A CAT was sitting on the mat.", *FIRST[1:]]))
+    assert "ROUGE-L = 100.00" in out and "case:lc|beta:1.2|tok:13a" in out
+    _, out, _ = softbellman(*words, stdin=text(["A CAT was sitting on the mat.", *FIRST[1:]]))
+    assert "ROUGE-L = 100.00" not in out
+
+
+def test_a_line_without_any_reference_is_named(softbellman: RunCommand, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("a b\n \n")
+    words = ["score", "--references", str(empty), "--metrics", "cider"]
+    code, out, err = softbellman(*words, stdin=b"a b\nc d\n")
+    assert code == 2 and not out
+    assert "empty.txt: line 2 is empty, which leaves CIDEr-D no reference there" in err

@@ -170,7 +170,11 @@ def test_shipped_settings_are_of_captions():
         path = Path(__file__).parents[2] / "configs" / f"flickr1k_{algorithm}.yaml"
         settings = config.load(Settings, path)
         assert settings.algorithm == algorithm and settings.data.kind == "captions"
-        assert settings.actor.attention == "none" and settings.evaluation.metrics == ("bleu_orders",)
+        assert settings.actor.attention == "none" and settings.evaluation.metrics == (
+            "bleu_orders",
+            "cider",
+            "rouge_l",
+        )
 
 
 def test_settings_that_do_not_fit_are_named(caption_settings):

@@ -7,7 +7,8 @@ import torch
 
 from softbellman.data import BOS, EOS, PAD, UNK, BatchIterator
 from softbellman.training.edited import edit_references
-from softbellman.training.settings import AugmentedStageSettings, DataSettings, EditSettings, PayoffSettings
+from softbellman.training.payoff import Payoff
+from softbellman.training.settings import AugmentedStageSettings, DataSettings, EditSettings
 from softbellman.training.stages.augmented import choose_sequences
 from softbellman.training.task import load_task
 
@@ -23,7 +24,7 @@ def draw(batch, *, proposal="ngram", tau=0.5, corrected=True, offset=0, **edits)
     return edit_references(
         batch,
         EditSettings(proposal=proposal, **edits),
-        PayoffSettings(),
+        Payoff(),
         vocabulary=vocabulary,
         tau=tau,
         corrected=corrected,

@@ -10,8 +10,7 @@ from torch import nn
 
 from softbellman.training.evaluation import corpus_batches
 from softbellman.training.health import _continue, _mean_spearman, ranking
-from softbellman.training.rollout import payoff_rewards
-from softbellman.training.settings import PayoffSettings
+from softbellman.training.payoff import Payoff
 from softbellman.training.task import build_actor, load_task
 
 
@@ -39,12 +38,11 @@ class KnowingCritic(nn.Module):
                 forced = torch.cat([prefix[:, 1 : step + 1], torch.full((rows, 1), token)], dim=1)
                 lengths = torch.full((rows,), step + 1)
                 tokens, ends = _continue(self.actor, self.batch.source, forced, lengths, 13, self.forbidden)
-                rewards = payoff_rewards(
+                rewards = self.payoff.rewards(
                     tokens.unsqueeze(1),
-                    ends.unsqueeze(1),
                     self.batch.references,
-                    self.batch.reference_lengths,
-                    self.payoff,
+                    hypothesis_lengths=ends.unsqueeze(1),
+                    reference_lengths=self.batch.reference_lengths,
                 )
                 values[:, step, token] = self.sign * rewards.sum(-1).squeeze(1)
         return values
@@ -61,7 +59,7 @@ def test_a_critic_that_knows_the_returns_is_perfect(tiny_settings, sign):
     forbidden = torch.arange(len(task.target_codec)) >= 40
     forbidden[:3] = True
     batch = next(iter(corpus_batches(task.dev, 4).epoch(0)))
-    payoff = PayoffSettings()
+    payoff = Payoff()
     critic = KnowingCritic(actor, batch, payoff, forbidden, sign)
     found = ranking(actor, critic, batch, payoff=payoff, max_length=12, forbidden=forbidden)
     assert found.correlation == pytest.approx(sign, abs=1e-9)

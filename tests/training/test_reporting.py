@@ -31,6 +31,7 @@ class Row(NamedTuple):
     system: str
     dev_bleu: float
     test: Score
+    others: dict[str, float]
 
 
 def work(progress: Progress) -> None:
@@ -77,12 +78,13 @@ def test_quiet_shows_the_result_alone(tmp_path: Path, bars: io.StringIO) -> None
     assert out.getvalue() == bars.getvalue() == ""
     signature = "nrefs:1|case:mixed|eff:no|tok:none|smooth:exp|version:2.6.0"
     rows = [
-        Row("MLE", 27.0, Score(26.5, signature, 0.98)),
-        Row("ERAC", 28.75, Score(27.8, signature, 1.01)),
+        Row("MLE", 27.0, Score(26.5, signature, 0.98), {"cider": 58.5}),
+        Row("ERAC", 28.75, Score(27.8, signature, 1.01), {"cider": 61.25}),
     ]
     progress.finish(RunFolder(tmp_path / "my run"), rows)
     text = out.getvalue()
     assert "ERAC minus MLE on the test set: +1.30 BLEU" in text
+    assert text.splitlines()[1] == "system  dev BLEU  test BLEU  CIDEr-D  length ratio"
     assert text.count(signature) == 1 and "--tokenize none" in text
     assert f"softbellman translate '{tmp_path}/my run' < source.txt" in text
 

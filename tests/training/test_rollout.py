@@ -8,8 +8,8 @@ import torch
 from softbellman.data import BOS, EOS, PAD, UNK
 from softbellman.ops import sentence_bleu
 from softbellman.training.evaluation import corpus_batches
+from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, roll_out, row_logits
-from softbellman.training.settings import PayoffSettings
 from softbellman.training.task import build_actor, load_task
 
 
@@ -25,7 +25,7 @@ def setting(tiny_settings):
 def draw(setting, **changes):
     actor, batch, forbidden = setting
     arguments = {
-        "payoff": PayoffSettings(),
+        "payoff": Payoff(),
         "samples": 3,
         "extra_length": 4,
         "longest": 15,

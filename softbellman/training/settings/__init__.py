@@ -87,6 +87,9 @@ class Settings:
     completion: CompletionStageSettings = field(default_factory=CompletionStageSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
+    def __post_init__(self) -> None:
+        self.payoff.check_keys(PRESETS.get(self.preset, {}))
+
 
 PRESETS: dict[str, dict[str, str]] = {
     "paper": {},

@@ -62,8 +62,8 @@ class AugmentedStageSettings:
     """RAML: temperature of the payoff distribution, in the unit of the payoff; as for the oracle, tau log V should stay below
     1. VAML takes the oracle's."""
     weights: Literal["corrected", "published"] = "corrected"
-    """`corrected`: self-normalised importance weights exp(R / tau) / q(y); `published`: softmax over the samples of plain BLEU
-    in [0, 1], with neither the temperature nor the density of the proposal."""
+    """`corrected`: self-normalised importance weights exp(R / tau) / q(y); `published`: softmax over the samples of the plain
+    score, about [0, 1], with neither the temperature nor the density of the proposal."""
     drop_below: float = 1e-4
     """Sequences of a smaller weight are left out, the others' weights scaled up: most of the work where one sequence has nearly
     all the weight. 0 keeps all; at most 1 over the number of samples."""

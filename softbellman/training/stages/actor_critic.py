@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from softbellman.data import Batch
 from softbellman.objectives import Objective, actor_objective, critic_objective, td_targets
 from softbellman.ops import policy_value
+from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import Rollout, mode, roll_out, row_logits
 from softbellman.training.settings import (
     CreditSettings,
     CriticStageSettings,
     JointStageSettings,
-    PayoffSettings,
 )
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.likelihood import reference_likelihood
@@ -30,7 +30,7 @@ class PolicyEvaluation:
         critic: nn.Module,
         target: nn.Module,
         *,
-        payoff: PayoffSettings,
+        payoff: Payoff,
         credit: CreditSettings,
         samples: int,
         extra_length: int,

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from softbellman.data import PAD, Batch
 from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
 from softbellman.training.edited import Edited, edit_references
+from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, row_logits
 from softbellman.training.settings import (
     AugmentedStageSettings,
     EditSettings,
     OracleStageSettings,
-    PayoffSettings,
 )
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 
@@ -26,7 +26,7 @@ class EditSource:
     def __init__(
         self,
         edits: EditSettings,
-        payoff: PayoffSettings,
+        payoff: Payoff,
         *,
         vocabulary: int,
         tau: float,

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.objectives import oracle_distillation
 from softbellman.ops import optimal_completion_values
+from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, roll_out, row_logits
-from softbellman.training.settings import CompletionStageSettings, PayoffSettings
+from softbellman.training.settings import CompletionStageSettings
 from softbellman.training.stages.augmented import EditSource
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.likelihood import reference_likelihood
@@ -48,7 +49,7 @@ class CompletionStage:
         edits: EditSource,
         settings: CompletionStageSettings,
         *,
-        payoff: PayoffSettings,
+        payoff: Payoff,
         longest: int,
         key: int,
         forbidden: Tensor,
