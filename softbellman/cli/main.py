@@ -14,6 +14,7 @@ COMMANDS = {
     "translate": "translate standard input with the model of a run folder",
     "caption": "caption images, or their features, with the model of a run folder",
     "captions": "image features from pixels (captions extract), pictures of captions (captions sheet)",
+    "table": "the results of finished runs as a table: means over seeds, differences",
     "score": "BLEU, chrF and TER of the hypotheses on standard input",
     "oracle": "what an exact oracle wants at every position of a hypothesis, and a learnt one",
     "info": "what was built, and what devices are seen",

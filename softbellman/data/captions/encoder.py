@@ -71,10 +71,8 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def read_image(path: str | Path, *, size: int = 224) -> Tensor:
-    """The middle square of an image as a normalised tensor [3, size, size].
-
-    The shorter side is scaled to 256/224 of `size`, as torchvision's networks were evaluated.
+def open_image(path: str | Path) -> Any:
+    """An image in RGB, as Pillow has it.
 
     Raises:
         MissingFileError: there is no such file.
@@ -83,15 +81,26 @@ def read_image(path: str | Path, *, size: int = 224) -> Tensor:
     image_module = _import_pillow()
     try:
         with image_module.open(path) as opened:
-            image = opened.convert("RGB")
+            return opened.convert("RGB")
     except FileNotFoundError:
         raise MissingFileError("the image does not exist", path=path) from None
     except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
         raise DataError(f"the image cannot be read: {error}", path=path) from error
+
+
+def read_image(path: str | Path, *, size: int = 224) -> Tensor:
+    """The middle square of an image as a normalised tensor [3, size, size].
+
+    The shorter side is scaled to 256/224 of `size`, as torchvision's networks were evaluated.
+
+    Raises:
+        MissingFileError, DataError: see `open_image`.
+    """
+    image = open_image(path)
     scale = size * 256 / 224 / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), image_module.Resampling.BILINEAR)
+    image = image.resize((width, height), _import_pillow().Resampling.BILINEAR)
     image = image.crop((left, top, left + size, top + size))
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(
         2, 0, 1
