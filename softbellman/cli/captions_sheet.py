@@ -53,14 +53,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def draw(options: Any) -> int:
     """Chooses the images, gathers the captions, draws the picture."""
-    from softbellman.experiments.captioned import caption_images, test_images
+    from softbellman.experiments.captioned import caption_images, read_test_set
     from softbellman.experiments.sheet import FORMATS, draw_sheet
 
     if options.output.suffix.lower() not in FORMATS:
         raise UserError(f"--output must end in {', '.join(FORMATS)}, given {options.output}")
     if not options.images.is_dir():
         raise UserError(f"--images: {options.images} is not a folder")
-    names = choose(test_images(options.runs).names, options)
+    names = choose(read_test_set(options.runs).names, options)
     entries = caption_images(options.runs, names, bleu=options.bleu)
     draw_sheet(
         entries, options.images, options.output, references=options.references, columns=options.columns

@@ -9,11 +9,11 @@ from pathlib import Path
 from softbellman.cli.common import Parser
 
 DESCRIPTION = """\
-Puts finished runs side by side: one row for each algorithm, with the number of runs and the mean and
-sample standard deviation over them of validation BLEU, of test BLEU and of every further number the
-runs logged about the test set. Runs that differ in their seed alone form one row; where an algorithm
-has several rows, their names say which settings tell them apart. Every run also counts for the
-maximum likelihood it started from.
+Puts finished runs side by side: one row for each algorithm, with the number of runs and the mean
+and sample standard deviation over them of validation BLEU, of test BLEU and of every further number
+the runs logged about the test set. Runs that differ in their seed alone form one row; where an
+algorithm has several rows, their names say which settings tell them apart. Every run also counts
+for the maximum likelihood it started from.
 
 Runs that are not finished are named and left out; a run of another data set is an error.
 
@@ -47,7 +47,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--compute", metavar="NAME", nargs="+", default=[],
         help="metrics of the setting evaluation.metrics, from the hypotheses where a run did not log them; "
-             "reads the data set",
+             "reads the data set (default: none)",
     )  # fmt: skip
     return parser
 

@@ -11,7 +11,7 @@ from .collect import (
 )
 from .groups import Group, Grouping, group_runs
 from .rescoring import compute_missing
-from .statistics import Comparison, PairedDifference, Summary, compare, paired_difference, summarise
+from .summaries import Comparison, PairedDifference, Summary, compare, paired_difference, summarise
 from .table import ResultTable, build_table, render
 
 __all__ = [

@@ -82,7 +82,7 @@ def caption_images(
         ValueError: a run that reads no images or has another test set, an image that is not in it, or hypotheses
             that are not those of the test set; names the run or the image.
     """
-    test = test_images(paths)
+    test = read_test_set(paths)
     rows = _rows(test, images)
     found: dict[tuple[str, tuple[str, ...]], None] = {}
     for system in _systems(paths):
@@ -100,7 +100,7 @@ def caption_images(
     ]
 
 
-def test_images(paths: Sequence[str | Path]) -> ImageTestSet:
+def read_test_set(paths: Sequence[str | Path]) -> ImageTestSet:
     """The test set that the runs share; raises ValueError naming the first that has another."""
     first, *others = paths
     test = _read_test(first)

@@ -19,6 +19,7 @@ _MACHINE = ("seed", "threads", "device", "output", "cache", "algorithm", "preset
 """Keys of the whole run that are no part of what a system is; the algorithm's name and its preset's keys are elsewhere."""
 _APART = (
     "data.path",
+    "data.captions",
     "data.names",
     "data.encoder",
     "data.encoder_weights",
@@ -27,10 +28,11 @@ _APART = (
 )
 """Keys that say where files lie, or what is computed beside the scores."""
 _TRAINING_TEXT = (
-    "train", "path", "features", "names", "encoder", "encoder_weights", "tokenizer", "vocabulary_size",
+    "train", "path", "captions", "features", "names", "encoder", "encoder_weights", "tokenizer", "vocabulary_size",
     "min_frequency", "max_length", "pairs",
 )  # fmt: skip
-"""Keys of the data that leave the sentences and references of the validation and test sets as they are."""
+"""Keys of the data that leave the sentences and references of the validation and test sets as they are, or only say where and in
+which form they lie."""
 _NO_METRICS = ("peak_memory_bytes",)
 
 

@@ -120,9 +120,6 @@ def draw_sheet(
         ValueError: another ending, or a number below 1.
         MissingFileError, DataError: a photograph that is not there or cannot be read; names its file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     output = Path(output)
     if output.suffix.lower() not in FORMATS:
         raise ValueError(f"output must end in {', '.join(FORMATS)}, got {output}")
@@ -131,8 +128,20 @@ def draw_sheet(
             f"a sheet needs at least one image, reference and column, "
             f"got {len(entries)}, {references} and {columns}"
         )
-    columns = min(columns, len(entries))
     photos = [open_image(Path(images) / entry.image) for entry in entries]
+    figure = compose(entries, photos, references=references, columns=columns)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.name}.part")
+    figure.savefig(temporary, format=output.suffix.lower().removeprefix("."))
+    temporary.replace(output)
+    return output
+
+
+def compose(entries: Sequence[Captioned], photos: Sequence[Any], *, references: int, columns: int) -> Any:
+    """The matplotlib figure of as many entries as photographs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(dpi=_DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     measure = text_measure(figure)
@@ -140,6 +149,7 @@ def draw_sheet(
         lay_out(entry, photo, measure, references=references)
         for entry, photo in zip(entries, photos, strict=True)
     ]
+    columns = min(columns, len(cards))
     rows = [cards[start : start + columns] for start in range(0, len(cards), columns)]
     heights = [max(card.height for card in row) for row in rows]
     width = 2 * _MARGIN + columns * _CARD_WIDTH + (columns - 1) * _COLUMN_GAP
@@ -153,11 +163,7 @@ def draw_sheet(
         for column, card in enumerate(row):
             _draw_card(paper, card, _MARGIN + column * (_CARD_WIDTH + _COLUMN_GAP), top)
         top += row_height + _ROW_GAP
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.part")
-    figure.savefig(temporary, format=output.suffix.lower().removeprefix("."))
-    temporary.replace(output)
-    return output
+    return figure
 
 
 def lay_out(entry: Captioned, photo: Any, measure: Measure, *, references: int) -> Card:

@@ -11,7 +11,7 @@ from softbellman.training.reporting import format_table
 
 from .collect import Collection, signatures
 from .groups import Group, group_runs
-from .statistics import Comparison, PairedDifference, Summary, compare, summarise
+from .summaries import Comparison, PairedDifference, Summary, compare, summarise
 
 Format = Literal["text", "markdown", "json"]
 FORMATS: tuple[Format, ...] = ("text", "markdown", "json")
@@ -59,10 +59,11 @@ def build_table(
     """
     grouping = group_runs(collection.runs)
     results = [result for group in grouping.groups for result in group.results.values()]
+    everything = [result for group in grouping.groups for result in group.by_run.values()]
     logged = list(dict.fromkeys([*_FIRST, *(name for result in results for name in result.metrics)]))
     columns = tuple(_find_metric(name, logged) for name in metrics) or tuple(logged)
     compared = tuple(compare(grouping.groups, baseline, columns)) if baseline else ()
-    signed = tuple(signatures(results))
+    signed = tuple(signatures(everything))
     warnings = [*collection.unfinished, *grouping.conflicts]
     if len(signed) > 1:
         warnings.append(f"BLEU was not computed alike in all runs: {'; '.join(signed)}")
