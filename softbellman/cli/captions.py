@@ -17,12 +17,12 @@ draws photographs of the test set with their captions.
 
 EXTRACT = """\
 Writes the features of all images of a folder, by an image network of torchvision or timm (extra
-[caption]), as FILE.npy with FILE.names.txt beside it: the mean over the grid, [N, F], or with --grid
-the grid itself, [N, G, F]. An interrupted extraction continues when it is started again in the same
-way.
+[caption]), as FILE.npy with FILE.names.txt beside it: the mean over the grid, [N, F], or with
+--grid the grid itself, [N, G, F]. An interrupted extraction continues when it is started again in
+the same way.
 
---weights names a file with the network's state dict (.pth, .safetensors); or it is `download` for the
-library's own weights, or `none` for random ones, which are of use for tests alone. Nothing is
+--weights names a file with the network's state dict (.pth, .safetensors); or it is `download` for
+the library's own weights, or `none` for random ones, which are of use for tests alone. Nothing is
 downloaded without that word.
 
 examples:

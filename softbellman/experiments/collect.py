@@ -31,8 +31,8 @@ _TRAINING_TEXT = (
     "train", "path", "captions", "features", "names", "encoder", "encoder_weights", "tokenizer", "vocabulary_size",
     "min_frequency", "max_length", "pairs",
 )  # fmt: skip
-"""Keys of the data that leave the sentences and references of the validation and test sets as they are, or only say where and in
-which form they lie."""
+"""Keys of the data that leave the sentences and references of the validation and test sets as they are, or only say where
+and in which form they lie."""
 _NO_METRICS = ("peak_memory_bytes",)
 
 

@@ -72,7 +72,7 @@ class Card:
 
     Attributes:
         photo: what Pillow opened.
-        name: of the image.
+        name: of the image, as it is shown.
         blocks: the captions from top to bottom.
         label_width: of the column of labels.
     """
@@ -206,7 +206,9 @@ def lay_out(entry: Captioned, photo: Any, measure: Measure, *, references: int) 
     for place, (said, number) in enumerate(zip(entry.said, numbers, strict=True)):
         gap = _BLOCK_GAP if place else _BLOCK_GAP + _REFERENCES_GAP
         blocks.append(block(said.system, said.caption, number, fonts[said.system], Font(_INK), gap))
-    return Card(photo, entry.image, tuple(blocks), label_width)
+    return Card(
+        photo, shorten(entry.image, _PHOTO_WIDTH, Font(_GREY, _SMALL), measure), tuple(blocks), label_width
+    )
 
 
 def wrap(text: str, width: float, font: Font, measure: Measure) -> list[str]:
@@ -227,6 +229,16 @@ def wrap(text: str, width: float, font: Font, measure: Measure) -> list[str]:
                 lines.append("")
             lines[-1] += character
     return [line for line in lines if line] or [""]
+
+
+def shorten(name: str, width: float, font: Font, measure: Measure) -> str:
+    """A file's name without its folders, and without its beginning where it is wider than `width`."""
+    own = Path(name).name
+    shown = own
+    while len(own) > 1 and measure(shown, font.size, font.weight, font.slope) > width:
+        own = own[1:]
+        shown = f"\u2026{own}"
+    return shown
 
 
 def _units(text: str) -> list[str]:

@@ -14,12 +14,12 @@ class Summary(NamedTuple):
     """Some numbers, summed up.
 
     Attributes:
-        count: how many.
+        size: how many.
         mean: their mean.
-        deviation: their sample standard deviation, with count - 1 in the denominator; None for a single number.
+        deviation: their sample standard deviation, with size - 1 in the denominator; None for a single number.
     """
 
-    count: int
+    size: int
     mean: float
     deviation: float | None
 

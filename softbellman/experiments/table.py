@@ -129,7 +129,7 @@ def as_record(table: ResultTable) -> dict[str, Any]:
 def _summary_record(summary: Summary | None) -> dict[str, Any] | None:
     if summary is None:
         return None
-    return {"count": summary.count, "mean": summary.mean, "standard_deviation": summary.deviation}
+    return {"count": summary.size, "mean": summary.mean, "standard_deviation": summary.deviation}
 
 
 def title(metric: str) -> str:
@@ -200,7 +200,7 @@ def _difference_rows(table: ResultTable, per_seed: bool) -> list[dict[str, Any]]
             row = {"difference": pair, "seed": "agreeing in sign"}
             for name in table.metrics:
                 if name in differences:
-                    row[title(name)] = f"{differences[name].agreeing} of {differences[name].summary.count}"
+                    row[title(name)] = f"{differences[name].agreeing} of {differences[name].summary.size}"
             rows.append(row)
     return rows
 
@@ -214,7 +214,7 @@ def _foot(
     deviation: dict[str, Any] = {first: name, "seed": "standard deviation"}
     for metric, summary in found.items():
         if summary is not None:
-            partial = f" ({summary.count})" if summary.count < count else ""
+            partial = f" ({summary.size})" if summary.size < count else ""
             mean[title(metric)] = f"{summary.mean:{sign}.{digits[metric]}f}{partial}"
             if summary.deviation is not None:
                 deviation[title(metric)] = f"{summary.deviation:.{digits[metric]}f}"
@@ -226,7 +226,7 @@ def _mean(summary: Summary | None, digits: int, runs: int, *, sign: str = "") ->
     if summary is None:
         return None
     spread = "" if summary.deviation is None else f" ± {summary.deviation:.{digits}f}"
-    partial = f" ({summary.count})" if summary.count < runs else ""
+    partial = f" ({summary.size})" if summary.size < runs else ""
     return f"{summary.mean:{sign}.{digits}f}{spread}{partial}"
 
 
@@ -234,7 +234,7 @@ def _agreement(difference: PairedDifference | None, digits: int, pairs: int) -> 
     if difference is None:
         return None
     mean = _mean(difference.summary, digits, pairs, sign="+")
-    return f"{mean}, {difference.agreeing}/{difference.summary.count}"
+    return f"{mean}, {difference.agreeing}/{difference.summary.size}"
 
 
 def _digits(table: ResultTable) -> dict[str, int]:

@@ -9,7 +9,7 @@ import pytest
 
 from softbellman.data import DataError, MissingFileError
 from softbellman.experiments.captioned import Captioned, Said
-from softbellman.experiments.sheet import Font, compose, draw_sheet, wrap
+from softbellman.experiments.sheet import Font, compose, draw_sheet, shorten, wrap
 
 LONG = "a rather long reference caption of very many words that needs several lines , all of them , however narrow ."
 
@@ -93,6 +93,14 @@ def test_wrapping():
     assert wrap("a dog runs .", 10, font, measure) == ["a dog", "runs ."]  # the full stop starts no line
     assert wrap("abcdefgh ij", 3, font, measure) == ["abc", "def", "gh", "ij"]
     assert wrap("  ", 3, font, measure) == [""] and wrap("x", 0, font, measure) == ["x"]
+
+
+def test_long_names_lose_their_beginning():
+    def measure(text, size, weight, slope):
+        return float(len(text))
+
+    assert shorten("val2014/a_b_123.jpg", 11, Font("black"), measure) == "a_b_123.jpg"
+    assert shorten("val2014/a_b_123.jpg", 8, Font("black"), measure) == "…123.jpg"
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])

@@ -37,6 +37,9 @@ class ImageEncoder(nn.Module):
         OSError: the download failed.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, name: str, weights: str | Path | None, *, grid: bool = False) -> None:
         super().__init__()
         found = load_network(name, weights)
