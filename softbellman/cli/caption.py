@@ -41,7 +41,10 @@ def build_parser() -> Parser:
         help="names of the features, one a line (default: STEM.names.txt)",
     )
     parser.add_argument("--encoder", metavar="NAME", help="image network (default: the run's)")
-    parser.add_argument("--weights", metavar="FILE", help="its weights, or none: random (default: the run's)")
+    parser.add_argument(
+        "--weights", metavar="FILE",
+        help="its weights; or download: the library's own; or none: random (default: the run's)",
+    )  # fmt: skip
     parser.add_argument("--size", metavar="N", type=positive, default=224, help="pixels a side")
     parser.add_argument(
         "--checkpoint", metavar="NAME", default="best",

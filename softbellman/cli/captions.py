@@ -1,40 +1,64 @@
-"""`softbellman captions extract --images DIR --encoder NAME --weights FILE --output FILE.npy`."""
+"""`softbellman captions extract ...` and `softbellman captions sheet ...`."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from softbellman.cli import captions_sheet
 from softbellman.cli.common import Parser, positive
 
 DESCRIPTION = """\
-Prepares captioning data. `extract` writes the features of all images of a folder, by an image
-network of torchvision (extra [caption]), as FILE.npy with FILE.names.txt beside it: the mean over
-the grid, [N, F], or with --grid the grid itself, [N, G, F]. An interrupted extraction continues
-when it is started again in the same way.
+Captioning data and what became of it: `extract` writes the features of a folder of images, `sheet`
+draws photographs of the test set with their captions.
+"""
 
-Nothing is downloaded: --weights names a file with the network's state dict (.pth, .safetensors),
-or is `none` for random weights, which are of use for tests alone.
+EXTRACT = """\
+Writes the features of all images of a folder, by an image network of torchvision or timm (extra
+[caption]), as FILE.npy with FILE.names.txt beside it: the mean over the grid, [N, F], or with
+--grid the grid itself, [N, G, F]. An interrupted extraction continues when it is started again in
+the same way.
 
-example:
+--weights names a file with the network's state dict (.pth, .safetensors); or it is `download` for
+the library's own weights, or `none` for random ones, which are of use for tests alone. Nothing is
+downloaded without that word.
+
+examples:
   softbellman captions extract --images flickr8k/images --encoder resnet101 \\
       --weights resnet101.pth --output flickr8k/features.npy
+  softbellman captions extract --images flickr8k/images --encoder timm:efficientnet_lite0 \\
+      --weights download --output flickr8k/features.npy
 """
 
 
 def build_parser() -> Parser:
     """The options of the command."""
     parser = Parser(prog="softbellman captions", description=DESCRIPTION)
-    parser.add_argument("action", choices=["extract"], metavar="extract", help="what to do")
+    actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
+    extract = actions.add_parser("extract", description=EXTRACT, help="image features from pixels")
+    extract.set_defaults(act=_extract)
+    add_extract_options(extract)
+    sheet = actions.add_parser(
+        "sheet", description=captions_sheet.DESCRIPTION, help="a picture of photographs and their captions"
+    )
+    sheet.set_defaults(act=captions_sheet.draw)
+    captions_sheet.add_options(sheet)
+    return parser
+
+
+def add_extract_options(parser: Parser) -> None:
+    """The options of extract."""
     parser.add_argument("--images", metavar="DIR", type=Path, required=True, help="folder of images")
     parser.add_argument(
-        "--encoder", metavar="NAME", required=True, help="resnet18 ... resnet152, efficientnet_b0 ..."
-    )
+        "--encoder", metavar="NAME", required=True,
+        help="resnet18 ... resnet152, efficientnet_b0 ... of torchvision, or timm:NAME",
+    )  # fmt: skip
     parser.add_argument(
-        "--weights", metavar="FILE", required=True, help="the network's weights, or none: random"
-    )
+        "--weights", metavar="FILE", required=True,
+        help="the network's weights; or download: the library's own; or none: random",
+    )  # fmt: skip
     parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the .npy file to write")
     parser.add_argument("--grid", action="store_true", help="all grid positions instead of their mean")
     parser.add_argument("--size", metavar="N", type=positive, default=224, help="pixels a side")
@@ -44,19 +68,21 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... or auto")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    return parser
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Parses the arguments and extracts."""
+    """Parses the arguments and does what they say."""
     options = build_parser().parse_args(arguments)
+    return int(options.act(options))
 
-    from softbellman.data.captions.encoder import ImageEncoder
+
+def _extract(options: Any) -> int:
+    from softbellman.data.captions.encoder import ImageEncoder, weights_digest
     from softbellman.data.captions.extract import extract_features, list_images
     from softbellman.training.reporting import Progress
     from softbellman.training.task import choose_device
 
-    weights = None if options.weights == "none" else Path(options.weights)
+    weights = None if options.weights == "none" else options.weights
     total = len(list_images(options.images))
     encoder = ImageEncoder(options.encoder, weights, grid=options.grid)
     if weights is None:
@@ -70,7 +96,7 @@ def command(arguments: Sequence[str]) -> int:
             options.images,
             options.output,
             encoder,
-            identity=f"{options.encoder} {_digest(weights)}",
+            identity=f"{options.encoder} {weights_digest(encoder)}",
             size=options.size,
             batch_size=options.batch_size,
             skip_broken=options.skip_broken,
@@ -81,14 +107,3 @@ def command(arguments: Sequence[str]) -> int:
         print(f"softbellman: skipped {name}: it cannot be read", file=sys.stderr)
     print(f"{done.count} images: {done.features}, {done.names}")
     return 0
-
-
-def _digest(weights: Path | None) -> str:
-    """Hash of the weights' file; of none, the word random."""
-    if weights is None:
-        return "random"
-    digest = hashlib.sha256()
-    with open(weights, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -208,19 +208,29 @@ def describe_numbers(metrics: Mapping[str, float]) -> list[str]:
     ]
 
 
-def format_table(rows: Sequence[Mapping[str, Any]], *, digits: int = 2, markdown: bool = False) -> str:
+def format_table(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    digits: int = 2,
+    markdown: bool = False,
+    right: Sequence[str] = (),
+) -> str:
     """A table with a column for every key, in the order they first appear.
 
     Args:
         rows: one mapping a row; a missing key or None is shown as `-`.
         digits: decimals of floats.
         markdown: pipes around the columns, as in a README.
+        right: columns of text that are aligned to the right, as those of numbers are.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [[_cell(row.get(column), digits) for column in columns] for row in rows]
     numeric = [
-        any(isinstance(row.get(column), (int, float)) for row in rows)
-        and not any(isinstance(row.get(column), str) for row in rows)
+        column in right
+        or (
+            any(isinstance(row.get(column), (int, float)) for row in rows)
+            and not any(isinstance(row.get(column), str) for row in rows)
+        )
         for column in columns
     ]
     widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]

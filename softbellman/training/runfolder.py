@@ -75,6 +75,13 @@ class RunFolder:
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
         return path
 
+    def read_hypotheses(self, name: str) -> list[str]:
+        """The lines of hypotheses/NAME.txt; a file that is not there is an error that names it."""
+        path = self.path / "hypotheses" / f"{name}.txt"
+        if not path.is_file():
+            raise RunFolderError(f"{path} does not exist")
+        return path.read_bytes().decode().split("\n")[:-1]
+
     def log(self, **record: Any) -> None:
         """Appends one record to metrics.jsonl and flushes it; NaN and infinity are written as null."""
         self._append([{key: _plain(value) for key, value in record.items()}])

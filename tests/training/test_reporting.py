@@ -103,6 +103,13 @@ def test_table() -> None:
         "| MLE    |  9.5 |      12 | -    |",
         "| ERAC   | 28.1 |       - | x    |",
     ]
+    # text asked to stand on the right
+    assert format_table([{"a": "x"}, {"a": "1 ± 2"}], markdown=True, right=["a"]).splitlines() == [
+        "|     a |",
+        "|------:|",
+        "|     x |",
+        "| 1 ± 2 |",
+    ]
 
 
 def records() -> list[dict[str, object]]:

@@ -98,6 +98,9 @@ def test_hypotheses_keep_their_lines(folder: RunFolder) -> None:
     path = folder.write_hypotheses("test-joint", ["a b", "", "grün\u2028"])
     assert path == folder.path / "hypotheses" / "test-joint.txt"
     assert path.read_bytes().decode() == "a b\n\ngrün\u2028\n"
+    assert folder.read_hypotheses("test-joint") == ["a b", "", "grün\u2028"]
+    with pytest.raises(RunFolderError, match=r"test-actor\.txt does not exist"):
+        folder.read_hypotheses("test-actor")
     with pytest.raises(ValueError, match="line 2 contains a line break"):
         folder.write_hypotheses("test-joint", ["a", "b\nc"])
     assert not [item for item in path.parent.iterdir() if item != path]

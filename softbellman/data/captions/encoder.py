@@ -1,10 +1,11 @@
-"""From pixels to features by an image network of torchvision; needs the extra `[caption]`.
+"""From pixels to features by an image network of torchvision or timm; needs the extra `[caption]`.
 
-Notation: B images, P pixels a side, G = (P / 32)^2 grid positions, F feature width.
+Notation: B images, P pixels a side, G grid positions (of a resnet (P / 32)^2), F feature width.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +15,67 @@ from torch import Tensor, nn
 
 from softbellman.data.errors import DataError, MissingFileError
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+from .networks import IMAGENET_DEVIATION, IMAGENET_MEAN, load_network
 
-_FAMILIES = ("resnet", "efficientnet_")
-# Mean and standard deviation of ImageNet's pixels by channel, what torchvision's networks were trained with.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class ImageEncoder(nn.Module):
-    """The convolutions of a resnet or efficientnet: what stands before its classifier.
+    """An image network up to its classifier.
 
     Args:
-        name: torchvision's name, resnet18 ... resnet152 or efficientnet_b0 ... efficientnet_v2_l.
-        weights: a file with the network's state dict, .pth (read without executing anything) or .safetensors; None:
-            random weights, the same at every call.
+        name: torchvision's name, resnet18 ... resnet152 or efficientnet_b0 ... efficientnet_v2_l; or timm:NAME, with
+            timm's name of any network whose last layer is a grid.
+        weights: a file with the network's state dict, .pth (read without executing anything) or .safetensors; "download":
+            what the library downloads for that name; None: random weights, the same at every call.
         grid: the vectors of all grid positions instead of their mean.
 
     Raises:
-        ImportError: torchvision is not installed; names the extra.
+        ImportError: torchvision or timm is not installed, or torchvision was built for another torch; names the extra.
         ValueError: another network.
         MissingFileError, DataError: the weights do not exist or do not fit; names the file.
+        OSError: the download failed.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, name: str, weights: str | Path | None, *, grid: bool = False) -> None:
         super().__init__()
-        models = _import_models()
-        known = [known for known in models.list_models() if known.startswith(_FAMILIES)]
-        if name not in known:
-            raise ValueError(f"encoder must be one of {', '.join(known)}, got {name!r}")
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = models.get_model(name, weights=None)
-        if weights is not None:
-            _load_weights(network, Path(weights), name)
-        if name.startswith("resnet"):
-            self.trunk = nn.Sequential(*list(network.children())[:-2])  # without pooling and classifier
-        else:
-            self.trunk = network.features
-        self.grid = grid
+        found = load_network(name, weights)
+        self.name, self.trunk, self.size, self.grid = name, found.cells, found.size, grid
+        # to the pixels' own scale from that of `read_image`, which is ImageNet's
+        own = [torch.tensor(values)[:, None, None] for values in (found.mean, found.deviation)]
+        common = [torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION)]
+        self.register_buffer("scale", common[1] / own[1], persistent=False)
+        self.register_buffer("shift", (common[0] - own[0]) / own[1], persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features of pixels [B, 3, P, P]: the mean over the grid [B, F], or the grid [B, G, F]."""
-        cells: Tensor = self.trunk(pixels).flatten(2).transpose(1, 2)  # (B, F, P/32, P/32) -> (B, G, F)
+        """Features of pixels as `read_image` gives them, [B, 3, P, P]: the mean over the grid [B, F], or the grid [B, G, F].
+
+        Raises:
+            ValueError: P is another size than the only one the network takes.
+        """
+        if self.size is not None and pixels.shape[-1] != self.size:
+            raise ValueError(
+                f"encoder {self.name} takes pixels of {self.size} a side alone, got {pixels.shape[-1]}"
+            )
+        cells: Tensor = self.trunk(pixels * self.scale + self.shift)
         return cells if self.grid else cells.mean(dim=1)
 
 
-def read_image(path: str | Path, *, size: int = 224) -> Tensor:
-    """The middle square of an image as a normalised tensor [3, size, size].
+def weights_digest(network: nn.Module) -> str:
+    """Hash of a network's weights, wherever they came from."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
-    The shorter side is scaled to 256/224 of `size`, as torchvision's networks were evaluated.
+
+def open_image(path: str | Path) -> Any:
+    """An image in RGB, as Pillow has it.
 
     Raises:
         MissingFileError: there is no such file.
@@ -72,51 +84,33 @@ def read_image(path: str | Path, *, size: int = 224) -> Tensor:
     image_module = _import_pillow()
     try:
         with image_module.open(path) as opened:
-            image = opened.convert("RGB")
+            return opened.convert("RGB")
     except FileNotFoundError:
         raise MissingFileError("the image does not exist", path=path) from None
     except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
         raise DataError(f"the image cannot be read: {error}", path=path) from error
+
+
+def read_image(path: str | Path, *, size: int = 224) -> Tensor:
+    """The middle square of an image as a normalised tensor [3, size, size].
+
+    The shorter side is scaled to 256/224 of `size`, as torchvision's networks were evaluated.
+
+    Raises:
+        MissingFileError, DataError: see `open_image`.
+    """
+    image = open_image(path)
     scale = size * 256 / 224 / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), image_module.Resampling.BILINEAR)
+    image = image.resize((width, height), _import_pillow().Resampling.BILINEAR)
     image = image.crop((left, top, left + size, top + size))
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(
         2, 0, 1
     )  # (P, P, 3) -> (3, P, P)
-    return (pixels - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_DEVIATION)[:, None, None]
-
-
-def _load_weights(network: nn.Module, path: Path, name: str) -> None:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
-    except FileNotFoundError:
-        raise MissingFileError("the weights do not exist", path=path) from None
-    except Exception as error:  # whatever a damaged file makes the readers raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"cannot be read as weights of {name}: {reason}", path=path) from error
-
-
-def _import_models() -> Any:
-    try:
-        from torchvision import models
-    except ImportError as error:
-        raise ImportError(
-            "features from pixels need the extra [caption] (pip install 'softbellman[caption]')"
-        ) from error
-    except RuntimeError as error:  # a torchvision for CUDA beside a torch for the CPU, say
-        raise ImportError(
-            f"the torchvision that is installed does not fit this torch ({error}); install both from one index, "
-            "as https://pytorch.org/get-started says"
-        ) from error
-    return models
+    return (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_DEVIATION)[
+        :, None, None
+    ]
 
 
 def _import_pillow() -> Any:

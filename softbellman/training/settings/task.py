@@ -30,10 +30,10 @@ class DataSettings:
     punctuation: Literal["keep", "drop"] = "keep"
     """captions: `drop` deletes punctuation characters; `keep` leaves the words as they are. Captions are lowercased."""
     encoder: str = ""
-    """captions: name of the image network that made the features, such as resnet101; with it `softbellman caption RUN
-    image.jpg` starts from pixels."""
+    """captions: name of the image network that made the features, such as resnet101 or timm:NAME; with it `softbellman caption
+    RUN image.jpg` starts from pixels."""
     encoder_weights: str = ""
-    """captions: file of that network's weights."""
+    """captions: file of that network's weights; `download`: the library's own."""
     source: str = "de"
     """Source language: the file ending of the source side."""
     target: str = "en"

@@ -1,4 +1,4 @@
-"""Small images, and torchvision where it is installed."""
+"""Small images, and torchvision and timm where they are installed."""
 
 from __future__ import annotations
 
@@ -39,3 +39,9 @@ def torchvision_models():
         sys.modules["torchvision._meta_registrations"] = ModuleType("torchvision._meta_registrations")
         from torchvision import models
     return models
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision_models):
+    """timm; skips without it. Its layers import torchvision, the whole of it."""
+    return pytest.importorskip("timm")

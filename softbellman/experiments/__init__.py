@@ -1,0 +1,38 @@
+"""What many runs say together: groups of seeds, tables of their results, sheets of their captions."""
+
+from .collect import (
+    Collection,
+    FinishedRun,
+    OtherDataError,
+    SystemResult,
+    UnfinishedRunError,
+    collect_runs,
+    read_run,
+)
+from .groups import Group, Grouping, group_runs
+from .rescoring import compute_missing
+from .summaries import Comparison, PairedDifference, Summary, compare, paired_difference, summarise
+from .table import ResultTable, build_table, render
+
+__all__ = [
+    "Collection",
+    "Comparison",
+    "FinishedRun",
+    "Group",
+    "Grouping",
+    "OtherDataError",
+    "PairedDifference",
+    "ResultTable",
+    "Summary",
+    "SystemResult",
+    "UnfinishedRunError",
+    "build_table",
+    "collect_runs",
+    "compare",
+    "compute_missing",
+    "group_runs",
+    "paired_difference",
+    "read_run",
+    "render",
+    "summarise",
+]

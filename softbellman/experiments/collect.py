@@ -1,0 +1,228 @@
+"""Finished run folders, read back: which systems a run compared on the test set, by which settings, with which numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from softbellman import config
+from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
+from softbellman.training.runfolder import RunFolder
+from softbellman.training.settings import Settings
+
+FlatSettings = Mapping[str, Any]
+"""Settings by their dotted key, in the order of the settings classes."""
+
+_MACHINE = ("seed", "threads", "device", "output", "cache", "algorithm", "preset")
+"""Keys of the whole run that are no part of what a system is; the algorithm's name and its preset's keys are elsewhere."""
+_APART = (
+    "data.path",
+    "data.captions",
+    "data.names",
+    "data.encoder",
+    "data.encoder_weights",
+    "evaluation.batch_size",
+    "evaluation.metrics",
+)
+"""Keys that say where files lie, or what is computed beside the scores."""
+_TRAINING_TEXT = (
+    "train", "path", "captions", "features", "names", "encoder", "encoder_weights", "tokenizer", "vocabulary_size",
+    "min_frequency", "max_length", "pairs",
+)  # fmt: skip
+"""Keys of the data that leave the sentences and references of the validation and test sets as they are, or only say where
+and in which form they lie."""
+_NO_METRICS = ("peak_memory_bytes",)
+
+
+class UnfinishedRunError(ValueError):
+    """A run without its comparison on the test set; the message is one line for the user."""
+
+
+class OtherDataError(ValueError):
+    """A run that was tested on another data set; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """One system of a finished run on the test set.
+
+    Attributes:
+        run: the run's folder.
+        seed: of the run.
+        system: name in tables, such as MLE or ERAC.
+        stage: the stage whose selected actor was decoded.
+        final: it is what the run ends with.
+        settings: what decides the system.
+        metrics: numbers by the name they were logged under: dev_bleu, test_bleu, length_ratio, test_...
+        signature: sacrebleu's.
+    """
+
+    run: Path
+    seed: int
+    system: str
+    stage: str
+    final: bool
+    settings: FlatSettings
+    metrics: Mapping[str, float]
+    signature: str
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder, its settings and its systems in the order of its stages."""
+
+    path: Path
+    settings: Settings
+    systems: tuple[SystemResult, ...]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Runs of one data set.
+
+    Attributes:
+        runs: the finished ones.
+        unfinished: a sentence about each of the others.
+    """
+
+    runs: tuple[FinishedRun, ...]
+    unfinished: tuple[str, ...] = field(default=())
+
+
+def collect_runs(paths: Iterable[str | Path]) -> Collection:
+    """Read run folders; a folder named twice counts once.
+
+    Raises:
+        RunFolderError, ConfigError: a folder that is no run, or one with settings of another version.
+        OtherDataError: two finished runs were tested on different data; names both and the first key that differs.
+        UnfinishedRunError: none of the runs is finished.
+    """
+    runs: dict[Path, FinishedRun] = {}
+    unfinished: list[str] = []
+    for path in dict.fromkeys(map(Path, paths)):
+        try:
+            runs.setdefault(path.resolve(), read_run(path))
+        except UnfinishedRunError as error:
+            unfinished.append(str(error))
+    if not runs:
+        raise UnfinishedRunError(unfinished[0] if len(unfinished) == 1 else "none of the runs is finished")
+    first, *others = runs.values()
+    for other in others:
+        check_same_data(first, other)
+    return Collection(tuple(runs.values()), tuple(unfinished))
+
+
+def read_run(path: str | Path) -> FinishedRun:
+    """Read one run folder.
+
+    Raises:
+        RunFolderError, ConfigError: see `collect_runs`.
+        UnfinishedRunError: a stage that trains the actor has no test record yet; names it.
+    """
+    folder = RunFolder.open(path)
+    settings = config.load(Settings, folder.config_path)
+    stages = actor_stages(settings)
+    records = {record["stage"]: record for record in folder.read_metrics() if record.get("kind") == "test"}
+    for stage in stages:
+        if stage not in records:
+            raise UnfinishedRunError(
+                f"{path} is not finished: stage {stage} has no test record; softbellman-train --resume {path} continues it"
+            )
+    systems = tuple(
+        SystemResult(
+            run=folder.path,
+            seed=settings.seed,
+            system=str(records[stage]["system"]),
+            stage=stage,
+            final=stage == stages[-1],
+            settings=deciding_settings(settings, stage),
+            metrics={
+                name: float(value)
+                for name, value in records[stage].items()
+                if isinstance(value, (int, float)) and name not in _NO_METRICS
+            },
+            signature=str(records[stage].get("signature", "")),
+        )
+        for stage in stages
+    )
+    return FinishedRun(folder.path, settings, systems)
+
+
+def actor_stages(settings: Settings) -> list[str]:
+    """The stages of a run after which its actor is compared on the test set, in order."""
+    return [
+        stage
+        for stage in ALGORITHMS[settings.algorithm].stages
+        if stage in ACTOR_STAGES and getattr(settings, stage).schedule.epochs > 0
+    ]
+
+
+def flatten(settings: Settings) -> dict[str, Any]:
+    """Settings by dotted key."""
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, section: Mapping[str, Any]) -> None:
+        for name, value in section.items():
+            if isinstance(value, dict):
+                add(f"{prefix}{name}.", value)
+            else:
+                flat[prefix + name] = value
+
+    add("", config.to_plain(settings))
+    return flat
+
+
+def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
+    """What decides the actor at the end of a stage, the seed and the place of files left out.
+
+    After maximum likelihood these are data, model, the stage itself and how it is selected. Later they are all but the
+    sections of stages that the algorithm does not have.
+    """
+    sections = {"data", "model", "actor", "evaluation"}
+    if stage != "actor":
+        every_stage = {name for algorithm in ALGORITHMS.values() for name in algorithm.stages}
+        present = {key.partition(".")[0] for key in flatten(settings)}
+        sections = present - (every_stage - set(ALGORITHMS[settings.algorithm].stages))
+    return {
+        key: value
+        for key, value in flatten(settings).items()
+        if key.partition(".")[0] in sections and key not in (*_MACHINE, *_APART)
+    }
+
+
+def check_same_data(first: FinishedRun, other: FinishedRun) -> None:
+    """Raises OtherDataError where two runs were not tested on the same sentences with the same references.
+
+    A data set may lie in another folder now: paths that differ are the same data where the vocabularies are.
+    """
+    mine, theirs = (flatten(run.settings) for run in (first, other))
+    for key in mine:
+        if not key.startswith("data.") or key.removeprefix("data.") in _TRAINING_TEXT:
+            continue
+        if mine[key] != theirs[key]:
+            raise _other_data(first, other, key, mine, theirs)
+    key = "data.path"
+    places = [Path(flat[key]).resolve() for flat in (mine, theirs)]
+    if places[0] != places[1] and _vocabulary(first) != _vocabulary(other):
+        raise _other_data(first, other, key, mine, theirs)
+
+
+def _vocabulary(run: FinishedRun) -> bytes:
+    path = run.path / "target.vocabulary.json"
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _other_data(
+    first: FinishedRun, other: FinishedRun, key: str, mine: FlatSettings, theirs: FlatSettings
+) -> OtherDataError:
+    return OtherDataError(
+        f"{other.path} was tested on other data than {first.path}: {key} is {theirs[key]!r}, not {mine[key]!r}; "
+        "give each data set a table of its own"
+    )
+
+
+def signatures(results: Sequence[SystemResult]) -> list[str]:
+    """The different sacrebleu signatures among results."""
+    return list(dict.fromkeys(result.signature for result in results if result.signature))

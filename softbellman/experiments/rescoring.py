@@ -1,0 +1,66 @@
+"""Metrics that a run did not log, from the hypotheses it left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from softbellman.data import CaptionCorpus, Corpus
+from softbellman.training.evaluation import METRICS, further_metrics
+from softbellman.training.runfolder import RunFolder
+from softbellman.training.settings import Settings
+from softbellman.training.task import load_task
+
+from .collect import Collection, FinishedRun, SystemResult, flatten
+
+
+def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
+    """The runs with the named metrics of `evaluation.metrics` computed where their own settings did not ask for them.
+
+    The data set is read once for each different way of reading it.
+
+    Args:
+        collection: see `collect_runs`.
+        names: of `training.evaluation.METRICS`.
+
+    Raises:
+        ValueError: an unknown metric, or hypotheses that are not those of the test set; names the file.
+        DataError: the data set cannot be read.
+    """
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise ValueError(f"metric {unknown[0]!r} cannot be computed; these can: {', '.join(METRICS)}")
+    test_sets: dict[str, Corpus | CaptionCorpus] = {}
+
+    def test_set(settings: Settings) -> Corpus | CaptionCorpus:
+        facts = {key: value for key, value in flatten(settings).items() if key.startswith("data.")}
+        key = repr((facts, settings.evaluation.drop_long))
+        if key not in test_sets:
+            test = load_task(settings.data).test
+            if settings.evaluation.drop_long:
+                test = test.drop_longer(settings.data.max_length, name="test")
+            test_sets[key] = test
+        return test_sets[key]
+
+    def completed(run: FinishedRun) -> FinishedRun:
+        missing = [name for name in names if name not in run.settings.evaluation.metrics]
+        if not missing:
+            return run
+        test = test_set(run.settings)
+        systems = tuple(_completed(run, result, missing, test) for result in run.systems)
+        return replace(run, systems=systems)
+
+    return replace(collection, runs=tuple(map(completed, collection.runs)))
+
+
+def _completed(
+    run: FinishedRun, result: SystemResult, missing: Sequence[str], test: Corpus | CaptionCorpus
+) -> SystemResult:
+    lines = RunFolder(run.path).read_hypotheses(f"test-{result.stage}")
+    if len(lines) != len(test):
+        raise ValueError(
+            f"{run.path}: the hypotheses of stage {result.stage} have {len(lines)} lines, the test set {len(test)}"
+        )
+    found = further_metrics(missing, lines, test.reference_texts, run.settings.evaluation)
+    computed = {f"test_{name}": value for name, value in found.items()}
+    return replace(result, metrics={**result.metrics, **computed})
