@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from softbellman.data.errors import DataError, MissingFileError
 
+from .pixels import import_pillow, open_image
+
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _FAMILIES = ("resnet", "efficientnet_")
@@ -69,18 +71,11 @@ def read_image(path: str | Path, *, size: int = 224) -> Tensor:
         MissingFileError: there is no such file.
         DataError: it is no image that can be read; names the file.
     """
-    image_module = _import_pillow()
-    try:
-        with image_module.open(path) as opened:
-            image = opened.convert("RGB")
-    except FileNotFoundError:
-        raise MissingFileError("the image does not exist", path=path) from None
-    except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
-        raise DataError(f"the image cannot be read: {error}", path=path) from error
+    image = open_image(path)
     scale = size * 256 / 224 / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), image_module.Resampling.BILINEAR)
+    image = image.resize((width, height), import_pillow().Resampling.BILINEAR)
     image = image.crop((left, top, left + size, top + size))
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(
         2, 0, 1
@@ -117,13 +112,3 @@ def _import_models() -> Any:
             "as https://pytorch.org/get-started says"
         ) from error
     return models
-
-
-def _import_pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "reading images needs the extra [caption] (pip install 'softbellman[caption]')"
-        ) from error
-    return Image
