@@ -1,4 +1,4 @@
-"""`softbellman captions extract --images DIR --encoder NAME --weights FILE --output FILE.npy`."""
+"""`softbellman captions extract --images DIR --encoder NAME --weights FILE --output FILE.npy`; `... captions scenes`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from softbellman.cli import scenes
 from softbellman.cli.common import Parser, positive
 
 DESCRIPTION = """\
@@ -18,6 +19,8 @@ when it is started again in the same way.
 Nothing is downloaded: --weights names a file with the network's state dict (.pth, .safetensors),
 or is `none` for random weights, which are of use for tests alone.
 
+`scenes` writes generated pictures with their captions; softbellman captions scenes --help explains.
+
 example:
   softbellman captions extract --images flickr8k/images --encoder resnet101 \\
       --weights resnet101.pth --output flickr8k/features.npy
@@ -27,7 +30,9 @@ example:
 def build_parser() -> Parser:
     """The options of the command."""
     parser = Parser(prog="softbellman captions", description=DESCRIPTION)
-    parser.add_argument("action", choices=["extract"], metavar="extract", help="what to do")
+    parser.add_argument(
+        "action", choices=["extract"], metavar="extract", help="what to do: extract, or scenes"
+    )
     parser.add_argument("--images", metavar="DIR", type=Path, required=True, help="folder of images")
     parser.add_argument(
         "--encoder", metavar="NAME", required=True, help="resnet18 ... resnet152, efficientnet_b0 ..."
@@ -49,6 +54,8 @@ def build_parser() -> Parser:
 
 def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and extracts."""
+    if arguments and arguments[0] == "scenes":
+        return scenes.command(arguments[1:])
     options = build_parser().parse_args(arguments)
 
     from softbellman.data.captions.encoder import ImageEncoder

@@ -13,7 +13,7 @@ COMMANDS = {
     "train": "train a translator or a captioner; the same as softbellman-train",
     "translate": "translate standard input with the model of a run folder",
     "caption": "caption images, or their features, with the model of a run folder",
-    "captions": "prepare captioning data: image features from pixels (captions extract)",
+    "captions": "prepare captioning data: image features from pixels, example scenes",
     "score": "BLEU, chrF and TER of the hypotheses on standard input",
     "oracle": "what an exact oracle wants at every position of a hypothesis, and a learnt one",
     "info": "what was built, and what devices are seen",

@@ -43,6 +43,8 @@ class StageCache:
         settings: dict[str, Any] = asdict(self._settings)
         facts = {name: settings[name] for name in _INPUTS[stage]}
         facts["corpora"] = self._corpora
+        if facts["model"]["image_encoder"] == "likelihood":  # tells it from `trained` in later stages alone
+            facts["model"] = {**facts["model"], "image_encoder": "trained"}
         if "credit" in facts:  # decides how actors move, not what a critic learns
             facts["credit"] = {
                 k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")

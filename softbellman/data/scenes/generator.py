@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from .render import SIDE, Pixels, render
 from .scene import Scene
 
 CAPTIONS = 5
-_SHARES = {"dev": range(0, 13), "test": range(13, 39), "train": range(39, 128)}
+SplitName = Literal["train", "dev", "test"]
+_SHARES: dict[SplitName, range] = {"dev": range(0, 13), "test": range(13, 39), "train": range(39, 128)}
 """Of 128 equally likely classes of scenes, those that belong to each split."""
 
 
@@ -77,20 +79,25 @@ def generate_scenes(
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    sizes: dict[SplitName, int] = {"train": images, "dev": dev_images, "test": test_images}
+    return {
+        split: generate_split(split, seed=seed, count=count, difficulty=difficulty, captions=captions)
+        for split, count in sizes.items()
+    }
+
+
+def generate_split(
+    split: SplitName, *, seed: int = 1, count: int, difficulty: float = 3.0, captions: int = CAPTIONS
+) -> SceneSplit:
+    """The first scenes of one split; see `generate_scenes`."""
     settings = SceneDifficulty.of(difficulty)
-    sizes = {"train": images, "dev": dev_images, "test": test_images}
-    splits = {}
-    for split, count in sizes.items():
-        made = [
-            _scene_at(settings, f"softbellman scenes {difficulty} {seed} {split} {index}", split, captions)
-            for index in range(count)
-        ]
-        splits[split] = SceneSplit(
-            [f"{split}-{index:05d}.png" for index in range(count)],
-            [scene for scene, _ in made],
-            [said for _, said in made],
-        )
-    return splits
+    key = f"softbellman scenes {float(difficulty)} {seed} {split}"
+    made = [_scene_at(settings, f"{key} {index}", split, captions) for index in range(count)]
+    return SceneSplit(
+        [f"{split}-{index:05d}.png" for index in range(count)],
+        [scene for scene, _ in made],
+        [said for _, said in made],
+    )
 
 
 def content(scene: Scene) -> str:
@@ -103,7 +110,9 @@ def content(scene: Scene) -> str:
     return "; ".join([*sorted(names), *facts])
 
 
-def _scene_at(settings: SceneDifficulty, key: str, split: str, captions: int) -> tuple[Scene, list[str]]:
+def _scene_at(
+    settings: SceneDifficulty, key: str, split: SplitName, captions: int
+) -> tuple[Scene, list[str]]:
     """The first scene of a key's draws that belongs to the split, and its captions."""
     draws = Draws(key)
     while True:

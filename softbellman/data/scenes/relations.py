@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from .scene import CANVAS, Scene, Shape
-from .shapes import OUTLINES, Kind, covers
+from .shapes import OUTLINES, Array, Kind, covers
 
 Relation = Literal["inside", "between", "overlaps", "touches", "left", "above"]
 Place = tuple[Literal[-1, 0, 1], Literal[-1, 0, 1]]
@@ -107,7 +107,7 @@ def facts_of(scene: Scene) -> list[Fact]:
     for relation in ("left", "above"):
         for a, b in pairs:
             for c in range(len(shapes)):
-                if {Fact(relation, b, a), Fact(relation, a, c)} <= plain:  # type: ignore[arg-type]
+                if {Fact(relation, b, a), Fact(relation, a, c)} <= plain:
                     found.append(Fact("between", a, b, c))
     order = ("inside", "between", "overlaps", "touches", "left", "above")
     return sorted(found, key=lambda fact: order.index(fact.relation))
@@ -123,7 +123,7 @@ def place_of(shape: Shape) -> Place | None:
     return found[0], found[1]  # type: ignore[return-value]
 
 
-def _covered(shape: Shape, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+def _covered(shape: Shape, across: Array, down: Array) -> Array:
     return covers(shape.kind, across - shape.x, down - shape.y, shape.radius)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 Kind = Literal["circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart"]
 KINDS: tuple[Kind, ...] = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
 
-Array = np.ndarray[Any, Any]
+Array = Any  # of numpy
 
 
 class Outline(NamedTuple):
