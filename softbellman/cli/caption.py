@@ -67,13 +67,11 @@ def build_parser() -> Parser:
 
 def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and captions."""
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_intermixed_args(arguments)  # images may stand behind options
 
     from softbellman.training import load_run
     from softbellman.training.reporting import Progress
 
-    if options.features is None and not options.images:
-        raise UserError("name --features FILE, or image files")
     actor = load_run(options.run, checkpoint=options.checkpoint, device=options.device)
     if actor.features is None:
         raise UserError(f"{options.run} translates text; softbellman translate {options.run} does that")
@@ -116,10 +114,14 @@ def _choose_reader(actor: TrainedActor, options: Any) -> Reader:
     from softbellman.data import PixelSpec
 
     if not isinstance(actor.features, PixelSpec):
+        if options.features is None and not options.images:
+            raise UserError("name --features FILE, or image files")
         return _through_network if options.features is None else _from_features
     for name in ("features", "names", "encoder", "weights", "size"):
         if getattr(options, name) is not None:
             raise UserError(f"{options.run} reads image files itself, without --{name}")
+    if not options.images:
+        raise UserError(f"{options.run} reads pixels: name image files")
     return _from_files
 
 

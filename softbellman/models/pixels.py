@@ -23,6 +23,8 @@ _GROUPS = 4
 class PixelEncoder(nn.Module):
     """Four convolutions of 3 x 3, the first three with stride 2, each with group normalisation and a rectifier.
 
+    They read the differences of each pixel's colour from the image's median colour, its background, and as a fourth channel
+    the largest of their magnitudes: what stands out, whatever its colour. (Forms are learnt several times sooner with it.)
     Before the last one a learnt vector is added at each grid position, so that features can tell where they are. Group
     normalisation keeps no running statistics: an image's features depend on that image alone, in training and after it.
 
@@ -45,7 +47,7 @@ class PixelEncoder(nn.Module):
         if width < 16 or width % 16:
             raise ValueError(f"width must be a positive multiple of 16, got {width}")
         self.side, self.width = side, width
-        channels = (3, width // 4, width // 2, width)
+        channels = (4, width // 4, width // 2, width)
         self.narrowing = nn.Sequential(
             *(_block(before, behind, stride=2) for before, behind in pairwise(channels))
         )
@@ -69,8 +71,10 @@ class PixelEncoder(nn.Module):
             raise ValueError(f"pixels must be [B, 3, {self.side}, {self.side}], got {tuple(pixels.shape)}")
         if pixels.dtype != torch.uint8:
             raise ValueError(f"pixels must be uint8, got {pixels.dtype}")
-        centred = pixels.to(self.position.dtype) / 127.5 - 1
-        cells: Tensor = self.last(self.narrowing(centred) + self.position)
+        background = pixels.flatten(2).median(dim=2).values[:, :, None, None]  # (B, 3, 1, 1)
+        differences = (pixels.to(self.position.dtype) - background) / 127.5
+        contrast = differences.abs().amax(dim=1, keepdim=True)
+        cells: Tensor = self.last(self.narrowing(torch.cat([differences, contrast], dim=1)) + self.position)
         return cells.flatten(2).transpose(1, 2)  # (B, F, D, D) -> (B, G, F)
 
 
@@ -104,8 +108,10 @@ class PixelCaptioner(Captioner):
 
 
 def _block(before: int, behind: int, *, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(before, behind, 3, stride=stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return nn.Sequential(
-        nn.Conv2d(before, behind, 3, stride=stride, padding=1, bias=False),
+        convolution,
         nn.GroupNorm(_GROUPS, behind),
         nn.ReLU(),
     )

@@ -27,8 +27,8 @@ MOST_SHAPES = 4
 
 # Least and greatest radius of each size, in units; between the sizes lies a gap. Of shapes that hold another, and of those
 # within, there are no others.
-RADII: dict[Size, tuple[int, int]] = {"small": (400, 480), "medium": (590, 700), "large": (860, 1050)}
-_HOLDER, _HELD = (1000, 1180), (380, 440)
+RADII: dict[Size, tuple[int, int]] = {"small": (460, 540), "medium": (660, 760), "large": (940, 1100)}
+_HOLDER, _HELD = (1150, 1320), (430, 500)
 _MARGIN = 60
 
 _LAYOUTS = ("beside", "stacked", "inside", "overlapping", "touching", "row", "column")
