@@ -57,8 +57,9 @@ class _Kit:
         holder: bool = False,
         held: bool = False,
         square_on: bool = False,
+        against: Shape | None = None,
     ) -> Shape:
-        """A new shape in the middle of the canvas, to be moved."""
+        """A new shape in the middle of the canvas, to be moved; of another colour than the one it is seen against."""
         draws, settings = self.draws, self.settings
         kinds = [
             kind
@@ -68,7 +69,7 @@ class _Kit:
         while True:
             kind = draws.pick(kinds)
             colour = draws.pick(tuple(COLOURS)[: settings.colours])
-            if (kind, colour) not in self._taken:
+            if (kind, colour) not in self._taken and (against is None or against.colour != colour):
                 break
         self._taken.add((kind, colour))
         size: Size = "large" if holder else "small" if held else draws.pick(sizes)
@@ -124,11 +125,14 @@ def _first_shapes(kit: _Kit, layout: str) -> list[Shape] | None:
     if layout in ("row", "column"):
         return _three(kit, upright=layout == "column")
     if layout == "inside":
-        first, second = kit.shape(holder=True), kit.shape(held=True)
+        first = kit.shape(holder=True)
+        second = kit.shape(held=True, against=first)
     elif layout == "touching":
-        first, second = kit.shape(square_on=True), kit.shape(square_on=True)
+        first = kit.shape(square_on=True)
+        second = kit.shape(square_on=True, against=first)
     elif layout == "overlapping":
-        first, second = kit.shape(sizes=("medium", "large")), kit.shape(sizes=("medium", "large"))
+        first = kit.shape(sizes=("medium", "large"))
+        second = kit.shape(sizes=("medium", "large"), against=first)
     else:
         first, second = kit.shape(), kit.shape()
     for _ in range(_TRIES):
