@@ -4,6 +4,7 @@ itself, with an opening such as `there is`, with a list, a place or a count."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from ..builtin.draws import Draws
 from .difficulty import SceneDifficulty
@@ -42,8 +43,8 @@ class _Speaker:
 
     def choose(self, ways: Sequence[str]) -> str:
         """The first way with weight 1, each other one with weight `freedom`."""
-        weights = [1.0 + self.settings.freedom * number for number in range(len(ways))]
-        return self.draws.weighted(ways, weights)
+        sums = [1.0 + self.settings.freedom * number for number in range(len(ways))]
+        return self.draws.weighted(ways, sums)
 
     def detailed(self) -> bool:
         return self.draws.chance(self.settings.detail)
@@ -153,18 +154,16 @@ class _Speaker:
         return numbers
 
 
-BEGINNINGS: tuple[Callable[[_Speaker], str | None], ...] = (
-    _Speaker.subject_first,
-    _Speaker.object_first,
-    _Speaker.opening_first,
-    _Speaker.relation_first,
-    _Speaker.list_first,
-    _Speaker.place_first,
-    _Speaker.count_first,
+BEGINNINGS: tuple[tuple[Callable[[_Speaker], str | None], float], ...] = (
+    (_Speaker.subject_first, 4.0),
+    (_Speaker.object_first, 3.0),
+    (_Speaker.opening_first, 3.0),
+    (_Speaker.relation_first, 2.0),
+    (_Speaker.list_first, 1.0),
+    (_Speaker.place_first, 1.0),
+    (_Speaker.count_first, 1.0),
 )
-"""The ways to begin, the usual ones first."""
-
-_WEIGHTS = (4.0, 3.0, 3.0, 2.0, 1.0, 1.0, 1.0)
+"""The ways to begin, each with its weight."""
 
 
 def say_scene(scene: Scene, draws: Draws, settings: SceneDifficulty, *, count: int = 5) -> list[str]:
@@ -189,13 +188,10 @@ def say_scene(scene: Scene, draws: Draws, settings: SceneDifficulty, *, count: i
             return said
         if not left:
             left = list(range(len(BEGINNINGS)))
-        total, sums = 0.0, []
-        for number in left:
-            total += _WEIGHTS[number]
-            sums.append(total)
-        number = draws.weighted(left, sums)
+        number = draws.weighted(left, list(accumulate(BEGINNINGS[number][1] for number in left)))
         left.remove(number)
-        caption = BEGINNINGS[number](_Speaker(scene, facts, draws, settings))
+        begin, _ = BEGINNINGS[number]
+        caption = begin(_Speaker(scene, facts, draws, settings))
         if caption is not None and caption not in said:
             said.append(caption)
     raise ValueError(f"the scene cannot be said in {count} ways")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from dataclasses import replace
 
 from ..builtin.draws import Draws
 from .difficulty import SceneDifficulty
@@ -101,7 +101,7 @@ class _Kit:
             low = max(centre - spread, now - before + _MARGIN)
             high = min(centre + spread, CANVAS - (behind - now) - _MARGIN)
             moved.append(low + self.draws.below(high - low + 1) if high > low else low)
-        return Shape(shape.kind, shape.colour, shape.size, moved[0], moved[1], shape.radius, shape.paint)
+        return replace(shape, x=moved[0], y=moved[1])
 
 
 def draw_scene(draws: Draws, settings: SceneDifficulty) -> Scene:
@@ -156,7 +156,7 @@ def _pushed(kit: _Kit, first: Shape, second: Shape) -> Shape | None:
         x, y = box.right + (second.x - own.left), first.y
     else:
         x, y = first.x, box.bottom + (second.y - own.top)
-    moved = Shape(second.kind, second.colour, second.size, x, y, second.radius, second.paint)
+    moved = replace(second, x=x, y=y)
     box = moved.box
     within = min(box) >= _MARGIN and max(box) <= CANVAS - _MARGIN
     return moved if within else None
@@ -186,15 +186,3 @@ def _further(kit: _Kit, shapes: list[Shape]) -> Shape | None:
         if all(apart(shape, other) for other in shapes):
             return shape
     return None
-
-
-def unrelated_pairs(scene: Scene) -> list[tuple[int, int]]:
-    """Pairs that neither keep apart nor stand in a relation that has a word; drawn scenes have none."""
-    return [
-        (a, b)
-        for a, b in combinations(range(len(scene.shapes)), 2)
-        if not apart(scene.shapes[a], scene.shapes[b])
-        and not is_inside(scene.shapes[b], scene.shapes[a])
-        and not touches(scene.shapes[a], scene.shapes[b])
-        and not overlaps(scene.shapes[b], scene.shapes[a])
-    ]
