@@ -1,9 +1,9 @@
-"""`softbellman caption RUN --features FILE.npy [image names...]`, or `softbellman caption RUN image.jpg`."""
+"""`softbellman caption RUN --features FILE.npy [image names...]`, or `softbellman caption RUN image.png`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
     from softbellman.training import TrainedActor
 
+    Reader = Callable[[TrainedActor, Any], tuple[list[str], Iterator[Tensor]]]
+
 DESCRIPTION = """\
 Captions images with the actor of a run: one line for each, its name, a tab and the caption.
 
 With --features the images are names within that file (all of it where none is named). Without, they
 are image files, read by the network that made the run's features: the run's settings data.encoder
-and data.encoder_weights, or --encoder and --weights (needs the extra [caption]).
+and data.encoder_weights, or --encoder and --weights (needs the extra [caption]). A run on scenes
+(data.kind: scenes) reads pixels itself: image files are all it takes.
 
 examples:
   softbellman caption runs/erac-20260101-120000 --features features.npy > captions.tsv
   softbellman caption runs/erac-20260101-120000 --features features.npy 1000268201.jpg
   softbellman caption runs/erac-20260101-120000 holiday.jpg --weights resnet101.pth
+  softbellman caption runs/erac-20260101-120000 scenes/*.png
 """
 
 
@@ -45,7 +49,7 @@ def build_parser() -> Parser:
         "--weights", metavar="FILE",
         help="its weights; or download: the library's own; or none: random (default: the run's)",
     )  # fmt: skip
-    parser.add_argument("--size", metavar="N", type=positive, default=224, help="pixels a side")
+    parser.add_argument("--size", metavar="N", type=positive, help="pixels a side (default: 224)")
     parser.add_argument(
         "--checkpoint", metavar="NAME", default="best",
         help="best or last of the final stage, or a stage: actor, joint, actor-last, ...",
@@ -66,17 +70,15 @@ def build_parser() -> Parser:
 
 def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and captions."""
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_intermixed_args(arguments)  # images may stand behind options
 
     from softbellman.training import load_run
     from softbellman.training.reporting import Progress
 
-    if options.features is None and not options.images:
-        raise UserError("name --features FILE, or image files")
     actor = load_run(options.run, checkpoint=options.checkpoint, device=options.device)
     if actor.features is None:
         raise UserError(f"{options.run} translates text; softbellman translate {options.run} does that")
-    names, batches = (_from_pixels if options.features is None else _from_features)(actor, options)
+    names, batches = _choose_reader(actor, options)(actor, options)
     progress = Progress(quiet=options.quiet, out=sys.stderr)
     with progress.count("caption", len(names), unit="image") as bar:
         lines = iter(names)
@@ -93,7 +95,7 @@ def command(arguments: Sequence[str]) -> int:
 def caption_features(
     actor: TrainedActor, features: Tensor, *, beam: int | None = None, max_length: int | None = None
 ) -> list[str]:
-    """Captions of B images from their features [B, F] or [B, G, F]; beam and length default to the run's."""
+    """Captions of B images from their features [B, F] or [B, G, F], or pixels; beam and length default to the run's."""
     import torch
 
     from softbellman.decoding import beam_search
@@ -110,11 +112,43 @@ def caption_features(
     return [actor.target_codec.decode(tokens) for tokens in found.tokens.tolist()]
 
 
+def _choose_reader(actor: TrainedActor, options: Any) -> Reader:
+    """How images become what the run's actor reads."""
+    from softbellman.data import PixelSpec
+
+    if not isinstance(actor.features, PixelSpec):
+        if options.features is None and not options.images:
+            raise UserError("name --features FILE, or image files")
+        return _through_network if options.features is None else _from_features
+    for name in ("features", "names", "encoder", "weights", "size"):
+        if getattr(options, name) is not None:
+            raise UserError(f"{options.run} reads image files itself, without --{name}")
+    if not options.images:
+        raise UserError(f"{options.run} reads pixels: name image files")
+    return _from_files
+
+
+def _from_files(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator[Tensor]]:
+    """The files' names and their pixels in batches."""
+    import torch
+
+    from softbellman.data import PixelSpec, read_pixels
+
+    spec, files = actor.features, options.images
+    assert isinstance(spec, PixelSpec)
+    size = options.batch_size or actor.settings.evaluation.batch_size
+    batches = (
+        torch.stack([read_pixels(path, side=spec.side) for path in files[start : start + size]])
+        for start in range(0, len(files), size)
+    )
+    return list(files), batches
+
+
 def _from_features(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator[Tensor]]:
     """The images' names and their features in batches, from a file."""
-    from softbellman.data import ImageFeatures
+    from softbellman.data import FeatureSpec, ImageFeatures
 
-    assert actor.features is not None
+    assert isinstance(actor.features, FeatureSpec)
     opened = ImageFeatures.open(options.features, options.names)
     actor.features.check(opened.spec, origin=opened.origin)
     names = options.images or opened.names
@@ -123,7 +157,7 @@ def _from_features(actor: TrainedActor, options: Any) -> tuple[list[str], Iterat
     return names, (opened.gather(rows[start : start + size]) for start in range(0, len(rows), size))
 
 
-def _from_pixels(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator[Tensor]]:
+def _through_network(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator[Tensor]]:
     """The files' names and their features in batches, by the image network."""
     import torch
 
@@ -131,7 +165,7 @@ def _from_pixels(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator
     from softbellman.data.captions.encoder import ImageEncoder, read_image
 
     spec, data = actor.features, actor.settings.data
-    assert spec is not None
+    assert isinstance(spec, FeatureSpec)
     name, weights = options.encoder or data.encoder, options.weights or data.encoder_weights
     if not name or not weights:
         missing = "--encoder" if not name else "--weights"
@@ -141,7 +175,9 @@ def _from_pixels(actor: TrainedActor, options: Any) -> tuple[list[str], Iterator
 
     def batches() -> Iterator[Tensor]:
         for start in range(0, len(options.images), size):
-            pixels = [read_image(path, size=options.size) for path in options.images[start : start + size]]
+            pixels = [
+                read_image(path, size=options.size or 224) for path in options.images[start : start + size]
+            ]
             with torch.inference_mode():
                 features = encoder(torch.stack(pixels))
             found = FeatureSpec(features.shape[-1], features.shape[1] if features.dim() == 3 else 0)

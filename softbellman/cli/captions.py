@@ -1,4 +1,4 @@
-"""`softbellman captions extract ...` and `softbellman captions sheet ...`."""
+"""`softbellman captions extract ...`, `softbellman captions scenes ...` and `softbellman captions sheet ...`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from softbellman.cli import captions_sheet
+from softbellman.cli import captions_scenes, captions_sheet
 from softbellman.cli.common import Parser, positive
 
 DESCRIPTION = """\
-Captioning data and what became of it: `extract` writes the features of a folder of images, `sheet`
-draws photographs of the test set with their captions.
+Captioning data and what became of it: `extract` writes the features of a folder of images, `scenes`
+generated pictures with captions; `sheet` draws photographs of the test set with their captions.
 """
 
 EXTRACT = """\
@@ -40,6 +40,11 @@ def build_parser() -> Parser:
     extract = actions.add_parser("extract", description=EXTRACT, help="image features from pixels")
     extract.set_defaults(act=_extract)
     add_extract_options(extract)
+    scenes = actions.add_parser(
+        "scenes", description=captions_scenes.DESCRIPTION, help="generated pictures with their captions"
+    )
+    scenes.set_defaults(act=captions_scenes.write)
+    captions_scenes.add_options(scenes)
     sheet = actions.add_parser(
         "sheet", description=captions_sheet.DESCRIPTION, help="a picture of photographs and their captions"
     )

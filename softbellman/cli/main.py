@@ -13,7 +13,7 @@ COMMANDS = {
     "train": "train a translator or a captioner; the same as softbellman-train",
     "translate": "translate standard input with the model of a run folder",
     "caption": "caption images, or their features, with the model of a run folder",
-    "captions": "image features from pixels (captions extract), pictures of captions (captions sheet)",
+    "captions": "features from pixels (captions extract), example scenes (scenes), pictures of captions (sheet)",
     "table": "the results of finished runs as a table: means over seeds, differences",
     "score": "BLEU, CIDEr-D, ROUGE-L, chrF and TER of the hypotheses on standard input",
     "oracle": "what an exact oracle wants at every position of a hypothesis, and a learnt one",

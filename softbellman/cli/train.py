@@ -23,6 +23,7 @@ examples:
   softbellman-train
   softbellman-train --algorithm ac --seed 2 --output runs/ac-2
   softbellman-train --config configs/multi30k_erac.yaml --data.path multi30k
+  softbellman-train --config configs/scenes_erac.yaml
   softbellman-train --config configs/flickr1k_erac.yaml --data.path flickr1k
   softbellman-train --resume runs/ac-2
 

@@ -1,4 +1,4 @@
-"""Text in, batches out: vocabularies, parallel corpora, tokenizers, batching and the built-in corpus."""
+"""Text in, batches out: vocabularies, parallel corpora, tokenizers, batching and the built-in corpora."""
 
 from .batching import Batch, BatchIterator, Examples, collate
 from .builtin import Difficulty, Split, builtin_dataset, generate_builtin
@@ -8,7 +8,10 @@ from .captions import (
     CaptionTokenizer,
     FeatureSpec,
     ImageFeatures,
+    ImagePixels,
+    PixelSpec,
     load_captions,
+    read_pixels,
 )
 from .codec import Codec
 from .corpus import (
@@ -22,6 +25,7 @@ from .corpus import (
 )
 from .errors import DataError, MissingFileError
 from .parallel import ParallelText, read_parallel
+from .scenes import SceneSplit, generate_scenes, scenes_dataset
 from .text import read_lines
 from .tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
 from .vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Vocabulary
@@ -45,8 +49,11 @@ __all__ = [
     "Examples",
     "FeatureSpec",
     "ImageFeatures",
+    "ImagePixels",
     "MissingFileError",
     "ParallelText",
+    "PixelSpec",
+    "SceneSplit",
     "SentencePieceTokenizer",
     "Split",
     "Tokenizer",
@@ -58,9 +65,12 @@ __all__ = [
     "collate",
     "find_text",
     "generate_builtin",
+    "generate_scenes",
     "load_captions",
     "load_dataset",
     "load_split",
     "read_lines",
     "read_parallel",
+    "read_pixels",
+    "scenes_dataset",
 ]

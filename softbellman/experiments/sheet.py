@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from softbellman.data.captions.encoder import open_image
+from softbellman.data.captions.pixels import open_image
 
 from .captioned import Captioned
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from softbellman.data import BatchIterator, collate
 from softbellman.decoding import Tempered
+from softbellman.models import PixelCaptioner
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.evaluation import (
     corpus_batches,
@@ -56,6 +57,7 @@ class Assembly:
         self.payoff = payoff or Payoff(settings.payoff)
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.stages = [name for name in self.algorithm.stages if getattr(settings, name).schedule.epochs > 0]
+        self._check_image_encoder()
         self.actor = self._new_actor("actor")
         torch.manual_seed(draw_key(settings.seed, "critic/initialisation"))
         self.reader = build_reader(settings, self.algorithm.reader, target_size=len(task.target_codec))
@@ -78,6 +80,9 @@ class Assembly:
 
     def build(self, name: str) -> Stage:
         """A stage on the networks as they are; to be called when the stages before it are done."""
+        if name != "actor" and self.settings.model.image_encoder == "likelihood":
+            assert isinstance(self.actor, PixelCaptioner)
+            self.actor.freeze_encoder()
         return self._builders[name]()
 
     def train_batches(self, schedule: ScheduleSettings, stage: str) -> BatchIterator:
@@ -98,13 +103,33 @@ class Assembly:
             self.settings,
             source_size=task.source_size,
             target_size=len(task.target_codec),
-            positions=None if task.features is None else task.features.positions,
+            positions=task.positions,
         )
         return actor.to(self.device)
 
     def _start_actor(self, stage: str, start: str) -> None:
         if start == "scratch":
             self.actor.load_state_dict(self._new_actor(stage).state_dict())
+
+    def _check_image_encoder(self) -> None:
+        """Raises ValueError where `model.image_encoder` asks for what the data or the stages do not give."""
+        kind, asked = self.settings.data.kind, self.settings.model.image_encoder
+        if asked != "trained" and kind != "scenes":
+            raise ValueError(
+                f"model.image_encoder is {asked}, but data.kind is {kind}, which reads no pixels"
+            )
+        if asked != "likelihood":
+            return
+        if "actor" not in self.stages:
+            raise ValueError(
+                "model.image_encoder is likelihood, but actor.schedule.epochs is 0: nothing trains it"
+            )
+        for name in ("augmented", "completion"):
+            if name in self.stages and getattr(self.settings, name).start == "scratch":
+                raise ValueError(
+                    f"model.image_encoder is likelihood, but {name}.start is scratch, which begins with random "
+                    f"convolutions; say {name}.start: actor, or model.image_encoder: trained"
+                )
 
     # Stages ---------------------------------------------------------------------------------------------------------
 

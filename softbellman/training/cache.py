@@ -47,6 +47,8 @@ class StageCache:
         facts["corpora"] = self._corpora
         if "payoff" in facts:
             facts["document frequencies"] = self._payoff
+        if facts["model"]["image_encoder"] == "likelihood":  # tells it from `trained` in later stages alone
+            facts["model"] = {**facts["model"], "image_encoder": "trained"}
         if "credit" in facts:  # decides how actors move, not what a critic learns
             facts["credit"] = {
                 k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 from tqdm import tqdm
 
@@ -44,6 +44,13 @@ _SHOWN = {
     "td_error": ("TD error", ".4f"),
     "entropy": ("entropy", ".3f"),
     "payoff": ("payoff", ".3f"),
+}
+
+# What to type next with a run folder, by what the run reads.
+_NEXT = {
+    "text": ["softbellman translate {} < source.txt > hypotheses.txt"],
+    "features": ["softbellman caption {} --features FILE.npy"],
+    "pixels": ["softbellman captions scenes --output scenes", "softbellman caption {} scenes/*.png"],
 }
 
 
@@ -152,7 +159,13 @@ class Progress:
         numbers = "  ".join(describe_numbers(metrics))
         self.line(f"[{minutes:3d}:{seconds:02d}] {stage:<10} epoch {epoch:5.2f} {star} {numbers}")
 
-    def finish(self, folder: RunFolder, rows: Sequence[Comparison], *, images: bool = False) -> None:
+    def finish(
+        self,
+        folder: RunFolder,
+        rows: Sequence[Comparison],
+        *,
+        reads: Literal["text", "features", "pixels"] = "text",
+    ) -> None:
         """The end of a run, quiet or not: the comparison on the test set, the places, what to type next."""
         table = [
             {"system": row.system, "dev BLEU": row.dev_bleu, "test BLEU": row.test.score,
@@ -175,9 +188,7 @@ class Progress:
             "",
             f"Run folder: {place} (curve.png, metrics.jsonl, config.yaml, hypotheses/, checkpoints/)",
             "Next:",
-            f"  softbellman caption {place} --features FILE.npy"
-            if images
-            else f"  softbellman translate {place} < source.txt > hypotheses.txt",
+            *(f"  {line.format(place)}" for line in _NEXT[reads]),
             f"  softbellman score --references references.txt{tokenize} < hypotheses.txt",
             "  softbellman-train --help",
         ]

@@ -117,7 +117,7 @@ class _Run:
             self.cache.keep(key, stage)
             draw_curve(self.folder.metrics_path, self.folder.curve_path)
         rows = self._compare()
-        progress.finish(self.folder, rows, images=self.task.features is not None)
+        progress.finish(self.folder, rows, reads=self.task.reads)
         return RunResult(self.folder.path, rows)
 
     def _describe(self) -> None:

@@ -1,6 +1,7 @@
 """What a run works on: the corpora, the codecs, and networks of the right sizes.
 
-A task reads sentences (a source codec) or images (the shape of their features); everything else is the same.
+A task reads sentences (a source codec) or images (the shape of their features, the size of their pixels); everything else is
+the same.
 """
 
 from __future__ import annotations
@@ -19,23 +20,26 @@ from softbellman.data import (
     PAD,
     UNK,
     CaptionCorpus,
+    CaptionDataset,
     Codec,
     Corpus,
     Dataset,
     FeatureSpec,
+    PixelSpec,
     SentencePieceTokenizer,
     builtin_dataset,
     load_captions,
     load_dataset,
     load_split,
+    scenes_dataset,
 )
-from softbellman.models import AttentionSeq2Seq, Captioner
+from softbellman.models import AttentionSeq2Seq, Captioner, PixelCaptioner
 from softbellman.training.settings import DataSettings, Settings
 
 
 @dataclass(frozen=True)
 class Task:
-    """The three splits, the codec of each language, or of captions the codec of the target and the features' shape.
+    """The three splits, the codec of each language, or of captions the codec of the target and the features' (images') shape.
 
     Attributes:
         targets: "first": a sentence is one training example with its first reference; "all": each pair of an image and one of
@@ -47,13 +51,25 @@ class Task:
     test: Corpus | CaptionCorpus
     source_codec: Codec | None
     target_codec: Codec
-    features: FeatureSpec | None = None
+    features: FeatureSpec | PixelSpec | None = None
     targets: Literal["first", "all"] = "first"
 
     @property
     def source_size(self) -> int:
-        """Size of the source vocabulary, or width of the image features."""
+        """Size of the source vocabulary, width of the image features, or side of the images."""
         return source_size(self.source_codec, self.features)
+
+    @property
+    def reads(self) -> Literal["text", "features", "pixels"]:
+        """What a source is."""
+        if self.features is None:
+            return "text"
+        return "pixels" if isinstance(self.features, PixelSpec) else "features"
+
+    @property
+    def positions(self) -> int | None:
+        """Grid positions of image features, 0 for one vector an image; None where there are none."""
+        return self.features.positions if isinstance(self.features, FeatureSpec) else None
 
     def save(self, folder: Path) -> None:
         """Write what a trained actor needs beside its weights."""
@@ -76,10 +92,8 @@ class Task:
         target = f"{len(self.target_codec):,}"
         if self.source_codec is None:
             pairs = sum(map(len, self.train.references))
-            return (
-                f"{len(self.train):,} training images with {pairs:,} captions, "
-                f"features of {self.features}, vocabulary {target}"
-            )
+            read = str(self.features) if self.reads == "pixels" else f"features of {self.features}"
+            return f"{len(self.train):,} training images with {pairs:,} captions, {read}, vocabulary {target}"
         return f"{len(self.train):,} training pairs, vocabularies {len(self.source_codec):,} -> {target}"
 
     def digest(self) -> str:
@@ -103,6 +117,18 @@ def load_task(settings: DataSettings) -> Task:
     """Read or generate the corpora and build the vocabularies from the training split."""
     if settings.kind == "captions":
         return _load_captions(settings)
+    if settings.kind == "scenes":
+        return _of_captions(
+            scenes_dataset(
+                seed=settings.seed,
+                images=settings.pairs,
+                dev_images=settings.dev_pairs,
+                test_images=settings.test_pairs,
+                difficulty=settings.difficulty,
+                min_frequency=settings.min_frequency,
+                max_length=settings.max_length,
+            )
+        )
     if settings.kind == "builtin":
         data = builtin_dataset(
             seed=settings.seed,
@@ -141,6 +167,10 @@ def _load_captions(settings: DataSettings) -> Task:
         max_length=settings.max_length,
         punctuation=settings.punctuation,
     )
+    return _of_captions(data)
+
+
+def _of_captions(data: CaptionDataset) -> Task:
     return Task(
         train=data.train,
         dev=data.dev,
@@ -152,12 +182,12 @@ def _load_captions(settings: DataSettings) -> Task:
     )
 
 
-def source_size(codec: Codec | None, features: FeatureSpec | None) -> int:
-    """Size of the source vocabulary, or width of the image features; one of both is there."""
+def source_size(codec: Codec | None, features: FeatureSpec | PixelSpec | None) -> int:
+    """Size of the source vocabulary, width of the image features, or side of the images in pixels; one of them is there."""
     if codec is not None:
         return len(codec)
     assert features is not None
-    return features.width
+    return features.side if isinstance(features, PixelSpec) else features.width
 
 
 def _read_files(settings: DataSettings) -> Dataset:
@@ -195,11 +225,11 @@ def _read_files(settings: DataSettings) -> Dataset:
 def build_actor(
     settings: Settings, *, source_size: int, target_size: int, positions: int | None = None
 ) -> AttentionSeq2Seq | Captioner:
-    """A new actor: reads the source, or an image's features.
+    """A new actor: reads the source, or an image's features or pixels.
 
     Args:
         settings: of the run.
-        source_size: size of the source vocabulary, or width of the features.
+        source_size: size of the source vocabulary, width of the features, or side of the images.
         target_size: V.
         positions: of images, the grid positions; 0: one vector an image. Not looked at where None.
 
@@ -209,6 +239,8 @@ def build_actor(
     own = settings.actor
     if settings.data.kind == "captions":
         return _captioner(settings, source_size, target_size, positions)
+    if settings.data.kind == "scenes":
+        return _pixel_captioner(settings, source_size, target_size)
     return _network(
         settings,
         source_size,
@@ -228,26 +260,38 @@ def build_reader(
 
 
 def _captioner(settings: Settings, feature_size: int, target_size: int, positions: int | None) -> Captioner:
-    model, own = settings.model, settings.actor
+    own = settings.actor
     if positions == 0 and own.attention != "none":
         raise ValueError(
             f"actor.attention is {own.attention}, but the features are one vector an image: there is nothing to attend to; "
             "say actor.attention: none, or give features of a grid, [N, G, F]"
         )
-    return Captioner(
-        feature_size,
-        target_size,
-        embedding=model.embedding,
-        hidden=model.hidden,
-        attention_size=model.attention_size,
-        layers=model.layers,
-        attention=own.attention,
-        input_feeding=model.input_feeding and own.attention != "none",
-        dropout=own.dropout,
-        embedding_dropout=own.embedding_dropout,
-        pad=PAD,
-        init_range=model.init_range,
+    return Captioner(feature_size, target_size, **_captioner_options(settings))
+
+
+def _pixel_captioner(settings: Settings, side: int, target_size: int) -> PixelCaptioner:
+    actor = PixelCaptioner(
+        side, target_size, feature_size=settings.model.image_width, **_captioner_options(settings)
     )
+    if settings.model.image_encoder == "random":
+        actor.freeze_encoder()
+    return actor
+
+
+def _captioner_options(settings: Settings) -> dict[str, Any]:
+    model, own = settings.model, settings.actor
+    return {
+        "embedding": model.embedding,
+        "hidden": model.hidden,
+        "attention_size": model.attention_size,
+        "layers": model.layers,
+        "attention": own.attention,
+        "input_feeding": model.input_feeding and own.attention != "none",
+        "dropout": own.dropout,
+        "embedding_dropout": own.embedding_dropout,
+        "pad": PAD,
+        "init_range": model.init_range,
+    }
 
 
 def _network(settings: Settings, source_size: int, target_size: int, **own: Any) -> AttentionSeq2Seq:

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from softbellman import config
-from softbellman.data import Codec, FeatureSpec
+from softbellman.data import Codec, FeatureSpec, PixelSpec
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.checkpoint import load_modules
 from softbellman.training.runfolder import RunFolder
@@ -18,13 +18,13 @@ from softbellman.training.task import build_actor, build_reader, choose_device, 
 
 @dataclass(frozen=True)
 class TrainedActor:
-    """A finished actor, ready to translate (it has a source codec) or to caption (it knows the shape of its features)."""
+    """A finished actor, ready to translate (it has a source codec) or to caption (it knows its features' or images' shape)."""
 
     model: nn.Module
     source_codec: Codec | None
     target_codec: Codec
     settings: Settings
-    features: FeatureSpec | None = None
+    features: FeatureSpec | PixelSpec | None = None
 
 
 def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> TrainedActor:
@@ -37,9 +37,14 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
     """
     folder = RunFolder.open(path)
     settings = config.load(Settings, folder.config_path)
-    images = settings.data.kind == "captions"
-    source_codec = None if images else Codec.load(folder.path, "source")
-    features = FeatureSpec.load(folder.path) if images else None
+    source_codec: Codec | None = None
+    features: FeatureSpec | PixelSpec | None = None
+    if settings.data.kind == "captions":
+        features = FeatureSpec.load(folder.path)
+    elif settings.data.kind == "scenes":
+        features = PixelSpec.load(folder.path)
+    else:
+        source_codec = Codec.load(folder.path, "source")
     target_codec = Codec.load(folder.path, "target")
     model = build_actor(
         settings, source_size=source_size(source_codec, features), target_size=len(target_codec)

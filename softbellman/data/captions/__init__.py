@@ -2,6 +2,7 @@
 
 from .corpus import CaptionCorpus, CaptionDataset, CaptionExample, load_captions
 from .features import FeatureSpec, ImageFeatures, find_features
+from .pixels import ImagePixels, PixelSpec, read_pixels
 from .readers import read_caption_splits, read_coco, read_karpathy, read_tsv
 from .text import CaptionTokenizer, ImageCaptions
 
@@ -13,10 +14,13 @@ __all__ = [
     "FeatureSpec",
     "ImageCaptions",
     "ImageFeatures",
+    "ImagePixels",
+    "PixelSpec",
     "find_features",
     "load_captions",
     "read_caption_splits",
     "read_coco",
     "read_karpathy",
+    "read_pixels",
     "read_tsv",
 ]

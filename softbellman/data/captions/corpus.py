@@ -1,6 +1,6 @@
 """Captioned images as a corpus: features by index, several references an image.
 
-Notation: N images, B images of a batch, G grid positions, F feature width.
+Notation: N images, B images of a batch, G grid positions, F feature width, P pixels a side.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from softbellman.data.tokenizers import Tokenizer
 from softbellman.data.vocabulary import Vocabulary
 
 from .features import FeatureSpec, ImageFeatures, find_features
+from .pixels import ImagePixels, PixelSpec
 from .readers import CaptionFormat, read_caption_splits
 from .text import CaptionTokenizer, ImageCaptions, Punctuation
 
@@ -42,14 +43,14 @@ class CaptionCorpus:
         rows: the N rows of `features`.
         references: N lists of R >= 1 lists of target ids, without BOS and EOS; R may differ between images.
         reference_texts: the captions as evaluation compares them: tokenised and joined by spaces.
-        features: where `rows` point to.
+        features: where `rows` point to: features of an image network, or the images themselves.
     """
 
     images: list[str]
     rows: list[int]
     references: list[list[list[int]]]
     reference_texts: list[list[str]]
-    features: ImageFeatures
+    features: ImageFeatures | ImagePixels
 
     def __post_init__(self) -> None:
         lengths = [len(self.images), len(self.rows), len(self.references), len(self.reference_texts)]
@@ -75,7 +76,11 @@ class CaptionCorpus:
 
     @classmethod
     def from_text(
-        cls, text: ImageCaptions, features: ImageFeatures, vocabulary: Vocabulary, tokenizer: Tokenizer
+        cls,
+        text: ImageCaptions,
+        features: ImageFeatures | ImagePixels,
+        vocabulary: Vocabulary,
+        tokenizer: Tokenizer,
     ) -> CaptionCorpus:
         """Tokenise and number captions and find the images' features; nothing is dropped.
 
@@ -98,7 +103,7 @@ class CaptionCorpus:
         return 0
 
     def source_batch(self, indices: Sequence[int]) -> Tensor:
-        """Features of B images, float32, [B, F] or [B, G, F]."""
+        """Features of B images, float32, [B, F] or [B, G, F]; or their pixels, uint8, [B, 3, P, P]."""
         return self.features.gather([self.rows[index] for index in indices])
 
     def fingerprint(self, digest: hashlib._Hash) -> None:
@@ -150,14 +155,14 @@ def _tokenize(text: ImageCaptions, tokenizer: Tokenizer) -> list[list[list[str]]
 
 @dataclass(frozen=True)
 class CaptionDataset:
-    """What a run needs: three corpora, the captions' vocabulary and tokenizer, the features' shape."""
+    """What a run needs: three corpora, the captions' vocabulary and tokenizer, the features' (images') shape."""
 
     train: CaptionCorpus
     dev: CaptionCorpus
     test: CaptionCorpus
     target_vocabulary: Vocabulary
     target_tokenizer: Tokenizer
-    spec: FeatureSpec
+    spec: FeatureSpec | PixelSpec
 
 
 def load_captions(

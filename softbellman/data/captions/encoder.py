@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from softbellman.data.errors import DataError, MissingFileError
-
 from .networks import IMAGENET_DEVIATION, IMAGENET_MEAN, load_network
+from .pixels import import_pillow, open_image
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -74,23 +72,6 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def open_image(path: str | Path) -> Any:
-    """An image in RGB, as Pillow has it.
-
-    Raises:
-        MissingFileError: there is no such file.
-        DataError: it is no image that can be read; names the file.
-    """
-    image_module = _import_pillow()
-    try:
-        with image_module.open(path) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError:
-        raise MissingFileError("the image does not exist", path=path) from None
-    except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
-        raise DataError(f"the image cannot be read: {error}", path=path) from error
-
-
 def read_image(path: str | Path, *, size: int = 224) -> Tensor:
     """The middle square of an image as a normalised tensor [3, size, size].
 
@@ -103,7 +84,7 @@ def read_image(path: str | Path, *, size: int = 224) -> Tensor:
     scale = size * 256 / 224 / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), _import_pillow().Resampling.BILINEAR)
+    image = image.resize((width, height), import_pillow().Resampling.BILINEAR)
     image = image.crop((left, top, left + size, top + size))
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(
         2, 0, 1
@@ -111,13 +92,3 @@ def read_image(path: str | Path, *, size: int = 224) -> Tensor:
     return (pixels - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_DEVIATION)[
         :, None, None
     ]
-
-
-def _import_pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "reading images needs the extra [caption] (pip install 'softbellman[caption]')"
-        ) from error
-    return Image

@@ -13,9 +13,10 @@ Smoothing = Literal["none", "floor", "add-k", "exp", "add-one-all"]
 class DataSettings:
     """Where sentence pairs, or images with captions, come from and how they become token ids."""
 
-    kind: Literal["builtin", "parallel", "captions"] = "builtin"
-    """`builtin`: a corpus generated from a seed, nothing to download; `parallel`: text files, one sentence a line; `captions`:
-    captions of images, which are read as features (docs/captions.md)."""
+    kind: Literal["builtin", "scenes", "parallel", "captions"] = "builtin"
+    """`builtin`: a corpus generated from a seed, nothing to download; `scenes`: generated pictures of shapes with captions,
+    nothing to download either (docs/scenes.md); `parallel`: text files, one sentence a line; `captions`: captions of images,
+    which are read as features (docs/captions.md)."""
     path: str = ""
     """parallel: folder of the files, named SPLIT.LANGUAGE or SPLIT.LANGUAGE.gz, as in train.de and train.en. captions: the file
     of captions, or a folder with captions.tsv, with one dataset_*.json, or with one file per split."""
@@ -53,24 +54,27 @@ class DataSettings:
     max_length: int = 50
     """Training pairs with a longer side (tokens) are dropped; validation and test pairs never are. Of images the caption."""
     seed: int = 1
-    """Seed of the built-in corpus (not of the training)."""
+    """Seed of the built-in corpus and of the scenes (not of the training)."""
     pairs: int = 20000
-    """Training pairs of the built-in corpus."""
+    """Training pairs of the built-in corpus; training images of the scenes, five captions each."""
     dev_pairs: int = 500
-    """Validation pairs of the built-in corpus."""
+    """Validation pairs of the built-in corpus, or images of the scenes."""
     test_pairs: int = 1000
-    """Test pairs of the built-in corpus."""
+    """Test pairs of the built-in corpus, or images of the scenes."""
     difficulty: float = 3.0
-    """Difficulty of the built-in corpus, 1 (small vocabulary, plain clauses) to 5 (rare words, ambiguity, deep clauses)."""
+    """Difficulty of the built-in corpus, 1 (small vocabulary, plain clauses) to 5 (rare words, ambiguity, deep clauses); of the
+    scenes, 1 (few kinds of shapes, few synonyms) to 5."""
 
     def __post_init__(self) -> None:
-        if self.path and self.kind == "builtin":
+        if self.path and self.kind in ("builtin", "scenes"):
             raise ValueError(
-                "data.path is given, but data.kind is builtin; for text files say data.kind: parallel, "
+                f"data.path is given, but data.kind is {self.kind}; for text files say data.kind: parallel, "
                 "for captions data.kind: captions"
             )
         if self.features and self.kind != "captions":
             raise ValueError(f"data.features is given, but data.kind is {self.kind}; say data.kind: captions")
+        if self.kind == "scenes" and self.tokenizer != "word":
+            raise ValueError("data.tokenizer must be word for scenes; sub-words are for parallel text")
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class ModelSettings:
     """The attention output of one step joins the input of the next (actor and critic); an actor without attention has none."""
     init_range: float = 0.1
     """Weights start uniform in [-init_range, init_range]."""
+    image_encoder: Literal["trained", "likelihood", "random"] = "trained"
+    """scenes: what trains the convolutions between the pixels and the decoder. `trained`: every stage of the actor;
+    `likelihood`: maximum likelihood alone, the later stages move the decoder; `random`: nothing, they stay as they start."""
+    image_width: int = 64
+    """scenes: features at each position of the image encoder's grid, a multiple of 16."""
 
 
 @dataclass(frozen=True)
