@@ -81,10 +81,9 @@ class Task:
 
     def check_features(self, folder: Path) -> None:
         """Raises DataError where images have features of another width than those a run folder was started with."""
-        known = (
-            folder / "source.features.json"
-        ).exists()  # not where the run was stopped before it wrote anything
-        if known and self.features is not None and isinstance(self.train, CaptionCorpus):
+        # Nothing is known where the run was stopped before it wrote anything.
+        known = (folder / "source.features.json").exists()
+        if known and isinstance(self.features, FeatureSpec) and isinstance(self.train, CaptionCorpus):
             FeatureSpec.load(folder).check(self.features, origin=self.train.features.origin)
 
     def describe(self) -> str:
