@@ -8,9 +8,16 @@
 
 #include <algorithm>
 #include <memory>
+#include <numeric>
+#include <vector>
 
 #include "../common/edit_density.h"
 #include "philox_blocks.h"
+#include "simd.h"
+
+#if SB_X86_DISPATCH
+#include <emmintrin.h>
+#endif
 
 namespace softbellman::cpu {
 namespace {
@@ -34,26 +41,46 @@ struct Blocks {
     void draw(const EditProblem& problem) { philox_blocks(index, row, count, problem.seed, problem.offset, first, second); }
 };
 
-// The touchable positions of the source at hand, ascending, and its tokens.
+// The source at hand: its tokens, and where they are touchable.
 class Source {
  public:
     explicit Source(const EditProblem& problem)
         : problem_(problem),
           leading_(problem.largest_special == problem.special_count - 1),
-          positions_(new std::int32_t[static_cast<std::size_t>(problem.length) + 1]) {}
+          identity_(new std::int32_t[static_cast<std::size_t>(problem.length)]) {
+        std::iota(identity_.get(), identity_.get() + problem.length, 0);
+    }
 
-    void select(std::int64_t b) {
-        if (b == selected_) return;
-        selected_ = b;
+    // The source of a row.
+    void select(std::int64_t row) {
+        if (row >= gold && row - gold < problem_.samples) return;
+        const std::int64_t b = row / problem_.samples;
+        gold = b * problem_.samples;
         tokens = problem_.reference(b);
         length = problem_.reference_length(b);
         touchable = 0;
-        for (std::int32_t i = 0; i < length; ++i) {
-            positions_[touchable] = i;
-            touchable += leading_ ? tokens[i] > problem_.largest_special : problem_.touchable(tokens[i]);
-        }
+        if (leading_)
+            for (std::int32_t i = 0; i < length; ++i) touchable += tokens[i] > problem_.largest_special;
+        else
+            for (std::int32_t i = 0; i < length; ++i) touchable += problem_.touchable(tokens[i]);
+        listed_ = false;
     }
-    const std::int32_t* positions() const { return positions_.get(); }
+    bool is_touchable(std::int32_t i) const { return touchable == length || problem_.touchable(tokens[i]); }
+
+    // The touchable positions, ascending.
+    const std::int32_t* positions() {
+        if (touchable == length) return identity_.get();
+        if (!listed_) {
+            list_.resize(static_cast<std::size_t>(length) + 1);
+            std::int32_t count = 0;
+            for (std::int32_t i = 0; i < length; ++i) {
+                list_[static_cast<std::size_t>(count)] = i;
+                count += problem_.touchable(tokens[i]);
+            }
+            listed_ = true;
+        }
+        return list_.data();
+    }
 
     // EditProblem::other_token; one comparison where the special ids are the first ones.
     std::int64_t other_token(std::uint64_t random, std::int64_t token) const {
@@ -63,15 +90,50 @@ class Source {
         return substitute + (substitute >= token);
     }
 
+    std::int64_t gold = INT64_MAX;  // its first row
     const std::int64_t* tokens = nullptr;
     std::int32_t length = 0, touchable = 0;
 
  private:
     const EditProblem& problem_;
     const bool leading_;
-    std::int64_t selected_ = -1;
-    std::unique_ptr<std::int32_t[]> positions_;
+    bool listed_ = false;
+    std::unique_ptr<std::int32_t[]> identity_;
+    std::vector<std::int32_t> list_;
 };
+
+// Which of the 16 bytes of a decision block lie below `upper`, 0 to 256, and which are equal to it.
+struct Decisions {
+    std::uint32_t below, equal;
+};
+
+inline Decisions compare_bytes(std::uint64_t first, std::uint64_t second, std::uint32_t upper) {
+#if SB_X86_DISPATCH
+    const __m128i bytes = _mm_set_epi64x(static_cast<std::int64_t>(second), static_cast<std::int64_t>(first));
+    const __m128i limit = _mm_set1_epi8(static_cast<char>(upper)), largest = _mm_set1_epi8(static_cast<char>(upper - 1));
+    const auto not_above = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(bytes, largest), bytes));
+    const auto same = _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, limit));
+    return {upper == 0 ? 0u : static_cast<std::uint32_t>(not_above), upper > 255 ? 0u : static_cast<std::uint32_t>(same)};
+#else
+    Decisions result{0, 0};
+    for (int i = 0; i < 16; ++i) {
+        const auto byte = static_cast<std::uint32_t>((i & 8 ? second : first) >> (8 * (i & 7))) & 0xff;
+        result.below |= static_cast<std::uint32_t>(byte < upper) << i;
+        result.equal |= static_cast<std::uint32_t>(byte == upper) << i;
+    }
+    return result;
+#endif
+}
+
+inline std::int32_t lowest_bit(std::uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    std::int32_t bit = 0;
+    while ((bits >> bit & 1) == 0) ++bit;
+    return bit;
+#endif
+}
 
 class Changes {
  public:
@@ -88,10 +150,11 @@ class Changes {
     }
 
  private:
-    bool is_gold(std::int64_t row) const { return problem_.keep_gold && row % problem_.samples == 0; }
+    // Of the selected source's rows.
+    bool is_gold(std::int64_t row) const { return problem_.keep_gold && row == source_.gold; }
 
     std::int64_t* start_row(std::int64_t row) {
-        source_.select(row / problem_.samples);
+        source_.select(row);
         std::int64_t* out = problem_.edited + row * problem_.width;
         std::copy_n(source_.tokens, source_.length, out);
         std::fill(out + source_.length, out + problem_.width, problem_.pad);
@@ -107,31 +170,28 @@ class Changes {
         problem_.log_density[row] = mixed_density(problem_, value, changed == 0);
     }
 
-    // The positions `from` .. `to` of the source's list that change, appended to `changes`: their decision bytes stand in
-    // the blocks from `block` on, the first of which serves position `origin`.
-    std::int32_t decide(std::int64_t row, std::int32_t from, std::int32_t to, std::int32_t origin, std::int64_t block,
-                        std::int32_t* changes) {
-        const std::int32_t* positions = source_.positions();
-        const std::int64_t end = block + (to > from ? (positions[to - 1] - origin) / 16 + 1 : 0);
-        for (std::int64_t k = block; k < end; ++k) {
-            std::uint8_t* bytes = bytes_ + 16 * (k - block);
-            for (int byte = 0; byte < 8; ++byte) bytes[byte] = static_cast<std::uint8_t>(decisions_.first[k] >> 8 * byte);
-            for (int byte = 0; byte < 8; ++byte)
-                bytes[8 + byte] = static_cast<std::uint8_t>(decisions_.second[k] >> 8 * byte);
-        }
+    // The positions first .. last of the source that change go to `changes`; returns how many. Their bytes stand in the
+    // blocks from `block` on; `first` is a multiple of 16.
+    std::int32_t decide(std::int64_t row, std::int32_t first, std::int32_t last, std::int64_t block, std::int32_t* changes) {
         const auto upper = static_cast<std::uint32_t>(problem_.rate_threshold >> kEditTieBits);
         std::int32_t count = 0;
-        bool tie = false;
-        for (std::int32_t p = from; p < to; ++p) {
-            const std::uint32_t byte = bytes_[positions[p] - origin];
-            changes[count] = positions[p];
-            count += byte < upper;
-            tie |= byte == upper;
+        for (std::int32_t origin = first; origin < last; origin += 64) {
+            std::uint64_t changing = 0, open = 0;
+            for (std::int32_t i = origin; i < std::min(origin + 64, last); i += 16, ++block) {
+                const Decisions decisions = compare_bytes(decisions_.first[block], decisions_.second[block], upper);
+                changing |= static_cast<std::uint64_t>(decisions.below) << (i - origin);
+                open |= static_cast<std::uint64_t>(decisions.equal) << (i - origin);
+            }
+            const std::uint64_t inside = last - origin < 64 ? (std::uint64_t{1} << (last - origin)) - 1 : ~std::uint64_t{0};
+            for (open &= inside; open != 0; open &= open - 1) {
+                const std::int32_t bit = lowest_bit(open);
+                changing |= static_cast<std::uint64_t>(decide_change(problem_, upper, origin + bit, row)) << bit;
+            }
+            for (changing &= inside; changing != 0; changing &= changing - 1) {
+                changes[count] = origin + lowest_bit(changing);
+                count += source_.is_touchable(changes[count]);
+            }
         }
-        if (!tie) return count;
-        count = 0;
-        for (std::int32_t p = from; p < to; ++p)
-            if (decide_change(problem_, bytes_[positions[p] - origin], positions[p], row)) changes[count++] = positions[p];
         return count;
     }
 
@@ -153,9 +213,9 @@ class Changes {
         decisions_.draw(problem_);
         std::int32_t total = 0;
         for (std::int64_t row = first; row < last; ++row) {
-            source_.select(row / problem_.samples);
+            source_.select(row);
             const std::int32_t count =
-                is_gold(row) ? 0 : decide(row, 0, source_.touchable, 0, (row - first) * each, changes_ + total);
+                is_gold(row) ? 0 : decide(row, 0, source_.length, (row - first) * each, changes_ + total);
             counts_[row - first] = count;
             draws_.request(1, (count + 1) / 2, row);
             total += count;
@@ -174,23 +234,50 @@ class Changes {
 
     void corrupt_long(std::int64_t row) {
         std::int64_t* out = start_row(row);
-        const std::int32_t* positions = source_.positions();
-        std::int32_t earlier = 0;
-        for (std::int32_t origin = 0, from = 0; !is_gold(row) && origin < source_.length; origin += kPositions) {
-            const std::int32_t to = static_cast<std::int32_t>(
-                std::lower_bound(positions + from, positions + source_.touchable, origin + kPositions) - positions);
+        std::int32_t begin = 0;
+        for (std::int32_t origin = 0; !is_gold(row) && origin < source_.length; origin += kPositions) {
             decisions_.count = draws_.count = 0;
             decisions_.request(kEditDecisions + static_cast<std::uint32_t>(origin) / 16, kPositions / 16, row);
             decisions_.draw(problem_);
-            const std::int32_t count = decide(row, from, to, origin, 0, changes_);
-            const std::int32_t end = earlier + count;
-            draws_.request(1 + static_cast<std::uint32_t>(earlier) / 2, (end + 1) / 2 - earlier / 2, row);
+            const std::int32_t last = std::min(origin + kPositions, source_.length);
+            const std::int32_t end = begin + decide(row, origin, last, 0, changes_);
+            draws_.request(1 + static_cast<std::uint32_t>(begin) / 2, (end + 1) / 2 - begin / 2, row);
             draws_.draw(problem_);
-            substitute(out, changes_, earlier, end, 0);
-            earlier = end;
-            from = to;
+            substitute(out, changes_, begin, end, 0);
+            begin = end;
         }
-        finish_row(row, earlier);
+        finish_row(row, begin);
+    }
+
+    // The changes of a row by `hamming`; their blocks stand in the list from `block` on. At most 64 touchable positions:
+    // those taken are the bits of a word, which waits for no memory.
+    void substitute_few(std::int64_t* out, std::int32_t distance, std::int64_t block) {
+        const std::int32_t* positions = source_.positions();
+        std::uint64_t taken = 0;
+        for (std::int32_t newest = source_.touchable - distance; newest < source_.touchable; ++newest, ++block) {
+            const std::uint64_t drawn = multiply_high64(draws_.first[block], static_cast<std::uint64_t>(newest) + 1);
+            const std::uint64_t rank = taken >> drawn & 1 ? static_cast<std::uint64_t>(newest) : drawn;
+            taken |= std::uint64_t{1} << rank;
+            const std::int32_t i = positions[rank];
+            out[i] = source_.other_token(draws_.second[block], source_.tokens[i]);
+        }
+    }
+
+    // Any number of them; more changes than a piece holds are drawn here, piece by piece.
+    void substitute_many(std::int64_t row, std::int64_t* out, std::int32_t distance, std::int64_t block) {
+        const std::int32_t* positions = source_.positions();
+        for (std::int32_t j = 0; j < distance; ++j, ++block) {
+            if (distance > kPositions && j % kPositions == 0) {
+                block = draws_.count = 0;
+                draws_.request(1 + static_cast<std::uint32_t>(j), std::min(distance - j, kPositions), row);
+                draws_.draw(problem_);
+            }
+            const std::int32_t newest = source_.touchable - distance + j;
+            const std::uint64_t limit = static_cast<std::uint64_t>(newest) + 1;
+            std::int32_t i = positions[multiply_high64(draws_.first[block], limit)];
+            if (out[i] != source_.tokens[i]) i = positions[newest];
+            out[i] = source_.other_token(draws_.second[block], source_.tokens[i]);
+        }
     }
 
     void hamming(std::int64_t first, std::int64_t last) {
@@ -199,7 +286,7 @@ class Changes {
         decisions_.draw(problem_);
         draws_.count = 0;
         for (std::int64_t row = first; row < last; ++row) {
-            source_.select(row / problem_.samples);
+            source_.select(row);
             const std::int32_t distance =
                 is_gold(row) ? 0 : distance_of(problem_, source_.touchable, decisions_.first[row - first]);
             counts_[row - first] = distance;
@@ -210,18 +297,11 @@ class Changes {
         for (std::int64_t row = first; row < last; ++row) {
             const std::int32_t distance = counts_[row - first];
             std::int64_t* out = start_row(row);
-            for (std::int32_t j = 0; j < distance; ++j, ++block) {
-                if (distance > kPositions && j % kPositions == 0) {
-                    block = draws_.count = 0;
-                    draws_.request(1 + static_cast<std::uint32_t>(j), std::min(distance - j, kPositions), row);
-                    draws_.draw(problem_);
-                }
-                const std::int32_t newest = source_.touchable - distance + j;
-                std::int32_t i =
-                    source_.positions()[multiply_high64(draws_.first[block], static_cast<std::uint64_t>(newest) + 1)];
-                if (out[i] != source_.tokens[i]) i = source_.positions()[newest];
-                out[i] = source_.other_token(draws_.second[block], source_.tokens[i]);
-            }
+            if (source_.touchable <= 64)
+                substitute_few(out, distance, block);
+            else
+                substitute_many(row, out, distance, block);
+            block += distance;
             finish_row(row, distance);
         }
     }
@@ -229,7 +309,6 @@ class Changes {
     const EditProblem& problem_;
     Source source_;
     Blocks decisions_, draws_;
-    std::uint8_t bytes_[kPositions + 16];
     std::int32_t changes_[kPositions + 1], counts_[kPositions];
 };
 
