@@ -253,8 +253,13 @@ def test_draws_have_the_same_bits_for_every_instruction_set(level: str) -> None:
     code = (
         "import hashlib, torch, softbellman\n"
         "logits = torch.randn(40, 3001, generator=torch.Generator().manual_seed(5)) * 2\n"
-        "tokens = softbellman.sample_tokens(logits, seed=9, offset=2, temperature=0.7).tokens\n"
-        "print(softbellman.build_info()['simd_active'], hashlib.sha256(tokens.numpy().tobytes()).hexdigest())"
+        "results = [softbellman.sample_tokens(logits, seed=9, offset=2, temperature=0.7).tokens]\n"
+        "references = torch.arange(40 * 70).view(40, 70)\n"
+        "for proposal in ('corrupt', 'hamming'):\n"
+        "    results += softbellman.sample_edits(\n"
+        "        references, samples=3, proposal=proposal, vocabulary=3000, seed=2**60, offset=2**40, temperature=0.1)\n"
+        "digest = hashlib.sha256(b''.join(result.numpy().tobytes() for result in results))\n"
+        "print(softbellman.build_info()['simd_active'], digest.hexdigest())"
     )
     best, lowered = run_python(code).split(), run_python(code, SOFTBELLMAN_SIMD=level).split()
     targets = softbellman.build_info()["simd_targets"].split()

@@ -211,6 +211,15 @@ void sample_forward(Address logits, int64_t logits_stride, int64_t rows, int64_t
                         write(entropy));
 }
 
+// For tests: `x` and `result` hold `count` float32 (dtype 0) or float64 (1) numbers.
+void exponential_forward(Address x, int64_t count, int dtype, double scale, Address result) {
+    if (dtype > kFloat64) throw py::value_error("dtype must be 0 or 1, got " + std::to_string(dtype));
+    const Rows shape = shape_of(1, count, dtype, 0, 1);
+    require_positive(scale, "scale");
+    require_data(shape, {{x, "x"}, {result, "result"}});
+    cpu::exponential_forward(shape, read(x), scale, write(result));
+}
+
 }  // namespace
 
 void bind_cpu(py::module_& module) {
@@ -223,6 +232,8 @@ void bind_cpu(py::module_& module) {
     module.def("distillation_forward", &distillation_forward);
     module.def("distillation_backward", &distillation_backward);
     module.def("sample_forward", &sample_forward);
+    module.def("exponential", &exponential_forward, py::arg("x"), py::arg("count"), py::arg("dtype"), py::arg("scale"),
+               py::arg("result"));
 }
 
 }  // namespace softbellman

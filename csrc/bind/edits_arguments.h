@@ -45,7 +45,8 @@ inline EditProblem problem_of(const Batch& batch, const std::vector<std::int64_t
 
     const auto any = static_cast<double>(problem.alphabet), others = static_cast<double>(problem.alphabet - 1);
     problem.max_order = static_cast<std::int32_t>(batch[kMaxOrder]);
-    for (int t = 0; t <= kEditLargestOrder; ++t) problem.inverse_power[t] = 1.0 / std::pow(any, t);
+    for (int t = 0; problem.proposal == EditProposal::ngram && t <= kEditLargestOrder; ++t)
+        problem.inverse_power[t] = 1.0 / std::pow(any, t);
     const bool replaceable = problem.alphabet > 1;  // there is another token
     const double rate = replaceable ? numbers[kRate] : 0.0;
     problem.rate_threshold = static_cast<std::uint64_t>(std::ldexp(rate, kEditDecisionBits));

@@ -162,14 +162,20 @@ SB_HD double script_density(const EditProblem& problem, const std::int64_t* x, s
     return exact_add(exact_add(largest, exact_log(total)), -problem.log_normalizers[n]);
 }
 
-// log q(y), or that of the mixture for which the K samples of a source stand when one of them is the reference.
+// The density of the mixture for which the K samples of a source stand when one of them is the reference, else log q(y).
+SB_HD inline double mixed_density(const EditProblem& problem, double value, bool gold) {
+    if (!problem.keep_gold) return value;
+    if (problem.samples == 1) return gold ? 0.0 : -infinity<double>();
+    value = exact_add(value, problem.log_rest);
+    return gold ? exact_log_add(problem.log_gold, value) : value;
+}
+
 SB_ANY_GROUP
 template <class Group>
 SB_HD double density_row(const EditProblem& problem, const std::int64_t* x, std::int32_t length, const std::int64_t* y,
                          std::int32_t y_length, double* cells, const Group& group) {
     const EditDifference difference = edit_difference(problem, x, length, y, y_length, group);
     const bool gold = difference.possible && difference.changed == 0;
-    if (problem.keep_gold && problem.samples == 1) return gold ? 0.0 : -infinity<double>();
     double value = -infinity<double>();
     if (problem.proposal == EditProposal::ngram) {
         if (difference.possible) value = ngram_density(problem, x, length, difference, group);
@@ -183,9 +189,7 @@ SB_HD double density_row(const EditProblem& problem, const std::int64_t* x, std:
                                                               : hamming_density(problem, n, difference);
         }
     }
-    if (!problem.keep_gold) return value;
-    value = exact_add(value, problem.log_rest);
-    return gold ? exact_log_add(problem.log_gold, value) : value;
+    return mixed_density(problem, value, gold);
 }
 
 // One row of the batch: drawn, where that is asked for, and scored.

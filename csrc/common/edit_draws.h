@@ -1,9 +1,13 @@
 // One edited sequence of each proposal, drawn by a group of lanes: one on the CPU, a warp on the GPU. Lanes take positions;
-// where a choice depends on the one before (hamming, edit), each lane computes the random numbers of its position and all
-// lanes walk through them together. Group: lane, size, sync(), broadcast(value, lane), sum(), maximum().
+// where a choice depends on the one before (hamming, edit), each lane computes the random numbers of one change or step and
+// all lanes walk through them together. Group: lane, size, sync(), broadcast(value, lane), sum(), maximum(), before(flag),
+// the number of lower lanes whose flag is set.
 //
-// Which random block serves what: `ngram` takes block 0 for order and start, `hamming` and `edit` for the distance; block
-// 1 + i serves position i of the sequence (ngram, corrupt, hamming) or step i of the script (edit).
+// Which random block serves what. `ngram`: block 0 for order and start, 1 + i for position i. `corrupt`: a decision takes
+// one byte, that of position i out of block kEditDecisions + i / 16; where it equals the upper 8 bits of the threshold,
+// block kEditTies + i holds the lower 54; the j-th change takes half j % 2 of block 1 + j / 2. `hamming`: block 0 for the
+// distance, 1 + j for place and token of the j-th change. `edit`: block 0 for the distance, 1 + i for step i of the script.
+// csrc/cpu/edit_changes.cpp draws the same for many rows of `corrupt` and `hamming` at a time.
 #pragma once
 #include "edits.h"
 
@@ -52,55 +56,95 @@ SB_HD void draw_ngram(const EditProblem& problem, const std::int64_t* x, std::in
     }
 }
 
+// Whether position i changes: `byte`, of its decision block, against the upper bits of the threshold, then, where they are
+// equal, the lower bits. Together a decision by kEditDecisionBits bits that seldom needs more than eight.
+SB_HD inline bool decide_change(const EditProblem& problem, std::uint32_t byte, std::int32_t i, std::int64_t row) {
+    const auto upper = static_cast<std::uint32_t>(problem.rate_threshold >> kEditTieBits);
+    if (byte != upper) return byte < upper;
+    const std::uint64_t rest = problem.random(kEditTies + static_cast<std::uint32_t>(i), row).first;
+    return rest >> (64 - kEditTieBits) < (problem.rate_threshold & ((std::uint64_t{1} << kEditTieBits) - 1));
+}
+
 // Every touchable token by itself is replaced by one of the others.
 SB_ANY_GROUP
 template <class Group>
 SB_HD void draw_corrupt(const EditProblem& problem, const std::int64_t* x, std::int32_t length, std::int64_t row,
                         std::int64_t* out, const Group& group) {
-    for (std::int32_t i = group.lane; i < length; i += group.size) {
-        std::int64_t token = x[i];
-        if (problem.touchable(token)) {
-            const EditDraw draw = problem.random(1 + static_cast<std::uint32_t>(i), row);
-            if (problem.below(draw.first, problem.rate_threshold)) token = problem.other_token(draw.second, token);
+    std::int32_t earlier = 0;  // changes
+    for (std::int32_t base = 0; base < length; base += group.size) {
+        const std::int32_t i = base + group.lane;
+        std::int64_t token = i < length ? x[i] : -1;
+        bool change = i < length && problem.touchable(token);
+        if (change) {
+            const EditDraw bytes = problem.random(kEditDecisions + static_cast<std::uint32_t>(i) / 16, row);
+            const std::uint64_t half = i & 8 ? bytes.second : bytes.first;
+            change = decide_change(problem, static_cast<std::uint32_t>(half >> (8 * (i & 7))) & 0xff, i, row);
         }
-        out[i] = token;
+        const std::int32_t j = earlier + group.before(change);
+        earlier += group.sum(change);
+        if (change) {
+            const EditDraw draw = problem.random(1 + static_cast<std::uint32_t>(j) / 2, row);
+            token = problem.other_token(j & 1 ? draw.second : draw.first, token);
+        }
+        if (i < length) out[i] = token;
     }
 }
 
 // The first column whose threshold the random number is below; the last threshold is above all of them.
-SB_HD inline std::int32_t draw_distance(const EditProblem& problem, std::int32_t n, std::int32_t columns, std::int64_t row) {
-    const std::int64_t* thresholds = problem.thresholds + static_cast<std::int64_t>(n) * columns;
-    const std::uint64_t random = problem.random(0, row).first;
+SB_HD inline std::int32_t distance_of(const EditProblem& problem, std::int32_t n, std::uint64_t random) {
+    const std::int64_t* thresholds = problem.thresholds + static_cast<std::int64_t>(n) * (problem.max_distance + 1);
     std::int32_t distance = 0;
     while (!problem.below(random, static_cast<std::uint64_t>(thresholds[distance]))) ++distance;
     return distance;
 }
 
-// A distance, then that many of the n touchable positions: the next one with probability (to choose) / (positions left).
+// The touchable position that has `rank` others before it.
+SB_ANY_GROUP
+template <class Group>
+SB_HD std::int32_t touchable_position(const EditProblem& problem, const std::int64_t* x, std::int32_t length,
+                                      std::int32_t rank, const Group& group) {
+    for (std::int32_t base = 0; base < length; base += group.size) {
+        const std::int32_t i = base + group.lane;
+        const bool here = i < length && problem.touchable(x[i]);
+        const std::int32_t before = group.before(here), count = group.sum(here);
+        if (rank < count) return group.maximum(here && before == rank ? i : -1);
+        rank -= count;
+    }
+    return -1;
+}
+
+// A distance d, then d of the n touchable positions, each set of them as likely as any other (Floyd's method, Bentley 1987):
+// of the first n - d + 1 + j positions one by chance, or the last of them where that one was taken before.
 SB_ANY_GROUP
 template <class Group>
 SB_HD void draw_hamming(const EditProblem& problem, const std::int64_t* x, std::int32_t length, std::int32_t n,
                         std::int64_t row, std::int64_t* out, const Group& group) {
-    std::int32_t positions = n;
-    std::int32_t choose = draw_distance(problem, n, problem.max_distance + 1, row);
-    for (std::int32_t base = 0; base < length; base += group.size) {
-        const std::int32_t i = base + group.lane;
-        std::int64_t token = i < length ? x[i] : -1;
-        const bool touchable = i < length && problem.touchable(token);
-        EditDraw draw{0, 0};
-        if (touchable && choose > 0) draw = problem.random(1 + static_cast<std::uint32_t>(i), row);
-        bool chosen = false;
-        for (int lane = 0; lane < group.size; ++lane) {
-            if (!group.broadcast(touchable, lane)) continue;
-            const std::uint64_t random = group.broadcast(draw.first, lane);
-            const bool pick =
-                multiply_high64(random, static_cast<std::uint64_t>(positions)) < static_cast<std::uint64_t>(choose);
-            --positions;
-            choose -= pick;
-            if (lane == group.lane) chosen = pick;
-        }
-        if (chosen) token = problem.other_token(draw.second, token);
-        if (i < length) out[i] = token;
+    copy_row(x, length, out, group);
+    std::int32_t first_back = 0, last = 0;
+    for (std::int32_t i = group.lane; i < length; i += group.size) {
+        if (!problem.touchable(x[i])) continue;
+        first_back = first_back > length - i ? first_back : length - i;
+        last = i;
+    }
+    const std::int32_t start = length - group.maximum(first_back);
+    const bool together = group.maximum(last) - start + 1 == n;  // the usual case: special tokens at the ends alone
+    const auto position_of = [&](std::int32_t rank) {
+        return together ? start + rank : touchable_position(problem, x, length, rank, group);
+    };
+    const std::int32_t distance = distance_of(problem, n, problem.random(0, row).first);
+    EditDraw draws{0, 0};
+    for (std::int32_t j = 0; j < distance; ++j) {
+        const int lane = j % group.size;
+        if (lane == 0) draws = problem.random(1 + static_cast<std::uint32_t>(j + group.lane), row);
+        const std::int32_t newest = n - distance + j;
+        const std::uint64_t random = group.broadcast(draws.first, lane);
+        std::int32_t i =
+            position_of(static_cast<std::int32_t>(multiply_high64(random, static_cast<std::uint64_t>(newest) + 1)));
+        // A position belongs to the lane that copied it, which sees its own changes.
+        const bool taken = i % group.size == group.lane && out[i] != x[i];
+        if (group.broadcast(taken, i % group.size)) i = position_of(newest);
+        const std::uint64_t choice = group.broadcast(draws.second, lane);
+        if (i % group.size == group.lane) out[i] = problem.other_token(choice, x[i]);
     }
 }
 
@@ -110,7 +154,7 @@ SB_ANY_GROUP
 template <class Group>
 SB_HD std::int32_t draw_script(const EditProblem& problem, const std::int64_t* x, std::int32_t length, std::int32_t n,
                                std::int64_t row, std::int64_t* out, const Group& group) {
-    std::int32_t left = n > 0 ? draw_distance(problem, n, problem.max_distance + 1, row) : 0;
+    std::int32_t left = n > 0 ? distance_of(problem, n, problem.random(0, row).first) : 0;
     std::int32_t remaining = n, written = 0, step = 0;
     EditDraw draws{0, 0};
     const auto next = [&]() -> EditDraw {

@@ -5,7 +5,7 @@
 // touchable when it is an id of the vocabulary and not special; n counts the touchable tokens of a reference. Substitutes
 // come from the alphabet, the A ids of the vocabulary that are not special, by rank.
 //
-// Random numbers are a pure function of (seed, offset, row b K + k, position or step). A rank is the upper half of a
+// Random numbers are a pure function of (seed, offset, row b K + k, position, change or step). A rank is the upper half of a
 // 128-bit product, a decision compares 62 bits with an integer threshold from the host: with A <= 2^24 and rows of up to
 // 4,096 tokens (the rounding of the tables grows with them) no probability is off by more than 2^-40.
 #pragma once
@@ -18,6 +18,8 @@ constexpr int kEditSpecials = 16;      // special ids
 constexpr int kEditLargestOrder = 16;  // of the n-gram proposal
 constexpr int kEditOperations = 64;    // of the edit proposal
 constexpr int kEditDecisionBits = 62;  // of a threshold
+constexpr int kEditTieBits = 54;       // of those, looked at where the upper eight decide nothing
+constexpr std::uint32_t kEditDecisions = 1u << 30, kEditTies = 1u << 31;  // random blocks beyond all positions and steps
 
 enum class EditProposal : int { ngram = 0, corrupt = 1, hamming = 2, edit = 3 };
 

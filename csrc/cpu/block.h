@@ -92,14 +92,72 @@ SB_INLINE A block_maximum(const A* x, int64_t padded) {
     return largest;
 }
 
-// The element of `companion` that stands where `x` is `maximum`, or `fallback` where that element is not finite. It serves
-// as the origin of a weighted sum of the companion: the heaviest term is then exactly zero, and so is its rounding.
+// The element of `companion` that stands where `x`, padded, is `maximum`, or `fallback` where that element is not finite. It
+// serves as the origin of a weighted sum of the companion: the heaviest term is then exactly zero, and so is its rounding.
 template <class A>
 SB_INLINE double origin_at(const A* x, const A* companion, int64_t count, A maximum, double fallback) {
-    for (int64_t i = 0; i < count; ++i) {
+    int64_t group = 0;
+    for (bool found = false; group < count; group += kLanes) {
+        for (int64_t l = 0; l < kLanes; ++l) found |= x[group + l] == maximum;
+        if (found) break;
+    }
+    for (int64_t i = group; i < count; ++i) {
         if (x[i] == maximum) return std::fabs(companion[i]) < infinity<A>() ? static_cast<double>(companion[i]) : fallback;
     }
     return fallback;
+}
+
+// `factor` where the weight is not zero, else 0: an impossible action adds nothing, whatever its value. Selected by bits:
+// with a condition the compiler branches around masked products.
+SB_INLINE float unless_zero(float weight, float factor) {
+    const uint32_t possible = weight == 0.0f ? 0u : ~0u;
+    return bit_cast<float>(bit_cast<uint32_t>(factor) & possible);
+}
+SB_INLINE double unless_zero(double weight, double factor) {
+    const uint64_t possible = weight == 0.0 ? 0u : ~uint64_t{0};
+    return bit_cast<double>(bit_cast<uint64_t>(factor) & possible);
+}
+
+// Sum of exp(scale (x - shift)), and the largest x, found in the same sweep.
+template <class A>
+SB_INLINE double sum_and_maximum(const A* x, int64_t padded, A shift, ScaledExp<A> exponential_of, A& maximum) {
+    A lanes[kLanes], largest[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) lanes[l] = A(0);
+    for (int64_t l = 0; l < kLanes; ++l) largest[l] = -infinity<A>();
+    for (int64_t i = 0; i < padded; i += kLanes) {
+        for (int64_t l = 0; l < kLanes; ++l) {
+            lanes[l] += exponential_of(x[i + l] - shift);
+            largest[l] = x[i + l] > largest[l] ? x[i + l] : largest[l];
+        }
+    }
+    maximum = -infinity<A>();
+    for (int64_t l = 0; l < kLanes; ++l) maximum = largest[l] > maximum ? largest[l] : maximum;
+    return fold_lanes<A, kLanes>(lanes);
+}
+
+// Adds a block to total = sum of exp(scale (x - shift)). The shift stays while the sums stay far from overflowing; the first
+// block sets it to its maximum, and so does one that exceeds it by more than kLargestExcess units of 1 / scale.
+constexpr double kLargestExcess = 40.0;
+
+template <class A>
+SB_INLINE void add_exponentials(const A* x, int64_t padded, double scale, ScaledExp<A> exponential_of, A& shift,
+                                double& total) {
+    if (std::fabs(shift) < infinity<A>()) {
+        A largest;
+        const double sum = sum_and_maximum(x, padded, shift, exponential_of, largest);
+        if ((static_cast<double>(largest) - static_cast<double>(shift)) * scale <= kLargestExcess) {
+            total += sum;
+            return;
+        }
+    }
+    const A block = block_maximum(x, padded);
+    if (!(block <= shift)) {
+        if (total != 0.0) total *= std::exp((static_cast<double>(shift) - static_cast<double>(block)) * scale);
+        shift = block;
+    }
+    if (shift == -infinity<A>()) return;
+    A unused;
+    total += sum_and_maximum(x, padded, shift, exponential_of, unused);
 }
 
 // Rounds a block of results to the data's type.

@@ -48,19 +48,14 @@ struct Forward {
         const ScaledExp<A> exponential_of(1.0), oracle_exponential(scale);
         const A alpha = weight_of_oracle<A>(oracle_weight, q.data != nullptr, n);
         BlockBuffer<A> x_buffer, q_buffer;
-        A maximum = -infinity<A>();
+        A maximum = -infinity<A>();        // of the logits, or near it
         double total = 0.0, origin = 0.0;  // origin: the logit at the oracle's most likely action
         OracleState<double> oracle;
         for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
             const int64_t padded = round_to_lanes(count);
             const A* x = load_block<T, A>(row_of<T>(logits, n), first, count, -infinity<A>(), x_buffer.data);
-            const A block = block_maximum(x, padded);
-            if (!(block <= maximum)) {
-                if (total != 0.0) total *= std::exp(static_cast<double>(maximum) - static_cast<double>(block));
-                maximum = block;
-            }
-            if (maximum != -infinity<A>()) total += sum_exponentials<A>(x, padded, maximum, exponential_of);
+            add_exponentials(x, padded, 1.0, exponential_of, maximum, total);
             if (alpha == A(0)) continue;
             const A* y = load_block<T, A>(row_of<T>(q, n), first, count, -infinity<A>(), q_buffer.data);
             const A largest = block_maximum(y, padded);
@@ -90,16 +85,6 @@ struct Forward {
     }
 
     template <class A>
-    static SB_INLINE double sum_exponentials(const A* x, int64_t padded, A maximum, ScaledExp<A> exponential_of) {
-        A lanes[kLanes];
-        for (int64_t l = 0; l < kLanes; ++l) lanes[l] = A(0);
-        for (int64_t i = 0; i < padded; i += kLanes) {
-            for (int64_t l = 0; l < kLanes; ++l) lanes[l] += exponential_of(x[i + l] - maximum);
-        }
-        return fold_lanes<A, kLanes>(lanes);
-    }
-
-    template <class A>
     static SB_INLINE void add_oracle(const A* x, const A* y, int64_t padded, A maximum, A origin,
                                      ScaledExp<A> exponential_of, OracleState<double>& oracle) {
         A weight[kWidth], cross[kWidth];
@@ -108,7 +93,7 @@ struct Forward {
             for (int64_t l = 0; l < kWidth; ++l) {
                 const A e = exponential_of(y[i + l] - maximum);
                 weight[l] += e;
-                cross[l] += e == A(0) ? A(0) : e * (x[i + l] - origin);
+                cross[l] += e * unless_zero(e, x[i + l] - origin);
             }
         }
         oracle.sum += fold_lanes<A, kWidth>(weight);

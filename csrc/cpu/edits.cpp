@@ -3,6 +3,7 @@
 #include "../common/edits.h"
 
 #include "../common/edit_density.h"
+#include "edit_changes.h"
 #include "parallel.h"
 
 namespace softbellman::cpu {
@@ -16,6 +17,7 @@ struct OneLane {
         return value;
     }
     std::int32_t sum(std::int32_t value) const { return value; }
+    std::int32_t before(bool) const { return 0; }
     std::int32_t maximum(std::int32_t value) const { return value; }
 };
 
@@ -37,10 +39,17 @@ std::int64_t first_invalid_token(const EditProblem& problem) {
 std::int64_t edit_rows(const EditProblem& problem, int threads) {
     const std::int64_t invalid = first_invalid_token(problem);
     if (invalid >= 0) return invalid;
+    const std::int64_t rows = problem.sources * problem.samples;
+    const bool replaces = problem.proposal == EditProposal::corrupt || problem.proposal == EditProposal::hamming;
+    if (problem.draw && replaces) {
+        parallel_rows(rows, threads, std::int64_t(problem.length) * 2,
+                      [&](std::int64_t first, std::int64_t last) { change_rows(problem, first, last); });
+        return -1;
+    }
     const std::int64_t cells = problem.proposal == EditProposal::edit ? edit_cells(problem.max_distance) : 0;
     // In multiples of what a float of a row kernel costs; a random number is some ten of them.
     const std::int64_t cost = std::int64_t(problem.length) * 8 + cells * problem.length / 2;
-    parallel_rows(problem.sources * problem.samples, threads, cost, [&](std::int64_t first, std::int64_t last) {
+    parallel_rows(rows, threads, cost, [&](std::int64_t first, std::int64_t last) {
         double scratch[(kEditOperations + 3) * (kEditOperations + 2)];
         for (std::int64_t row = first; row < last; ++row) edit_row(problem, row, scratch, OneLane());
     });

@@ -56,4 +56,7 @@ void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double ta
 void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset,
                     const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy);
 
+// exp(scale * x[i]) as the kernels above compute it, in the type A of `shape`, one row of `vocab` elements; for tests.
+void exponential_forward(const Rows& shape, const void* x, double scale, void* result);
+
 }  // namespace softbellman::cpu

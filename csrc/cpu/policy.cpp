@@ -103,8 +103,8 @@ struct Forward {
                 const A d = x[i + l] - maximum;
                 const A e = exponential_of(d);
                 weight[l] += e;
-                by_logit[l] += e == A(0) ? A(0) : e * d;
-                by_q[l] += e == A(0) ? A(0) : e * (y[i + l] - origin);
+                by_logit[l] += e * unless_zero(e, d);
+                by_q[l] += e * unless_zero(e, y[i + l] - origin);
             }
         }
         sums.weight += fold_lanes<A, kWidth>(weight);
@@ -201,8 +201,8 @@ struct Backward {
                     const A e = exponential_of(d);
                     weights[first + i + l] = e;
                     weight[l] += e;
-                    by_logit[l] += e == A(0) ? A(0) : e * d;
-                    by_q[l] += e == A(0) ? A(0) : e * (y[i + l] - row.value);
+                    by_logit[l] += e * unless_zero(e, d);
+                    by_q[l] += e * unless_zero(e, y[i + l] - row.value);
                 }
             }
             sum += fold_lanes<A, kWidth>(weight);
@@ -233,7 +233,7 @@ struct Backward {
             for (int64_t w = 0; w < shape.vocab; ++w) {
                 const A log_pi = to_accumulator(x[w]) - row.shift - row.log_sum;
                 const A slope = -row.grad_entropy * (log_pi + row.entropy);
-                to_logits[w] = from_accumulator<T>(weights[w] == A(0) ? A(0) : weights[w] * row.inverse_sum * slope);
+                to_logits[w] = from_accumulator<T>(weights[w] * row.inverse_sum * unless_zero(weights[w], slope));
             }
             return;
         }
@@ -241,7 +241,7 @@ struct Backward {
             const A log_pi = to_accumulator(x[w]) - row.shift - row.log_sum;
             const A advantage = to_accumulator(y[w]) - row.value - (row.effective_tau * log_pi + row.value_correction);
             const A slope = row.grad_value * advantage - row.grad_entropy * (log_pi + row.entropy);
-            to_logits[w] = from_accumulator<T>(weights[w] == A(0) ? A(0) : weights[w] * row.inverse_sum * slope);
+            to_logits[w] = from_accumulator<T>(weights[w] * row.inverse_sum * unless_zero(weights[w], slope));
         }
     }
 };

@@ -5,8 +5,8 @@
 // with -ffp-contract=off. Random words are drawn, and their noise is computed, only for groups of columns that could still
 // win: no Gumbel exceeds kLargestGumbel, and the smallest word of a group bounds its noise. Neither can change the result.
 #include "../common/gumbel.h"
-#include "../common/philox.h"
 #include "block.h"
+#include "philox_blocks.h"
 #include "simd.h"
 
 namespace softbellman::cpu {
@@ -50,7 +50,7 @@ struct Sample {
         const ScaledExp<A> exponential_of(scale);
         const T* row = row_of<T>(logits, n);
         BlockBuffer<A> buffer;
-        alignas(64) float scores[kBlock<A>];
+        alignas(64) float scores[kBlock<float>];
         Best best{-infinity<float>(), -1};
         A maximum = -infinity<A>();
         double total = 0.0, total_logits = 0.0;
@@ -77,7 +77,7 @@ struct Sample {
             add_block<A>(x, padded, maximum, exponential_of, scale, total, total_logits);
             const float inverse = static_cast<float>(scale);
             for (int64_t i = 0; i < padded; ++i) scores[i] = exact_multiply(static_cast<float>(x[i]), inverse);
-            for (int64_t i = 0; i < padded; i += kLanes) draw_group(n, first + i, scores + i, best);
+            draw_block(n, first, padded, scores, best);
         }
         tokens[n] = best.column;
         if (best.column < 0) {
@@ -101,28 +101,60 @@ struct Sample {
                 const A d = x[i + l] - maximum;
                 const A e = exponential_of(d);
                 weight[l] += e;
-                by_logit[l] += e == A(0) ? A(0) : e * d;
+                by_logit[l] += e * unless_zero(e, d);
             }
         }
         total += fold_lanes<A, kWidth>(weight);
         total_logits += scale * fold_lanes<A, kWidth>(by_logit);
     }
 
+    // Halves are compared as vectors; a plain loop over the lanes would be one chain of scalar comparisons.
+    template <int64_t kCount>
+    static SB_INLINE void fold_maximum(float* lanes) {
+        for (int64_t l = 0; l < kCount / 2; ++l)
+            lanes[l] = lanes[l + kCount / 2] > lanes[l] ? lanes[l + kCount / 2] : lanes[l];
+        if constexpr (kCount > 2) fold_maximum<kCount / 2>(lanes);
+    }
+
+    // The largest of kLanes; NaN is passed over.
+    static SB_INLINE float largest_score(const float* scores) {
+        alignas(64) float lanes[kLanes];
+        for (int64_t l = 0; l < kLanes; ++l) lanes[l] = scores[l] > -infinity<float>() ? scores[l] : -infinity<float>();
+        fold_maximum<kLanes>(lanes);
+        return lanes[0];
+    }
+
+    // The groups of a block that could still win, drawn together: kQuads random blocks each.
+    SB_INLINE void draw_block(int64_t n, int64_t first, int64_t padded, const float* scores, Best& best) const {
+        constexpr int64_t kGroups = kBlock<float> / kLanes;
+        int64_t groups[kGroups], count = 0;
+        alignas(64) uint32_t index[kBlock<float> / 4 + kPhiloxGroup], row[kBlock<float> / 4 + kPhiloxGroup];
+        alignas(64) uint64_t low[kBlock<float> / 4 + kPhiloxGroup], high[kBlock<float> / 4 + kPhiloxGroup];
+        for (int64_t i = 0; i < padded; i += kLanes) {
+            if (!(largest_score(scores + i) + kLargestGumbel > best.score)) continue;
+            for (int64_t k = 0; k < kQuads; ++k) {
+                index[count * kQuads + k] = static_cast<uint32_t>((first + i) / 4 + k);
+                row[count * kQuads + k] = static_cast<uint32_t>(n);
+            }
+            groups[count++] = i;
+        }
+        philox_blocks(index, row, count * kQuads, seed, offset, low, high);
+        for (int64_t g = 0; g < count; ++g)
+            draw_group(first + groups[g], scores + groups[g], low + g * kQuads, high + g * kQuads, best);
+    }
+
     // Adds noise to kLanes scores and keeps the best so far; a tie goes to the lowest column.
-    SB_INLINE void draw_group(int64_t n, int64_t column, const float* scores, Best& best) const {
-        float reachable = -infinity<float>();
-        for (int64_t l = 0; l < kLanes; ++l) reachable = scores[l] > reachable ? scores[l] : reachable;
+    SB_INLINE void draw_group(int64_t column, const float* scores, const uint64_t* low, const uint64_t* high,
+                              Best& best) const {
+        const float reachable = largest_score(scores);
         if (!(reachable + kLargestGumbel > best.score)) return;
 
         alignas(64) uint32_t words[4][kQuads];
-        const uint32_t first_quad = static_cast<uint32_t>(column / 4);
         for (int64_t k = 0; k < kQuads; ++k) {
-            const PhiloxBlock random =
-                philox_columns(first_quad + static_cast<uint32_t>(k), static_cast<uint64_t>(n), seed, offset);
-            words[0][k] = random.word[0];
-            words[1][k] = random.word[1];
-            words[2][k] = random.word[2];
-            words[3][k] = random.word[3];
+            words[0][k] = static_cast<uint32_t>(low[k]);
+            words[1][k] = static_cast<uint32_t>(low[k] >> 32);
+            words[2][k] = static_cast<uint32_t>(high[k]);
+            words[3][k] = static_cast<uint32_t>(high[k] >> 32);
         }
         // The smallest random word gives the largest noise: most groups end here, before any logarithm.
         uint32_t smallest = 0xffffffffu;
@@ -139,8 +171,7 @@ struct Sample {
         for (int64_t k = 0; k < kQuads; ++k) {
             for (int64_t w = 0; w < 4; ++w) noisy[4 * k + w] = exact_add(scores[4 * k + w], noise[w][k]);
         }
-        float largest = -infinity<float>();
-        for (int64_t l = 0; l < kLanes; ++l) largest = noisy[l] > largest ? noisy[l] : largest;
+        const float largest = largest_score(noisy);
         if (!(largest > best.score)) return;
         for (int64_t l = 0; l < kLanes; ++l) {
             if (noisy[l] == largest) {

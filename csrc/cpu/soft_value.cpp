@@ -1,8 +1,9 @@
 // Soft value tau * log sum_w prior(w) exp(q(w) / tau) and its gradient (eq 14).
 //
-// Forward: one read of q; each block is swept twice inside the first-level cache. Backward: one read of q and one write of
-// the gradient; exponentials wait in one row of scratch until their sum is known, so the rounding of the saved value, large
-// when |value| / tau is, never reaches the gradient. A row belongs to one thread.
+// Forward: one read of q; without a prior one sweep, in which the shift follows the maximum from afar, else two sweeps of
+// each block inside the first-level cache. Backward: one read of q and one write of the gradient; exponentials wait in one
+// row of scratch until their sum is known, so the rounding of the saved value, large when |value| / tau is, never reaches
+// the gradient. A row belongs to one thread.
 #include "block.h"
 #include "simd.h"
 
@@ -73,7 +74,7 @@ struct Forward {
         const double scale = 1.0 / tau;
         const ScaledExp<A> exponential_of(scale);
         BlockBuffer<A> q_buffer, prior_buffer;
-        A maximum = -infinity<A>();
+        A maximum = -infinity<A>();  // or near it
         double total = 0.0;
         for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
@@ -83,6 +84,10 @@ struct Forward {
             if (prior.data != nullptr) {
                 weight = load_block<A, A>(row_of<A>(prior, n), first, count, A(0), prior_buffer.data);
                 x = allowed(x, weight, padded, q_buffer.data);
+            }
+            if (weight == nullptr) {
+                add_exponentials(x, padded, scale, exponential_of, maximum, total);
+                continue;
             }
             const A block = block_maximum(x, padded);
             if (!(block <= maximum)) {
@@ -178,7 +183,29 @@ struct Backward {
     }
 };
 
+struct Exponential {
+    Rows shape;
+    Matrix x;
+    double scale;
+    MutableMatrix result;
+
+    template <class T>
+    SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
+        using A = Accumulator<T>;
+        const ScaledExp<A> exponential_of(scale);
+        for (int64_t n = first_row; n < last_row; ++n) {
+            const A* const from = row_of<A>(x, n);
+            A* const to = row_of<A>(result, n);
+            for (int64_t i = 0; i < shape.vocab; ++i) to[i] = exponential_of(from[i]);
+        }
+    }
+};
+
 }  // namespace
+
+void exponential_forward(const Rows& shape, const void* x, double scale, void* result) {
+    run_kernel(Exponential{shape, {x, shape.vocab}, scale, {result, shape.vocab}}, shape);
+}
 
 void soft_value_forward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, void* value,
                         void* gathered) {

@@ -1,9 +1,9 @@
 // Random edits and their densities on the device: the CPU's row functions with a warp in place of its one lane.
 //
-// One launch, a warp a sample. Lanes take positions (ngram, corrupt, hamming), steps of the script drawn ahead (edit),
-// orders of the n-gram density and, in the density of the edit proposal, the operations left; its (E + 3) x (E + 2) doubles
-// lie in shared memory. References are read a few times, samples and densities written once. No floating-point sum crosses
-// lanes in an order that the CPU's would not have: same tokens, same bits.
+// One launch, a warp a sample. Lanes take positions (ngram, corrupt), changes and steps of the script drawn ahead (hamming,
+// edit), orders of the n-gram density and, in the density of the edit proposal, the operations left; its (E + 3) x (E + 2)
+// doubles lie in shared memory. References are read a few times, samples and densities written once. No floating-point sum
+// crosses lanes in an order that the CPU's would not have: same tokens, same bits.
 #include "../common/edits.h"
 
 #include <algorithm>
@@ -29,6 +29,7 @@ struct WarpLanes {
         for (int bits = size / 2; bits > 0; bits /= 2) value += __shfl_xor_sync(kFullWarp, value, bits);
         return value;
     }
+    __device__ std::int32_t before(bool flag) const { return __popc(__ballot_sync(kFullWarp, flag) & ((1u << lane) - 1u)); }
     __device__ std::int32_t maximum(std::int32_t value) const {
         for (int bits = size / 2; bits > 0; bits /= 2) {
             const std::int32_t other = __shfl_xor_sync(kFullWarp, value, bits);

@@ -112,6 +112,8 @@ def check_fraction(name: str, value: float) -> None:
 
 def check_counter(name: str, value: int) -> None:
     """A Python integer that fits the 63 non-negative bits of an operator's integer argument."""
+    if type(value) is int and 0 <= value < 2**63:
+        return
     if isinstance(value, (bool, float, str, Tensor)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if not 0 <= value < 2**63:

@@ -32,6 +32,8 @@ _Arguments = tuple[int, int, tuple[int, ...], int, float, float, int, tuple[floa
 
 def check_int(name: str, value: int, low: int, high: int) -> None:
     """A Python integer in [low, high]."""
+    if type(value) is int and low <= value <= high:
+        return
     if isinstance(value, (bool, float, str, Tensor)) or value is None:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if not low <= value <= high:
@@ -120,6 +122,16 @@ class _Tables(NamedTuple):
     log_normalizers: Tensor | None  # float64 [L + 1]
     scale_exponent: int
 
+    def on(self, device: torch.device) -> _Tables:
+        """A copy of the tensors, from pinned memory on the current stream."""
+        thresholds, log_normalizers = (
+            None if table is None else table.to(device, non_blocking=True) for table in self[:2]
+        )
+        return _Tables(thresholds, log_normalizers, self.scale_exponent)
+
+
+_NO_TABLES = _Tables(None, None, 0)
+
 
 @lru_cache(maxsize=64)
 def _tables(
@@ -133,7 +145,7 @@ def _tables(
 ) -> _Tables:
     """The host's tables of the distances; never written again, so they may be shared."""
     if proposal not in (HAMMING, EDIT):
-        return _Tables(None, None, 0)
+        return _NO_TABLES
     cells = (length + 1) * (distance + 1)
     cells *= 4 if proposal == EDIT else 1
     thresholds = torch.empty(cells, dtype=torch.int64, device="cpu", pin_memory=pinned)
@@ -168,42 +180,40 @@ def _launch(
     rate, temperature, max_distance, operation_weights, keep_gold = numbers
     tokens = unit_stride(tokens)
     lengths, edited_lengths = vector(lengths), vector(edited_lengths)
+    length, on_device = tokens.shape[1], tokens.is_cuda
+    sources, samples, width = edited.shape
     core: Any
     place: tuple[int, ...]
-    if tokens.is_cuda:
+    if on_device:
         core, index = _native.cuda(), tokens.device.index
         place = (index, torch.cuda.current_stream(index).cuda_stream)
     else:
         core, place = _native.cpu, (torch.get_num_threads(),)
-    thresholds, log_normalizers, scale_exponent = _tables(
-        proposal,
-        tokens.shape[1],
-        vocabulary - len(special_ids),
-        temperature,
-        max_distance,
-        tuple(operation_weights),
-        tokens.is_cuda,
-    )
-    if tokens.is_cuda and thresholds is not None and log_normalizers is not None:
-        # A copy a call, ordered on the stream: a table kept on the device could be read by another stream too early.
-        thresholds = thresholds.to(tokens.device, non_blocking=True)
-        log_normalizers = log_normalizers.to(tokens.device, non_blocking=True)
+    tables = _NO_TABLES
+    if proposal in (HAMMING, EDIT):  # the others are spared the look-up
+        alphabet = vocabulary - len(special_ids)
+        settings = (length, alphabet, temperature, max_distance, tuple(operation_weights))
+        tables = _tables(proposal, *settings, on_device)
+        if on_device:
+            # A copy a call, ordered on the stream: one kept on the device could be read by another stream too early.
+            tables = tables.on(tokens.device)
     batch = (
         tokens.data_ptr(),
         tokens.stride(0),
         pointer(lengths),
-        *edited.shape[:2],
-        tokens.shape[1],
-        edited.shape[2],
+        sources,
+        samples,
+        length,
+        width,
         vocabulary,
         seed,
         offset,
         proposal,
         max_order,
         max_distance,
-        pointer(thresholds),
-        pointer(log_normalizers),
-        scale_exponent,
+        pointer(tables.thresholds),
+        pointer(tables.log_normalizers),
+        tables.scale_exponent,
         keep_gold,
         draw,
         pad_id,
@@ -211,25 +221,25 @@ def _launch(
         pointer(edited_lengths),
         log_density.data_ptr(),
     )
-    if not tokens.is_cuda:
-        refuse_invalid_lengths("lengths", lengths, tokens.shape[1])
+    if not on_device:
+        refuse_invalid_lengths("lengths", lengths, length)
         if not draw:
-            refuse_invalid_lengths("edited_lengths", edited_lengths, edited.shape[2])
+            refuse_invalid_lengths("edited_lengths", edited_lengths, width)
     wrong = core.edit_rows(batch, special_ids, (rate, temperature, *operation_weights), *place)
     if wrong is not None and wrong >= 0:  # on the CPU alone
-        token = int(tokens[wrong // tokens.shape[1], wrong % tokens.shape[1]])
+        token = int(tokens[wrong // length, wrong % length])
         raise ValueError(f"tokens must be ids below the vocabulary, {vocabulary}, got {token}")
 
 
 def _new_edits(
     tokens: Tensor, samples: int, proposal: int, max_distance: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    width = tokens.shape[1] + (max_distance if proposal == EDIT else 0)
-    shape = (tokens.shape[0], samples)
+    sources, length = tokens.shape
+    width = length + (max_distance if proposal == EDIT else 0)
     return (
-        tokens.new_empty((*shape, width)),
-        tokens.new_empty(shape),
-        tokens.new_empty(shape, dtype=torch.float64),
+        tokens.new_empty(sources, samples, width),
+        tokens.new_empty(sources, samples),
+        tokens.new_empty((sources, samples), dtype=torch.float64),
     )
 
 

@@ -136,7 +136,7 @@ def sample_edits(
     Example:
         >>> edits = sample_edits(torch.tensor([[5, 6, 7]]), samples=1, proposal="hamming", vocabulary=9, seed=3)
         >>> edits.tokens, edits.log_density
-        (tensor([[[5, 6, 6]]]), tensor([[-5.1159]], dtype=torch.float64))
+        (tensor([[[5, 4, 7]]]), tensor([[-5.1159]], dtype=torch.float64))
     """
     lengths = _check_references(tokens, lengths)
     check_int("samples", samples, 0, 2**31 - 1)

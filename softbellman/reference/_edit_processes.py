@@ -16,6 +16,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 ONE = 2**62  # a decision compares 62 random bits with a probability times this
+# Where the random blocks of the decisions of "corrupt" begin: 16 of their upper bytes a block, their lower 54 bits.
+DECISIONS, TIES = 2**30, 2**31
 
 
 class Proposal(NamedTuple):
@@ -146,7 +148,7 @@ def _edit_density(proposal: Proposal, x: Sequence[int], y: Sequence[int]) -> flo
     return log_fraction(mass) - log_fraction(sum(proposal.distances(len(touchable)), Fraction(0)))
 
 
-# ---- Draws: block 0 decides on window or distance, block 1 + i serves position or step i ----------------------------
+# ---- Draws: block 0 decides on window or distance, block 1 + i serves position, change or step i ---------------------
 
 Blocks = Callable[[int], tuple[int, int]]  # the two 64-bit numbers of a random block
 
@@ -163,16 +165,25 @@ def draw(proposal: Proposal, x: Sequence[int], random: Blocks) -> list[int]:
         for i in set(range(start, start + order)) & set(touchable):
             y[i] = _choose(proposal.alphabet, random(1 + i)[1])
     if proposal.name == "corrupt" and len(proposal.alphabet) > 1:
-        for i in touchable:
-            if _below(random(1 + i)[0], Fraction(proposal.rate)):
-                y[i] = _choose(proposal.others(x[i]), random(1 + i)[1])
+        changes = [i for i in touchable if _decision(random, i) < math.floor(Fraction(proposal.rate) * ONE)]
+        for j, i in enumerate(changes):  # two changes a block
+            y[i] = _choose(proposal.others(x[i]), random(1 + j // 2)[j % 2])
     if proposal.name == "hamming":
-        choose = _draw_distance(proposal, len(touchable), random)
-        for passed, i in enumerate(touchable):
-            if choose and _rank(random(1 + i)[0], len(touchable) - passed) < choose:
-                y[i] = _choose(proposal.others(x[i]), random(1 + i)[1])
-                choose -= 1
+        # Floyd's method: one of the first positions, or the newest of them where that one was taken before.
+        distance, taken = _draw_distance(proposal, len(touchable), random), set()
+        for j, newest in enumerate(range(len(touchable) - distance, len(touchable))):
+            place, choice = random(1 + j)
+            rank = _rank(place, newest + 1)
+            i = touchable[newest if rank in taken else rank]
+            taken.add(newest if rank in taken else rank)
+            y[i] = _choose(proposal.others(x[i]), choice)
     return y
+
+
+def _decision(random: Blocks, i: int) -> int:
+    """62 bits: a byte of a block that 16 positions share, then 54 of a block of the position's own."""
+    half = random(DECISIONS + i // 16)[i % 16 // 8]
+    return (half >> 8 * (i % 8) & 0xFF) << 54 | random(TIES + i)[0] >> 10
 
 
 def _draw_script(proposal: Proposal, x: Sequence[int], random: Blocks) -> list[int]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._edit_processes import Proposal, draw, log_density
+from ._edit_processes import DECISIONS, TIES, Proposal, draw, log_density
 from .bleu import bleu_rewards
 from .philox import random_words
 
@@ -112,14 +112,17 @@ def sample_edits(
     width = tokens.shape[1] + (process.limit if proposal == "edit" else 0)
     edited = torch.full((tokens.shape[0], samples, width), pad_id)
     edited_lengths = torch.zeros((tokens.shape[0], samples), dtype=torch.int64)
-    columns = 4 * (1 + width)
-    words = random_words(tokens.shape[0] * samples, columns, seed=seed, offset=offset).tolist()
+    rows, columns = tokens.shape[0] * samples, 4 * (1 + width)
+    words = {
+        start: random_words(rows, columns, seed=seed, offset=offset, first_block=start).tolist()
+        for start in ((0, DECISIONS, TIES) if proposal == "corrupt" else (0,))
+    }
     for b, x in enumerate(_rows(tokens, lengths)):
         for k in range(samples):
-            row = words[b * samples + k]
 
-            def random(block: int, row: list[int] = row) -> tuple[int, int]:
-                word = row[4 * block : 4 * block + 4]
+            def random(block: int, row: int = b * samples + k) -> tuple[int, int]:
+                start = max(start for start in words if start <= block)
+                word = words[start][row][4 * (block - start) :]
                 return word[1] << 32 | word[0], word[3] << 32 | word[2]
 
             y = list(x) if keep_gold and k == 0 else draw(process, x, random)

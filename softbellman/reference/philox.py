@@ -30,9 +30,9 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, i
     return [word0, word1, word2, word3]
 
 
-def random_words(rows: int, columns: int, *, seed: int, offset: int) -> Tensor:
-    """[rows, columns] 32-bit words: lane `column % 4` of the block at counter (column / 4, row, offset)."""
-    blocks = torch.arange((columns + 3) // 4).unsqueeze(0)
+def random_words(rows: int, columns: int, *, seed: int, offset: int, first_block: int = 0) -> Tensor:
+    """[rows, columns] 32-bit words: lane `column % 4` of the block at counter (first_block + column / 4, row, offset)."""
+    blocks = first_block + torch.arange((columns + 3) // 4).unsqueeze(0)
     row = torch.arange(rows).unsqueeze(1)
     counter = (blocks, row, torch.tensor(offset & _WORD), torch.tensor((offset >> 32) & _WORD))
     lanes = philox4x32(counter, (seed & _WORD, (seed >> 32) & _WORD))
