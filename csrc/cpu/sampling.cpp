@@ -26,6 +26,7 @@ struct Sample {
     double temperature;
     uint64_t seed;
     uint64_t offset;
+    uint64_t row_base;
     const uint8_t* forbidden;
     int64_t* tokens;
     void* log_prob;
@@ -118,7 +119,7 @@ struct Sample {
         const uint32_t first_quad = static_cast<uint32_t>(column / 4);
         for (int64_t k = 0; k < kQuads; ++k) {
             const PhiloxBlock random =
-                philox_columns(first_quad + static_cast<uint32_t>(k), static_cast<uint64_t>(n), seed, offset);
+                philox_columns(first_quad + static_cast<uint32_t>(k), row_base + static_cast<uint64_t>(n), seed, offset);
             words[0][k] = random.word[0];
             words[1][k] = random.word[1];
             words[2][k] = random.word[2];
@@ -153,9 +154,9 @@ struct Sample {
 
 }  // namespace
 
-void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset,
+void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset, uint64_t row_base,
                     const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy) {
-    run_kernel(Sample{shape, logits, temperature, seed, offset, forbidden, tokens, log_prob, entropy}, shape);
+    run_kernel(Sample{shape, logits, temperature, seed, offset, row_base, forbidden, tokens, log_prob, entropy}, shape);
 }
 
 }  // namespace softbellman::cpu
