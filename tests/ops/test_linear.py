@@ -238,11 +238,11 @@ def test_one_result_and_one_head_of_the_policy_value(wanted: tuple[str, ...], ou
     gradients = []
     for module in (ops, reference):
         result = POLICY.call(module, {**arguments, **leaves})[output]
-        gradients.append(
-            torch.autograd.grad(result.square().sum(), list(leaves.values()), materialize_grads=True)
-            if result.requires_grad
-            else []
-        )
+        if result.requires_grad:
+            total = result.square().sum()
+            gradients.append(torch.autograd.grad(total, list(leaves.values()), materialize_grads=True))
+        else:  # the entropy does not depend on q
+            gradients.append(tuple(torch.zeros_like(leaf) for leaf in leaves.values()))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
@@ -340,7 +340,11 @@ def test_backward_kernels_may_write_over_their_logits(dtype: torch.dtype) -> Non
             ValueError,
             "q_hidden must have the leading shape",
         ),
-        ({"q_weight": torch.zeros(32, 8, dtype=torch.float64)}, ValueError, "q_weight must have the 33 rows"),
+        (
+            {"q_weight": torch.zeros(32, 8, dtype=torch.float64), "q_bias": None},
+            ValueError,
+            "q_weight must have the 33 rows",
+        ),
         ({"chunk_rows": 0}, ValueError, "chunk_rows must be at least 1, got 0"),
         ({"chunk_rows": 2.0}, TypeError, "chunk_rows must be an int or None"),
         ({"reduction": "average"}, ValueError, "reduction must be one of 'none', 'sum', 'mean'"),

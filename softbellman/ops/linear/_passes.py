@@ -94,33 +94,37 @@ def backward_pass(
 
 
 def _scaled(
-    factor: Tensor, grad_hidden: Tensor, grad_weight: Tensor, grad_bias: Tensor
+    factor: Tensor,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    grad_hidden: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     def scale(gradient: Tensor) -> Tensor:
-        return (gradient * factor).to(grad_hidden.dtype)
+        return (gradient * factor).to(hidden.dtype)
 
     return scale(grad_hidden), scale(grad_weight), scale(grad_bias)
 
 
-def _fake_scaled(
-    factor: Tensor, grad_hidden: Tensor, grad_weight: Tensor, grad_bias: Tensor
-) -> tuple[Tensor, ...]:
-    return tuple(
-        torch.empty_like(gradient, dtype=grad_hidden.dtype)
-        for gradient in (grad_hidden, grad_weight, grad_bias)
-    )
-
-
+# The inputs are there for the graph: a second derivative would go through them, and is refused.
 _sum_backward = register_backward(
     "linear_sum_backward",
-    "(Tensor factor, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias) -> (Tensor, Tensor, Tensor)",
+    "(Tensor factor, Tensor hidden, Tensor weight, Tensor? bias, Tensor grad_hidden, Tensor grad_weight, "
+    "Tensor grad_bias) -> (Tensor, Tensor, Tensor)",
     kernel=_scaled,
-    fake=_fake_scaled,
+    fake=lambda factor, hidden, weight, bias, *gradients: tuple(
+        torch.empty_like(gradient, dtype=hidden.dtype) for gradient in gradients
+    ),
 )
 
 
 def sum_gradients(factor: Tensor | None, saved: Sequence[Tensor], wanted: int) -> list[Tensor | None]:
-    """The gradients that a forward pass took along, times what arrives at the sum; None where not wanted."""
+    """The gradients that a forward pass took along, times what arrives at the sum; None where not wanted.
+
+    `saved` holds hidden, weight, bias and the three gradients.
+    """
     if factor is None:
         return no_gradients()
     return select(_sum_backward(factor, *saved), wanted)

@@ -150,7 +150,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(loss if ctx.taken else total, td_error, mean, spread, *gradients)
     if ctx.taken:
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(*inputs[:3], *gradients)
     else:
         ctx.save_for_backward(hidden, weight, bias, actions, targets, mask, td_error, mean)
 

@@ -228,7 +228,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     constant = loss if ctx.taken else total
     ctx.mark_non_differentiable(constant, log_normalizer, oracle_log_normalizer, *gradients)
     if ctx.taken:
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(*inputs[:3], *gradients)
     else:
         ctx.save_for_backward(*tensors, log_normalizer, oracle_log_normalizer)
 

@@ -210,7 +210,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     constants = (value, entropy) if ctx.taken else (total,)
     ctx.mark_non_differentiable(*constants, log_normalizer, effective_tau, *gradients)
     if ctx.taken:
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(*inputs[:3], *gradients)
     else:
         ctx.save_for_backward(*heads, mask, value, entropy, log_normalizer, effective_tau)
 
