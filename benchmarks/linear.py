@@ -8,7 +8,8 @@ hidden states, weight and bias (policy_value: the values alone, as a critic's ta
 
 - `sum`: ours with reduction="sum", gradients taken along by the forward pass (losses only);
 - `rows`: ours with reduction="none", which makes the logits a second time in the backward pass;
-- `eager`: `torch.nn.functional.linear`, then the plain expression of contenders.py; `compiled`: the same compiled.
+- `whole`: `torch.nn.functional.linear`, then our operator on the whole logits;
+- `eager`: the same linear layer, then the plain expression of contenders.py; `compiled`: the same compiled.
 
 `peak` is the most a call holds beyond its arguments, results included; `share` leaves the results out and divides by the
 size of the logits (of both heads where there are two). `error` is the largest of a result against the plain expressions in
@@ -40,6 +41,7 @@ from benchmarks.linear_contenders import CASES, Case, Heads, contenders, errors,
 
 SHAPES = ((2048, 256, 4568), (2048, 512, 4568), (2048, 256, 32000), (2048, 256, 150000))
 QUICK = ((96, 16, 300),)
+PEERS = ("whole", "eager", "compiled")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -61,7 +63,7 @@ def measure(case: Case, data: Heads, arguments: argparse.Namespace) -> dict[str,
         options["clock"] = time.process_time
     comparison = compare(calls, [data], repetitions=arguments.repetitions, warmup=1, **options)
     ours = "sum" if case.reduces else "rows"
-    peers = [name for name in ("eager", "compiled") if name in calls]
+    peers = [name for name in PEERS if name in calls]
     return {
         "operator": f"linear_{case.name}",
         "rows": rows,
@@ -85,7 +87,7 @@ def measure(case: Case, data: Heads, arguments: argparse.Namespace) -> dict[str,
             *(format_seconds(comparison.timings[name]) if name in calls else "-" for name in ("sum", "rows")),
             *(
                 format_ratio(comparison.ratio(peer, name)) if peer in calls and name in calls else "-"
-                for peer in ("eager", "compiled")
+                for peer in PEERS
                 for name in ("sum", "rows")
             ),
             ", ".join(f"{name} {peak / 1e6:.3g}" for name, peak in memory.items()),
@@ -100,10 +102,7 @@ HEADER = (
     "shape",
     "sum",
     "rows",
-    "eager / sum",
-    "eager / rows",
-    "compiled / sum",
-    "compiled / rows",
+    *(f"{peer} / {name}" for peer in PEERS for name in ("sum", "rows")),
     "peak MB",
     "share of logits",
     "error",

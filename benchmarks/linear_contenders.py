@@ -99,15 +99,19 @@ CASES = {
 }
 
 
-def plain(case: Case, data: Heads) -> tuple[Tensor, ...]:
-    """The linear layers the operator reads, then the plain expression."""
+def whole_rows(case: Case, data: Heads) -> Inputs:
+    """The logits and action values the operator reads, made by linear layers."""
     none = data.numbers
     logits = F.linear(*data.actor) if case.heads == 2 or case.trained == "actor" else none
     q = F.linear(*data.critic) if case.heads == 2 or case.trained == "critic" else none
-    if case.trained == "actor":
-        q = q.detach()
-    inputs = Inputs(logits, q, data.ids, data.numbers, data.numbers, 1)
-    return OPERATORS[case.name].plain(inputs)
+    return Inputs(
+        logits, q.detach() if case.trained == "actor" else q, data.ids, data.numbers, data.numbers, 1
+    )
+
+
+def plain(case: Case, data: Heads) -> tuple[Tensor, ...]:
+    """Linear layers, then the plain expression."""
+    return OPERATORS[case.name].plain(whole_rows(case, data))
 
 
 def make_heads(rows: int, hidden: int, vocabulary: int, dtype: torch.dtype, device: str) -> Heads:
@@ -148,6 +152,7 @@ def contenders(case: Case, *, compiled: bool) -> dict[str, Callable[[Heads], tup
     if case.reduces:
         functions["sum"] = lambda data: case.ours(data, "sum")
     functions["rows"] = lambda data: case.ours(data, "none")
+    functions["whole"] = lambda data: OPERATORS[case.name].ours(whole_rows(case, data))
     functions["eager"] = lambda data: plain(case, data)
     if compiled:
         torch._dynamo.reset()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ._rows import clear_masked
 from .actor import ActorLoss, actor_loss
 from .critic import CriticLoss, critic_loss
 from .distillation import soft_target_cross_entropy, token_cross_entropy
@@ -25,10 +26,12 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | 
     return logits if bias is None else logits + bias
 
 
-def _reduce(loss: Tensor, reduction: str, mask: Tensor | None) -> Tensor:
-    """Rows, which are 0 where masked, as they are, summed, or averaged over the real ones."""
+def _reduce(loss: Tensor, reduction: str, mask: Tensor | None, row_weights: Tensor | None = None) -> Tensor:
+    """Rows, which are 0 where masked, as they are, summed, or averaged over the real ones; weighted where reduced."""
     if reduction == "none":
         return loss
+    if row_weights is not None:
+        loss = clear_masked(row_weights.detach(), mask) * loss
     real = loss.numel() if mask is None else mask.sum().clamp(min=1)
     return loss.sum() if reduction == "sum" else loss.sum() / real
 
@@ -41,11 +44,12 @@ def linear_token_cross_entropy(
     mask: Tensor | None = None,
     *,
     reduction: str = "none",
+    row_weights: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> Tensor:
     """`-log pi(target)` of pi = softmax(hidden @ weight.T + bias) -> [...] or a scalar."""
     loss = token_cross_entropy(_logits(hidden, weight, bias, mask), targets, mask)
-    return _reduce(loss, reduction, mask)
+    return _reduce(loss, reduction, mask, row_weights)
 
 
 def linear_soft_target_cross_entropy(
@@ -61,6 +65,7 @@ def linear_soft_target_cross_entropy(
     targets: Tensor | None = None,
     oracle_weight: float | Tensor = 1.0,
     reduction: str = "none",
+    row_weights: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> Tensor:
     """Cross-entropy of one head's policy under another's softmax(q / tau), mixed with targets -> [...] or a scalar."""
@@ -72,7 +77,7 @@ def linear_soft_target_cross_entropy(
         targets=targets,
         oracle_weight=oracle_weight,
     )
-    return _reduce(loss, reduction, mask)
+    return _reduce(loss, reduction, mask, row_weights)
 
 
 def linear_soft_value(

@@ -38,7 +38,7 @@ def test_a_wrong_contender_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     case = contenders.CASES["token_cross_entropy"]
     data = contenders.make_heads(20, 4, 30, torch.float32, "cpu")
     right = contenders.contenders(case, compiled=False)
-    assert set(contenders.errors(case, right, data)) == {"sum", "rows", "eager"}
+    assert set(contenders.errors(case, right, data)) == {"sum", "rows", "whole", "eager"}
     wrong = {"wrong": lambda heads: (1.01 * case.ours(heads, "sum")[0],)}
     with pytest.raises(RuntimeError, match="token_cross_entropy wrong"):
         contenders.errors(case, wrong, data)

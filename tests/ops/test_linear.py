@@ -95,6 +95,18 @@ def test_reductions(case: LinearCase, reduction: str, masked: bool) -> None:
     torch.testing.assert_close(result["loss"], case.call(reference, arguments)["loss"])
 
 
+@pytest.mark.parametrize("case", (TOKEN, MIXTURE), ids=("token", "mixture"))
+@pytest.mark.parametrize("reduction", ("sum", "mean"))
+def test_row_weights(case: LinearCase, reduction: str) -> None:
+    mask = torch.arange(5).repeat(2, 1) < 3
+    weights = torch.randn(2, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    arguments = {**poisoned(case, make(case, (2, 5)), mask), "reduction": reduction, "chunk_rows": 2}
+    arguments["row_weights"] = weights.masked_fill(~mask, float("nan"))
+    compare(case, arguments, {"loss": torch.tensor(0.7, dtype=torch.float64)})
+    with pytest.raises(ValueError, match="row_weights must be None unless the loss is reduced"):
+        case.call(ops, {**arguments, "reduction": "none"})
+
+
 def largest_error(actual: Tensor, exact: Tensor) -> float:
     return float((actual.double() - exact).abs().max())
 

@@ -38,22 +38,25 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
     ids, mask = torch.randint(0, 5, (2, 3)), torch.tensor([[True, True, False], [True, True, True]])
     numbers = torch.rand(2, 3)
     for taken in (0, 7):
-        yield "linear_cross_entropy", (*actor, *constant, 0.5, ids, numbers, mask, 2, taken)
+        yield (
+            "linear_cross_entropy",
+            (*actor, *constant, 0.5, ids, numbers, mask, numbers if taken else None, 2, taken),
+        )
         yield "linear_critic_loss", (*critic, ids, numbers, 0.1, mask, 2, taken)
         yield "linear_policy", (*actor, *constant, 0.3, 1, mask, 2, taken)
     half = head(3, 4, torch.bfloat16)
-    yield "linear_cross_entropy", (*half[:2], None, None, None, None, 1.0, ids, None, None, 0, 3)
+    yield "linear_cross_entropy", (*half[:2], None, None, None, None, 1.0, ids, None, None, None, 0, 3)
     yield "linear_policy", (*actor, *critic, 0.3, 0, None, 0, 0)
     yield "linear_soft_value", (*critic, 0.5, torch.rand(5), ids, mask, 4)
     yield "linear_soft_value", (*half[:2], None, 0.5, None, None, None, 0)
     actor, critic = [value.detach() for value in actor], constant
     forbidden = torch.tensor([True, False, False, False, False])
     yield "linear_sample_tokens", (*actor, 1, 2, 0.5, forbidden, mask, 4)
-    loss = registered.linear_cross_entropy(*actor, *critic, 0.5, ids, numbers, mask, 2, 0)
+    loss = registered.linear_cross_entropy(*actor, *critic, 0.5, ids, numbers, mask, None, 2, 0)
     policy = registered.linear_policy(*actor, *critic, 0.3, 0, mask, 2, 0)
     regression = registered.linear_critic_loss(*critic, ids, numbers, 0.1, mask, 2, 7)
     value, _ = registered.linear_soft_value(*critic, 0.5, None, ids, mask, 2)
-    mixed = (*actor, *critic, 0.5, ids, numbers, mask, 2)
+    mixed = (*actor, *critic, 0.5, ids, numbers, mask, None, 2)
     yield "linear_cross_entropy_backward", (numbers, *mixed, *loss[1:3], 7)
     yield (
         "linear_critic_loss_backward",

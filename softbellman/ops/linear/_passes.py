@@ -41,8 +41,8 @@ class RowKernel(Protocol):
     ) -> None:
         """Write the gradients of a chunk's logits where the heads want them."""
 
-    def unit(self, like: Tensor) -> Sequence[Tensor | None]:
-        """What arrives at the rows [C] of a chunk when the sum of their losses is differentiated."""
+    def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
+        """What arrives at the rows [C] of a chunk when the sum of all losses is differentiated."""
 
 
 def forward_pass(
@@ -61,7 +61,7 @@ def forward_pass(
         for result, term in zip(results, terms, strict=True):
             rows.put(result, part, term)
         if gradients is not None:
-            kernel.backward(rows, part, kernel.unit(terms[0]), terms, heads, *logits)
+            kernel.backward(rows, part, kernel.unit(rows, part, terms[0]), terms, heads, *logits)
             gradients.add(part)
     return results
 

@@ -102,7 +102,7 @@ class _CriticRows:
             gradient, q, actions, rows.real(part), td_error, mean, self.smoothness, head.gradient()
         )
 
-    def unit(self, like: Tensor) -> Sequence[Tensor | None]:
+    def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
         return (torch.ones_like(like),)
 
 

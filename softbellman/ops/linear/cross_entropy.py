@@ -33,6 +33,7 @@ def linear_token_cross_entropy(
     mask: Tensor | None = None,
     *,
     reduction: str = "none",
+    row_weights: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> Tensor:
     """`token_cross_entropy(hidden @ weight.T + bias, targets, mask)` without the logits of more than a chunk.
@@ -47,6 +48,7 @@ def linear_token_cross_entropy(
         bias: [V] like weight, or None; `-inf` forbids a token.
         mask: bool [...], True for real rows. Masked rows are not read and give 0.
         reduction: "none", or "sum" or "mean" over the real rows, which saves the backward pass a matrix product.
+        row_weights: [...] floating, what each row counts in a reduced loss; constants. None: 1.
         chunk_rows: rows whose logits exist at one time; None chooses (docs/linear.md).
 
     Returns:
@@ -65,8 +67,8 @@ def linear_token_cross_entropy(
     check_ids("targets", targets, "hidden", hidden)
     check_mask(mask, "hidden", hidden)
     chunk = check_chunk_rows(chunk_rows)
-    taken = check_reduction(reduction, head)
-    results = _cross_entropy(*head, None, None, None, 1.0, targets, None, mask, chunk, taken)
+    taken, weights = check_reduction(reduction, head), _row_weights(row_weights, reduction, hidden)
+    results = _cross_entropy(*head, None, None, None, 1.0, targets, None, mask, weights, chunk, taken)
     loss: Tensor = results[0]
     return loss if reduction == "none" else reduced(results[3], reduction, hidden, mask)
 
@@ -84,6 +86,7 @@ def linear_soft_target_cross_entropy(
     targets: Tensor | None = None,
     oracle_weight: float | Tensor = 1.0,
     reduction: str = "none",
+    row_weights: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> Tensor:
     """`soft_target_cross_entropy` of the logits of one head under the action values of another (equation 17).
@@ -103,6 +106,7 @@ def linear_soft_target_cross_entropy(
         targets: int64 [...], needed unless oracle_weight is 1. Ids outside [0, V) raise on the CPU.
         oracle_weight: alpha in [0, 1], one number or a tensor [...] (whose range is not looked at).
         reduction: "none", or "sum" or "mean" over the real rows, which saves the backward pass two matrix products.
+        row_weights: [...] floating, what each row counts in a reduced loss; constants. None: 1.
         chunk_rows: rows whose logits exist at one time; None chooses (docs/linear.md).
 
     Returns:
@@ -134,17 +138,28 @@ def linear_soft_target_cross_entropy(
     if alpha is not None and targets is None:
         raise ValueError("targets must be given unless oracle_weight is 1, got None")
     chunk = check_chunk_rows(chunk_rows)
-    taken = check_reduction(reduction, head)
-    results = _cross_entropy(*head, *oracle.detach(), tau, targets, alpha, mask, chunk, taken)
+    taken, weights = check_reduction(reduction, head), _row_weights(row_weights, reduction, hidden)
+    results = _cross_entropy(*head, *oracle.detach(), tau, targets, alpha, mask, weights, chunk, taken)
     loss: Tensor = results[0]
     return loss if reduction == "none" else reduced(results[3], reduction, hidden, mask)
+
+
+def _row_weights(row_weights: Tensor | None, reduction: str, hidden: Tensor) -> Tensor | None:
+    if row_weights is None:
+        return None
+    check_numbers("row_weights", row_weights, "hidden", hidden)
+    if reduction == "none":
+        raise ValueError("row_weights must be None unless the loss is reduced: multiply the rows themselves")
+    return row_weights.detach()
 
 
 class _CrossEntropyRows:
     results = 3  # loss, log-normaliser, log-normaliser of the oracle
 
-    def __init__(self, tau: float, targets: Tensor | None, alpha: Tensor | None) -> None:
-        self.tau, self.targets, self.alpha = tau, targets, alpha
+    def __init__(
+        self, tau: float, targets: Tensor | None, alpha: Tensor | None, row_weights: Tensor | None
+    ) -> None:
+        self.tau, self.targets, self.alpha, self.row_weights = tau, targets, alpha, row_weights
 
     def _arguments(
         self, rows: RealRows, part: slice
@@ -175,8 +190,12 @@ class _CrossEntropyRows:
             into=heads[0].gradient(),
         )
 
-    def unit(self, like: Tensor) -> Sequence[Tensor | None]:
-        return (torch.ones_like(like),)
+    def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
+        return (torch.ones_like(like) if self.row_weights is None else rows.take(self.row_weights, part),)
+
+    def total(self, loss: Tensor) -> Tensor:
+        """The sum over rows [N], weighted where there are weights."""
+        return loss.sum() if self.row_weights is None else loss.mul(self.row_weights).sum()
 
 
 def _prepare(
@@ -190,6 +209,7 @@ def _prepare(
     targets: Tensor | None,
     oracle_weight: Tensor | None,
     mask: Tensor | None,
+    row_weights: Tensor | None,
     chunk_rows: int,
 ) -> tuple[_CrossEntropyRows, list[Head], RealRows, int]:
     rows, vocabulary = RealRows(hidden, mask), weight.shape[0]
@@ -197,8 +217,12 @@ def _prepare(
     heads = [Head(hidden, weight, bias, rows, chunk)]
     if q_hidden is not None and q_weight is not None:
         heads.append(Head(q_hidden, q_weight, q_bias, rows, chunk))
-    alpha = rows.numbers(oracle_weight, statistic_dtype(hidden.dtype))
-    return _CrossEntropyRows(tau, rows.ids("targets", targets, vocabulary), alpha), heads, rows, chunk
+    numbers = statistic_dtype(hidden.dtype)
+    alpha, weights = rows.numbers(oracle_weight, numbers), rows.numbers(row_weights, numbers)
+    if weights is not None and mask is not None:
+        weights = weights.masked_fill(~mask.reshape(-1), 0.0)
+    kernel = _CrossEntropyRows(tau, rows.ids("targets", targets, vocabulary), alpha, weights)
+    return kernel, heads, rows, chunk
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
@@ -208,7 +232,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     gradients = HeadGradients(heads[0], taken)
     results = forward_pass(kernel, heads, rows, chunk, gradients if taken else None)
     shaped = [result.view(hidden.shape[:-1]) for result in results]
-    return *shaped, results[0].sum(), *gradients.wide(hidden)
+    return *shaped, kernel.total(results[0]), *gradients.wide(hidden)
 
 
 def _backward(gradient: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -238,17 +262,16 @@ def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
     if ctx.taken:
         gradients = sum_gradients(arriving[3], ctx.saved_tensors, wanted)
     elif arriving[0] is not None and wanted:
-        *heads, targets, oracle_weight, mask, first, second = ctx.saved_tensors
-        computed = _cross_entropy_backward(
-            arriving[0], *heads, ctx.tau, targets, oracle_weight, mask, ctx.chunk_rows, first, second, wanted
-        )
+        *heads, targets, oracle_weight, mask, _, first, second = ctx.saved_tensors
+        others = (targets, oracle_weight, mask, None, ctx.chunk_rows, first, second, wanted)
+        computed = _cross_entropy_backward(arriving[0], *heads, ctx.tau, *others)
         gradients = select(computed, wanted)
-    return (*gradients, *([None] * 9))
+    return (*gradients, *([None] * 10))
 
 
 _HEADS = (
     "Tensor hidden, Tensor weight, Tensor? bias, Tensor? q_hidden, Tensor? q_weight, Tensor? q_bias, float tau, "
-    "Tensor? targets, Tensor? oracle_weight, Tensor? mask, int chunk_rows"
+    "Tensor? targets, Tensor? oracle_weight, Tensor? mask, Tensor? row_weights, int chunk_rows"
 )
 _cross_entropy_backward = register_backward(
     "linear_cross_entropy_backward",

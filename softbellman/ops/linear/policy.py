@@ -158,7 +158,7 @@ class _PolicyRows:
             into=(heads[0].gradient(), heads[1].gradient()),
         )
 
-    def unit(self, like: Tensor) -> Sequence[Tensor | None]:
+    def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
         return torch.ones_like(like), None
 
 

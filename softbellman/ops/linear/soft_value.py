@@ -156,7 +156,7 @@ class _ValueRows:
         arguments = self._arguments(rows, part)
         value_backward(grad_value, grad_chosen, q, value, *arguments, into=head.gradient())
 
-    def unit(self, like: Tensor) -> Sequence[Tensor | None]:
+    def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
         raise NotImplementedError("values are not summed")
 
 
