@@ -270,6 +270,15 @@ def test_the_gradient_of_a_16_bit_weight_is_added_up_in_float32(reduction: str) 
     assert grad_weight.flatten().tolist() == grad_bias.tolist() == [-rows / 2, rows / 2]
 
 
+def test_a_16_bit_weight_of_several_blocks_of_tokens() -> None:
+    arguments = {**make(TOKEN, (40,), vocabulary=2500, dtype=torch.bfloat16), "chunk_rows": 16}
+    _, actual = run(TOKEN, partial(TOKEN.call, ops), arguments)
+    _, exact = run(TOKEN, partial(TOKEN.call, reference), widened(arguments))
+    for first in range(0, 2500, 500):
+        block, truth = (gradients["weight"][first : first + 500].double() for gradients in (actual, exact))
+        assert float((block - truth).norm() / truth.norm()) < 0.03
+
+
 def test_draws_are_those_of_whole_logits() -> None:
     """With exact products the same tokens for any chunk, masked rows and forbidden tokens included."""
     generator = torch.Generator().manual_seed(0)
