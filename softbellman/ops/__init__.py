@@ -5,6 +5,7 @@ dimension of a `[..., V]` tensor of any floating type and any strides; results a
 float64 rows, else float32. Gradients have the type of their input. Operators are stateless, write nothing in
 place and never wait for a device; none can be differentiated twice. Masks are bool, True for a real token; a
 masked row is never read, gives 0 and gets a zero gradient. Two `[..., V]` inputs share dtype and device.
+The `linear_*` operators take hidden states and output weights in place of logits (docs/linear.md).
 """
 
 from .actor import ActorLoss, actor_loss
