@@ -27,8 +27,9 @@ class Head:
         self.weight = weight if 1 in weight.stride() else weight.contiguous()
         self.bias = bias
         self._logits = hidden.new_empty(chunk_rows, weight.shape[0])
-        # The CPU's row kernels write a gradient over the logits it is of; the CUDA kernels need another place.
-        self._gradient = torch.empty_like(self._logits) if hidden.is_cuda else self._logits
+        # The CPU's row kernels write a gradient over the logits it is of. The CUDA kernels may not: several blocks
+        # share a row and some read all of it.
+        self._gradient = None if hidden.is_cuda else self._logits
 
     def logits(self, part: slice) -> Tensor:
         """The logits [C, V] of a chunk; those of the chunk before are overwritten."""
@@ -40,6 +41,8 @@ class Head:
 
     def gradient(self) -> Tensor:
         """Where the row kernels put the gradient [C, V] of the present chunk."""
+        if self._gradient is None:
+            self._gradient = torch.empty_like(self._logits)
         return self._gradient[: len(self.chunk)]
 
 

@@ -155,7 +155,10 @@ class _PolicyRows:
             *(value, entropy, log_normalizer, effective_tau),
             want_logits=self.want_logits,
             want_q=self.want_q,
-            into=(heads[0].gradient(), heads[1].gradient()),
+            into=(
+                heads[0].gradient() if self.want_logits else policy,  # else not written
+                heads[1].gradient() if self.want_q else q,
+            ),
         )
 
     def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
