@@ -130,6 +130,7 @@ class Kernels:
             4,
             0,
             0,
+            0,
             tokens.data_ptr(),
             log_prob.data_ptr(),
             entropy.data_ptr(),

@@ -135,11 +135,11 @@ struct Backward {
         }
         const A correction = static_cast<A>(count > 0.0 ? leftover / count : 0.0);
         const A factor = static_cast<A>(2.0 * smoothness * static_cast<double>(upstream));
+        const A chosen = to_accumulator(row[actions[n]]);  // before the gradient may overwrite it
         for (int64_t w = 0; w < shape.vocab; ++w) {
             const A x = to_accumulator(row[w]);
             gradient[w] = from_accumulator<T>(x == -infinity<A>() ? A(0) : factor * ((x - saved) - correction));
         }
-        const A chosen = to_accumulator(row[actions[n]]);
         return chosen == -infinity<A>() ? A(0) : factor * ((chosen - saved) - correction);
     }
 };

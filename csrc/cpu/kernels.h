@@ -1,7 +1,7 @@
 // The CPU entry points. Pointers are untyped because the element type is a run-time code (DtypeCode); strides count
 // elements; A below is the accumulator type of that code. A null mask means every row is real, other null pointers mean
 // "absent". Rows whose mask is 0 are not read; their outputs are zeros. `threads` is an upper bound: little work stays on
-// the caller.
+// the caller. A gradient may lie where its own matrix lies (same data and stride): a row is read before it is written.
 #pragma once
 
 #include <cstdint>
@@ -52,8 +52,9 @@ void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double ta
                            const void* oracle_weight, const void* log_normalizer, const void* oracle_log_normalizer,
                            const void* grad_loss, MutableMatrix grad_logits);
 
-// A draw from softmax(logits / temperature) without the forbidden columns, its log-probability and the entropy.
-void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset,
+// A draw from softmax(logits / temperature) without the forbidden columns, its log-probability and the entropy. The noise
+// of row n is that of row row_base + n of the seed and offset.
+void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset, uint64_t row_base,
                     const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy);
 
 // exp(scale * x[i]) as the kernels above compute it, in the type A of `shape`, one row of `vocab` elements; for tests.

@@ -219,14 +219,18 @@ struct Backward {
         if (!(std::fabs(row.value) < infinity<A>()) && row.value == row.value) row.grad_value = A(0);
     }
 
+    // The logits' gradient comes first: it reads q, which the gradient of q may overwrite.
     template <class T, class A>
     SB_INLINE void second_sweep(int64_t n, const Row<A>& row, const A* weights, T* to_logits, T* to_q) const {
-        if (to_q != nullptr) {
-            const A upstream = grad_value != nullptr ? static_cast<const A*>(grad_value)[n] : A(0);
-            const A factor = row.inverse_sum * upstream;
-            for (int64_t w = 0; w < shape.vocab; ++w) to_q[w] = from_accumulator<T>(weights[w] * factor);
-        }
-        if (to_logits == nullptr) return;
+        if (to_logits != nullptr) logits_gradient<T>(n, row, weights, to_logits);
+        if (to_q == nullptr) return;
+        const A upstream = grad_value != nullptr ? static_cast<const A*>(grad_value)[n] : A(0);
+        const A factor = row.inverse_sum * upstream;
+        for (int64_t w = 0; w < shape.vocab; ++w) to_q[w] = from_accumulator<T>(weights[w] * factor);
+    }
+
+    template <class T, class A>
+    SB_INLINE void logits_gradient(int64_t n, const Row<A>& row, const A* weights, T* to_logits) const {
         const T* x = row_of<T>(logits, n);
         const T* y = row_of<T>(q, n);
         if (row.grad_value == A(0)) {

@@ -26,6 +26,7 @@ struct Sample {
     double temperature;
     uint64_t seed;
     uint64_t offset;
+    uint64_t row_base;
     const uint8_t* forbidden;
     int64_t* tokens;
     void* log_prob;
@@ -134,7 +135,7 @@ struct Sample {
             if (!(largest_score(scores + i) + kLargestGumbel > best.score)) continue;
             for (int64_t k = 0; k < kQuads; ++k) {
                 index[count * kQuads + k] = static_cast<uint32_t>((first + i) / 4 + k);
-                row[count * kQuads + k] = static_cast<uint32_t>(n);
+                row[count * kQuads + k] = static_cast<uint32_t>(row_base + static_cast<uint64_t>(n));
             }
             groups[count++] = i;
         }
@@ -184,9 +185,9 @@ struct Sample {
 
 }  // namespace
 
-void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset,
+void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset, uint64_t row_base,
                     const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy) {
-    run_kernel(Sample{shape, logits, temperature, seed, offset, forbidden, tokens, log_prob, entropy}, shape);
+    run_kernel(Sample{shape, logits, temperature, seed, offset, row_base, forbidden, tokens, log_prob, entropy}, shape);
 }
 
 }  // namespace softbellman::cpu

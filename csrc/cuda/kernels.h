@@ -48,7 +48,8 @@ void distillation_backward(const void* logits, std::int64_t logits_stride, const
                            std::int64_t grad_logits_stride, int device, void* stream);
 
 void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                    double temperature, std::uint64_t seed, std::uint64_t offset, const std::uint8_t* forbidden,
-                    const std::uint8_t* mask, std::int64_t* tokens, void* log_prob, void* entropy, int device, void* stream);
+                    double temperature, std::uint64_t seed, std::uint64_t offset, std::uint64_t row_base,
+                    const std::uint8_t* forbidden, const std::uint8_t* mask, std::int64_t* tokens, void* log_prob,
+                    void* entropy, int device, void* stream);
 
 }  // namespace softbellman::cuda

@@ -20,7 +20,7 @@ struct SampleRows {
     int vocab;
     A scale;
     float inverse_temperature;
-    std::uint64_t seed, offset;
+    std::uint64_t seed, offset, row_base;
     const std::uint8_t* forbidden;
     const std::uint8_t* mask;
 };
@@ -51,7 +51,7 @@ __device__ __forceinline__ float gumbel_bound(std::uint32_t random) {
 
 // The scores of a packet's elements, four columns to a random block; `known` is a score some element of the row has.
 template <class A, int kN>
-__device__ __forceinline__ void draw(SampleState<A>& state, const float (&scaled)[kN], int column, std::int64_t row,
+__device__ __forceinline__ void draw(SampleState<A>& state, const float (&scaled)[kN], int column, std::uint64_t row,
                                      std::uint64_t seed, std::uint64_t offset, float known) {
     constexpr int kQuad = kN < 4 ? kN : 4;
 #pragma unroll
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
                 x[k] *= in.scale;
             }
             extend<false>(state.policy, x, zeros);
-            draw(state, scaled, reader.column(j, 0), row, in.seed, in.offset, known);
+            draw(state, scaled, reader.column(j, 0), in.row_base + row, in.seed, in.offset, known);
             known = state.score;
 #pragma unroll
             for (int bits = kWarpSize / 2; bits > 0; bits /= 2)
@@ -135,9 +135,9 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
 }  // namespace
 
 void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                    double temperature, std::uint64_t seed, std::uint64_t offset, const std::uint8_t* forbidden,
-                    const std::uint8_t* mask, std::int64_t* tokens, void* log_prob, void* entropy, int device,
-                    void* stream) {
+                    double temperature, std::uint64_t seed, std::uint64_t offset, std::uint64_t row_base,
+                    const std::uint8_t* forbidden, const std::uint8_t* mask, std::int64_t* tokens, void* log_prob,
+                    void* entropy, int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -152,6 +152,7 @@ void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t
                                static_cast<float>(1 / temperature),
                                seed,
                                offset,
+                               row_base,
                                forbidden,
                                mask};
         const auto kernel = sample_forward_kernel<T>;

@@ -5,6 +5,7 @@ dimension of a `[..., V]` tensor of any floating type and any strides; results a
 float64 rows, else float32. Gradients have the type of their input. Operators are stateless, write nothing in
 place and never wait for a device; none can be differentiated twice. Masks are bool, True for a real token; a
 masked row is never read, gives 0 and gets a zero gradient. Two `[..., V]` inputs share dtype and device.
+The `linear_*` operators take hidden states and output weights in place of logits (docs/linear.md).
 """
 
 from .actor import ActorLoss, actor_loss
@@ -23,6 +24,16 @@ from .edits import (
     weighted_edits,
 )
 from .frequencies import DocumentFrequencies
+from .linear import (
+    linear_actor_loss,
+    linear_critic_loss,
+    linear_policy_value,
+    linear_sample_tokens,
+    linear_soft_bellman_residual,
+    linear_soft_target_cross_entropy,
+    linear_soft_value,
+    linear_token_cross_entropy,
+)
 from .policy_value import PolicyValue, policy_value
 from .rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
 from .sampling import TokenSample, sample_tokens
@@ -49,6 +60,14 @@ __all__ = [
     "edit_distance_rewards",
     "edit_log_density",
     "importance_weights",
+    "linear_actor_loss",
+    "linear_critic_loss",
+    "linear_policy_value",
+    "linear_sample_tokens",
+    "linear_soft_bellman_residual",
+    "linear_soft_target_cross_entropy",
+    "linear_soft_value",
+    "linear_token_cross_entropy",
     "optimal_completion_values",
     "policy_value",
     "prefix_bleu",

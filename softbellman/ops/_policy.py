@@ -12,9 +12,10 @@ from ._rows import launch, per_row, pointer, row_matrix, vector
 ENTROPY_MODES = ("exact", "normalized", "none")
 
 
-def _forward(
+def policy_row_terms(
     logits: Tensor, q: Tensor, tau: float, entropy_mode: int, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Value, entropy, log-normaliser and effective temperature [...] of rows [..., V]."""
     policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
     value, entropy, log_normalizer, effective_tau = (per_row(logits) for _ in range(4))
     launch(
@@ -38,7 +39,7 @@ def _forward(
     return value, entropy, log_normalizer, effective_tau
 
 
-def _backward(
+def policy_row_gradients(
     grad_value: Tensor | None,
     grad_entropy: Tensor | None,
     logits: Tensor,
@@ -50,11 +51,13 @@ def _backward(
     effective_tau: Tensor,
     want_logits: bool,
     want_q: bool,
+    into: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """Gradients of the logits and of q, written `into` contiguous tensors where given (on the CPU their own)."""
     policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
     saved = [statistic.contiguous() for statistic in (value, entropy, log_normalizer, effective_tau)]
     upstream_value, upstream_entropy = vector(grad_value), vector(grad_entropy)
-    grad_logits, grad_q = _gradients(logits, want_logits), _gradients(q, want_q)
+    grad_logits, grad_q = into or (_gradients(logits, want_logits), _gradients(q, want_q))
     launch(
         "policy_backward",
         logits,
@@ -111,14 +114,14 @@ policy_backward = register_backward(
     "(Tensor? grad_value, Tensor? grad_entropy, Tensor logits, Tensor q, Tensor? mask, Tensor value, "
     "Tensor entropy, Tensor log_normalizer, Tensor effective_tau, bool want_logits, bool want_q) "
     "-> (Tensor grad_logits, Tensor grad_q)",
-    kernel=_backward,
+    kernel=policy_row_gradients,
     fake=_fake_backward,
 )
 policy = register(
     "policy",
     "(Tensor logits, Tensor q, float tau, int entropy_mode, Tensor? mask) "
     "-> (Tensor value, Tensor entropy, Tensor log_normalizer, Tensor effective_tau)",
-    kernel=_forward,
+    kernel=policy_row_terms,
     fake=lambda logits, q, tau, entropy_mode, mask: tuple(per_row(logits) for _ in range(4)),
     backward=_autograd,
     setup_context=_setup_context,

@@ -66,9 +66,10 @@ def critic_loss(
     return CriticLoss(loss, td_error, spread)
 
 
-def _forward(
+def critic_forward(
     q: Tensor, actions: Tensor, targets: Tensor, mask: Tensor | None, smoothness: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss, td_error, mean and spread [...] of rows [..., V]."""
     matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
     goals = vector(targets, statistic_dtype(q.dtype))
     loss, td_error, mean, spread = (per_row(q) for _ in range(4))
@@ -92,7 +93,7 @@ def _forward(
     return loss, td_error, mean, spread
 
 
-def _backward(
+def critic_backward(
     gradient: Tensor,
     q: Tensor,
     actions: Tensor,
@@ -100,10 +101,12 @@ def _backward(
     td_error: Tensor,
     mean: Tensor,
     smoothness: float,
+    into: Tensor | None = None,
 ) -> Tensor:
+    """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
     matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
     td_error, mean, gradient = td_error.contiguous(), mean.contiguous(), gradient.contiguous()
-    grad_q = q.new_empty(q.shape)
+    grad_q = q.new_empty(q.shape) if into is None else into
     launch(
         "critic_backward",
         q,
@@ -142,14 +145,14 @@ _critic_backward = register_backward(
     "critic_loss_backward",
     "(Tensor gradient, Tensor q, Tensor actions, Tensor? mask, Tensor td_error, Tensor mean, "
     "float smoothness) -> Tensor",
-    kernel=_backward,
+    kernel=critic_backward,
     fake=lambda gradient, q, *_: q.new_empty(q.shape),
 )
 _critic = register(
     "critic_loss",
     "(Tensor q, Tensor actions, Tensor targets, Tensor? mask, float smoothness) "
     "-> (Tensor loss, Tensor td_error, Tensor mean, Tensor spread)",
-    kernel=_forward,
+    kernel=critic_forward,
     fake=lambda q, *_: tuple(per_row(q) for _ in range(4)),
     backward=_autograd,
     setup_context=_setup_context,

@@ -107,7 +107,7 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor | None = N
     return loss
 
 
-def _forward(
+def distillation_forward(
     logits: Tensor,
     q: Tensor | None,
     tau: float,
@@ -115,6 +115,7 @@ def _forward(
     oracle_weight: Tensor | None,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and the two log-normalisers [...] of rows [..., V]."""
     policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
     ids, real = vector(targets), vector(mask)
     weight = vector(oracle_weight, statistic_dtype(logits.dtype))
@@ -140,7 +141,7 @@ def _forward(
     return loss, log_normalizer, oracle_log_normalizer
 
 
-def _backward(
+def distillation_backward(
     gradient: Tensor,
     logits: Tensor,
     q: Tensor | None,
@@ -150,12 +151,14 @@ def _backward(
     mask: Tensor | None,
     log_normalizer: Tensor,
     oracle_log_normalizer: Tensor,
+    into: Tensor | None = None,
 ) -> Tensor:
+    """Gradient of the logits, written `into` a contiguous tensor where given (on the CPU the logits' own)."""
     policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
     ids, real = vector(targets), vector(mask)
     weight = vector(oracle_weight, statistic_dtype(logits.dtype))
     saved = [statistic.contiguous() for statistic in (log_normalizer, oracle_log_normalizer, gradient)]
-    grad_logits = logits.new_empty(logits.shape)
+    grad_logits = logits.new_empty(logits.shape) if into is None else into
     launch(
         "distillation_backward",
         logits,
@@ -195,14 +198,14 @@ _distillation_backward = register_backward(
     "distillation_backward",
     "(Tensor gradient, Tensor logits, Tensor? q, float tau, Tensor? targets, Tensor? oracle_weight, "
     "Tensor? mask, Tensor log_normalizer, Tensor oracle_log_normalizer) -> Tensor",
-    kernel=_backward,
+    kernel=distillation_backward,
     fake=lambda gradient, logits, *_: logits.new_empty(logits.shape),
 )
 _distillation = register(
     "distillation",
     "(Tensor logits, Tensor? q, float tau, Tensor? targets, Tensor? oracle_weight, Tensor? mask) "
     "-> (Tensor loss, Tensor log_normalizer, Tensor oracle_log_normalizer)",
-    kernel=_forward,
+    kernel=distillation_forward,
     fake=lambda logits, *_: tuple(per_row(logits) for _ in range(3)),
     backward=_autograd,
     setup_context=_setup_context,

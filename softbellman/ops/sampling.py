@@ -71,9 +71,16 @@ def sample_tokens(
     return TokenSample(*_sample(logits.detach(), seed, offset, temperature, forbidden, mask))
 
 
-def _forward(
-    logits: Tensor, seed: int, offset: int, temperature: float, forbidden: Tensor | None, mask: Tensor | None
+def sample_rows(
+    logits: Tensor,
+    seed: int,
+    offset: int,
+    temperature: float,
+    forbidden: Tensor | None,
+    mask: Tensor | None,
+    row_base: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, log-probabilities and entropies of rows [..., V], which count from `row_base` in the noise."""
     matrix, banned, real = row_matrix(logits), vector(forbidden), vector(mask)
     tokens, log_prob, entropy = _results(logits)
     launch(
@@ -87,6 +94,7 @@ def _forward(
         temperature,
         seed,
         offset,
+        row_base,
         pointer(banned),
         pointer(real),
         pointer(tokens),
@@ -105,6 +113,6 @@ _sample = register(
     "sample_tokens",
     "(Tensor logits, SymInt seed, SymInt offset, float temperature, Tensor? forbidden, Tensor? mask) "
     "-> (Tensor tokens, Tensor log_prob, Tensor entropy)",
-    kernel=_forward,
+    kernel=sample_rows,
     fake=lambda logits, *_: _results(logits),
 )

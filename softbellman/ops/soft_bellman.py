@@ -19,7 +19,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from .soft_value import value_backward, value_forward
 
 
 def soft_bellman_residual(
@@ -78,24 +78,7 @@ def _forward(
     terminal: Tensor | None,
     tau: float,
 ) -> tuple[Tensor, Tensor]:
-    matrix, value, chosen = row_matrix(q), per_row(q), per_row(q)
-    ids, real = actions.contiguous(), vector(mask)
-    launch(
-        "soft_value_forward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        0,
-        0,
-        pointer(ids),
-        pointer(real),
-        pointer(value),
-        pointer(chosen),
-    )
+    value, chosen = value_forward(q, tau, None, actions, mask)
     target = rewards.to(value.dtype, copy=True)
     target[:, :-1] += _unless(terminal, value[:, 1:])  # 0 in masked rows
     residual = (chosen - target).masked_fill_((chosen == target) & chosen.isinf(), 0.0)
@@ -118,31 +101,10 @@ def _backward(
     terminal: Tensor | None,
     tau: float,
 ) -> Tensor:
-    matrix, grad_q = row_matrix(q), q.new_empty(q.shape)
-    ids, real, value = actions.contiguous(), vector(mask), value.contiguous()
     grad_chosen = gradient.contiguous() if mask is None else gradient.masked_fill(~mask, 0.0).contiguous()
     grad_value = torch.zeros_like(grad_chosen)  # the value of position t + 1 enters the residual of t
     torch.neg(_unless(terminal, grad_chosen[:, :-1]), out=grad_value[:, 1:])
-    launch(
-        "soft_value_backward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        0,
-        0,
-        pointer(ids),
-        pointer(real),
-        pointer(value),
-        pointer(grad_value),
-        pointer(grad_chosen),
-        pointer(grad_q),
-        matrix.vocabulary,
-    )
-    return grad_q
+    return value_backward(grad_value, grad_chosen, q, value, tau, None, actions, mask)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

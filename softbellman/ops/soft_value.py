@@ -51,10 +51,14 @@ def prior_arguments(prior: Tensor | None, q: Tensor) -> tuple[Tensor | None, int
     return matrix.tensor, matrix.stride
 
 
-def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> Tensor:
+def value_forward(
+    q: Tensor, tau: float, prior: Tensor | None, actions: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The soft values [...] of rows [..., V] and their q at the actions, which is empty without actions."""
     matrix, value = row_matrix(q), per_row(q)
+    chosen = value.new_empty(0) if actions is None else per_row(q)
     weights, weights_stride = prior_arguments(prior, q)
-    real = vector(mask)
+    ids, real = vector(actions), vector(mask)
     launch(
         "soft_value_forward",
         q,
@@ -66,20 +70,30 @@ def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -
         tau,
         pointer(weights),
         weights_stride,
-        0,
+        pointer(ids),
         pointer(real),
         pointer(value),
-        0,
+        0 if actions is None else pointer(chosen),
     )
-    return value
+    return value, chosen
 
 
-def _backward(
-    gradient: Tensor, q: Tensor, value: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None
+def value_backward(
+    grad_value: Tensor | None,
+    grad_chosen: Tensor | None,
+    q: Tensor,
+    value: Tensor,
+    tau: float,
+    prior: Tensor | None,
+    actions: Tensor | None,
+    mask: Tensor | None,
+    into: Tensor | None = None,
 ) -> Tensor:
-    matrix, grad_q = row_matrix(q), q.new_empty(q.shape)
+    """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
+    matrix, grad_q = row_matrix(q), q.new_empty(q.shape) if into is None else into
     weights, weights_stride = prior_arguments(prior, q)
-    real, value, gradient = vector(mask), value.contiguous(), gradient.contiguous()
+    ids, real, value = vector(actions), vector(mask), value.contiguous()
+    upstream_value, upstream_chosen = vector(grad_value), vector(grad_chosen)
     launch(
         "soft_value_backward",
         q,
@@ -91,15 +105,25 @@ def _backward(
         tau,
         pointer(weights),
         weights_stride,
-        0,
+        pointer(ids),
         pointer(real),
         pointer(value),
-        pointer(gradient),
-        0,
+        pointer(upstream_value),
+        pointer(upstream_chosen),
         pointer(grad_q),
         matrix.vocabulary,
     )
     return grad_q
+
+
+def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> Tensor:
+    return value_forward(q, tau, prior, None, mask)[0]
+
+
+def _backward(
+    gradient: Tensor, q: Tensor, value: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None
+) -> Tensor:
+    return value_backward(gradient, None, q, value, tau, prior, None, mask)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -21,6 +21,16 @@ from .edits import (
     weighted_edits,
 )
 from .frequencies import DocumentFrequencies
+from .linear import (
+    linear_actor_loss,
+    linear_critic_loss,
+    linear_policy_value,
+    linear_sample_tokens,
+    linear_soft_bellman_residual,
+    linear_soft_target_cross_entropy,
+    linear_soft_value,
+    linear_token_cross_entropy,
+)
 from .policy_value import PolicyValue, policy_value
 from .rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
 from .sampling import TokenSample, sample_tokens
@@ -47,6 +57,14 @@ __all__ = [
     "edit_distance_rewards",
     "edit_log_density",
     "importance_weights",
+    "linear_actor_loss",
+    "linear_critic_loss",
+    "linear_policy_value",
+    "linear_sample_tokens",
+    "linear_soft_bellman_residual",
+    "linear_soft_target_cross_entropy",
+    "linear_soft_value",
+    "linear_token_cross_entropy",
     "optimal_completion_values",
     "policy_value",
     "prefix_bleu",

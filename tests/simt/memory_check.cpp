@@ -77,7 +77,7 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
                                     nullptr, mask.data(), statistic(1), statistic(2), statistic(5), to_logits.data,
                                     to_logits.stride, 0, nullptr);
     }
-    cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 7, 0, forbidden.data(), mask.data(),
+    cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 7, 0, 0, forbidden.data(), mask.data(),
                          tokens.data(), statistic(0), statistic(1), 0, nullptr);
 }
 

@@ -194,7 +194,7 @@ def draw(
     tokens = torch.full((batch.rows,), -5)
     log_prob, entropy = batch.statistic(), batch.statistic()
     batch.call(
-        simt.sample_forward, logits, batch.rows, batch.vocab, batch.code, temperature, 2**63 + 11, 5_000_000_000,
+        simt.sample_forward, logits, batch.rows, batch.vocab, batch.code, temperature, 2**63 + 11, 5_000_000_000, 3,
         0 if forbidden is None else forbidden, batch.mask, tokens, log_prob, entropy,
     )  # fmt: skip
     return [tokens, log_prob, entropy]
@@ -214,7 +214,7 @@ def test_sampling_draws_the_tokens_of_the_cpu(
     tokens, log_prob, entropy = draw(simt, batch, logits, forbidden)
     expected = [torch.full((11,), -5), torch.zeros(11, dtype=batch.wide), torch.zeros(11, dtype=batch.wide)]
     native.cpu.sample_forward(
-        logits.data_ptr(), logits.stride(0), 11, vocab, batch.code, 0.8, 2**63 + 11, 5_000_000_000,
+        logits.data_ptr(), logits.stride(0), 11, vocab, batch.code, 0.8, 2**63 + 11, 5_000_000_000, 3,
         0 if forbidden is None else forbidden.data_ptr(), batch.mask.data_ptr(), *(e.data_ptr() for e in expected), 1,
     )  # fmt: skip
     assert torch.equal(tokens, expected[0])
