@@ -42,6 +42,7 @@ void bind_cuda(py::module_& module) {
     define(module, "policy_backward", cuda::policy_backward);
     define(module, "critic_forward", cuda::critic_forward);
     define(module, "critic_backward", cuda::critic_backward);
+    define(module, "erac_forward", cuda::erac_forward);
     define(module, "distillation_forward", cuda::distillation_forward);
     define(module, "distillation_backward", cuda::distillation_backward);
     define(module, "sample_forward", cuda::sample_forward);

@@ -11,9 +11,10 @@ namespace softbellman::cuda {
 template <class T>
 constexpr int kForwardThreads = sizeof(T) == 8 ? 512 : 1024;
 constexpr int kBackwardThreads = 256;
-constexpr int kPacketsOneInput = 4;   // 64 bytes in flight a thread
-constexpr int kPacketsTwoInputs = 2;  // 32 bytes of each
-constexpr int kPacketsBackward = 2;   // the stores need registers too
+constexpr int kPacketsOneInput = 4;     // 64 bytes in flight a thread
+constexpr int kPacketsTwoInputs = 2;    // 32 bytes of each
+constexpr int kPacketsThreeInputs = 1;  // 16 bytes of each
+constexpr int kPacketsBackward = 2;     // the stores need registers too
 
 template <class T>
 struct TypeTag {

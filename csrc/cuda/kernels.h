@@ -37,6 +37,13 @@ void critic_backward(const void* q, std::int64_t q_stride, std::int64_t rows, st
                      const void* mean, const void* grad_loss, void* grad_q, std::int64_t grad_q_stride, int device,
                      void* stream);
 
+// Rows are positions of sequences of `steps` rows; the gradient of the loss is critic_backward.
+void erac_forward(const void* logits, std::int64_t logits_stride, const void* target_q, std::int64_t target_q_stride,
+                  const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
+                  const std::int64_t* actions, const void* rewards, const std::uint8_t* terminal, std::int64_t steps,
+                  double tau, double smoothness, const std::uint8_t* mask, void* loss, void* td_error, void* targets,
+                  void* value, void* entropy, void* mean, void* spread, int device, void* stream);
+
 void distillation_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride,
                           std::int64_t rows, std::int64_t vocab, int dtype, double tau, const std::int64_t* targets,
                           const void* oracle_weight, const std::uint8_t* mask, void* loss, void* log_normalizer,

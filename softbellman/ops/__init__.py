@@ -22,6 +22,7 @@ from .edits import (
     sample_edits,
     weighted_edits,
 )
+from .erac import EracCriticLoss, erac_critic_loss
 from .frequencies import DocumentFrequencies
 from .policy_value import PolicyValue, policy_value
 from .rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
@@ -34,6 +35,7 @@ __all__ = [
     "CriticLoss",
     "DocumentFrequencies",
     "Edits",
+    "EracCriticLoss",
     "ImportanceWeights",
     "PolicyValue",
     "TokenSample",
@@ -48,6 +50,7 @@ __all__ = [
     "critic_loss",
     "edit_distance_rewards",
     "edit_log_density",
+    "erac_critic_loss",
     "importance_weights",
     "optimal_completion_values",
     "policy_value",

@@ -70,6 +70,9 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
     for (void* out : {statistic(5)}) std::memset(out, 0x3f, kRows * wide);
     cuda::critic_backward(q.data, q.stride, kRows, vocab, dtype, ids.data(), 0.1, mask.data(), statistic(2), statistic(3),
                           statistic(5), to_q.data, to_q.stride, 0, nullptr);
+    cuda::erac_forward(logits.data, logits.stride, to_logits.data, to_logits.stride, q.data, q.stride, kRows, vocab, dtype,
+                       ids.data(), statistic(0), mask.data(), 1, 0.5, 0.1, mask.data(), statistic(1), statistic(2),
+                       statistic(3), statistic(4), statistic(5), statistic(6), statistic(7), 0, nullptr);
     for (const void* oracle : {static_cast<const void*>(nullptr), static_cast<const void*>(q.data)}) {
         cuda::distillation_forward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
                                    nullptr, mask.data(), statistic(0), statistic(1), statistic(2), 0, nullptr);
