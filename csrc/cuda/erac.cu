@@ -4,7 +4,7 @@
 //
 // One read of each of the three [rows, vocab] inputs in one launch. The block of unit n takes logits and target_q of row n,
 // and q of row n - 1: the value it finds is the one that the target of row n - 1 wants, so no block waits for another. One
-// unit more than rows; a warp a unit up to 256 vectors of 16 bytes, a block a unit beyond.
+// unit more than rows; a warp a unit up to 256 vectors of 16 bytes, a block or several a unit beyond (split_rows.cuh).
 #include "../common/critic_math.h"
 #include "families.cuh"
 
@@ -42,10 +42,9 @@ struct EracState {
 
 template <class T>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    erac_forward_kernel(EracRows<T> in, EracStatistics<Accumulator<T>> out) {
+    erac_forward_kernel(EracRows<T> in, RowStrands strands, EracStatistics<Accumulator<T>> out) {
     using A = Accumulator<T>;
     constexpr int kU = kPacketsThreeInputs;
-    const int stride = static_cast<int>(blockDim.x);
     for (std::int64_t unit = first_row(); unit <= in.rows; unit += row_step()) {
         const std::int64_t row = unit - 1;  // the row that is regressed
         const bool valued = unit < in.rows && !is_masked(in.mask, unit), regressed = row >= 0 && !is_masked(in.mask, row);
@@ -56,36 +55,40 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         // As in critic.cu: values relative to the row's first.
         const A first = regressed ? to_accumulator(q_row[0]) : A(0);
         const A origin = first - first == A(0) ? first : A(0);
-        EracState<A> state;
-        for (int j = static_cast<int>(threadIdx.x); j < q.vectors() && (valued || regressed); j += kU * stride) {
-            Packet<T> logit_packets[kU], target_packets[kU], q_packets[kU];
-            if (valued) {
-                logits.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), logit_packets);
-                target_q.template read<kU>(j, stride, from_accumulator<T>(A(0)), target_packets);
-            }
-            if (regressed) q.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), q_packets);
-#pragma unroll
-            for (int u = 0; u < kU; ++u) {
-                A x[kLanes<T>], values[kLanes<T>];
+        const auto read = [&](int begin, int end) {
+            EracState<A> state;
+            for (int j = begin + warp_lane(); j < end && (valued || regressed); j += kU * kWarp) {
+                Packet<T> logit_packets[kU], target_packets[kU], q_packets[kU];
                 if (valued) {
-                    widen(logit_packets[u], x);
-                    widen(target_packets[u], values);
-                    extend<false>(state.policy, x, values);
+                    logits.template read<kU>(j, kWarp, from_accumulator<T>(-infinity<A>()), logit_packets);
+                    target_q.template read<kU>(j, kWarp, from_accumulator<T>(A(0)), target_packets);
                 }
-                if (regressed) {
-                    widen(q_packets[u], x);
+                if (regressed) q.template read<kU>(j, kWarp, from_accumulator<T>(-infinity<A>()), q_packets);
 #pragma unroll
-                    for (int k = 0; k < kLanes<T>; ++k) x[k] -= origin;
-                    extend(state.moments, x);
+                for (int u = 0; u < kU; ++u) {
+                    A x[kLanes<T>], values[kLanes<T>];
+                    if (valued) {
+                        widen(logit_packets[u], x);
+                        widen(target_packets[u], values);
+                        extend<false>(state.policy, x, values);
+                    }
+                    if (regressed) {
+                        widen(q_packets[u], x);
+#pragma unroll
+                        for (int k = 0; k < kLanes<T>; ++k) x[k] -= origin;
+                        extend(state.moments, x);
+                    }
                 }
             }
-        }
-        state = row_reduce(state, EracState<A>{}, [](EracState<A> a, const EracState<A>& b) {
+            return state;
+        };
+        const auto merge = [](EracState<A> a, const EracState<A>& b) {
             a.policy.merge(b.policy);
             a.moments.merge(b.moments);
             return a;
-        });
-        if (threadIdx.x != 0) continue;
+        };
+        EracState<A> state;
+        if (!reduce_row(strands, unit, q.vectors(), state, read, merge)) continue;
         A value = A(0);
         if (unit < in.rows) {
             const PolicyTerms<A> terms = state.policy.terms(A(0));  // zeros where nothing was read
@@ -111,7 +114,8 @@ void erac_forward(const void* logits, std::int64_t logits_stride, const void* ta
                   const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                   const std::int64_t* actions, const void* rewards, const std::uint8_t* terminal, std::int64_t steps,
                   double tau, double smoothness, const std::uint8_t* mask, void* loss, void* td_error, void* targets,
-                  void* value, void* entropy, void* mean, void* spread, int device, void* stream) {
+                  void* value, void* entropy, void* mean, void* spread, void* partials, unsigned* tickets, int device,
+                  void* stream) {
     check_row_sizes(rows, vocab);
     if (steps < 1 || rows % steps != 0)
         throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
@@ -140,8 +144,9 @@ void erac_forward(const void* logits, std::int64_t logits_stride, const void* ta
                                     static_cast<A*>(value), static_cast<A*>(entropy),  static_cast<A*>(mean),
                                     static_cast<A*>(spread)};
         const auto kernel = erac_forward_kernel<T>;
-        const RowLaunch launch = row_launch(rows + 1, vocab, kLanes<T>, kForwardThreads<T>);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, out);
+        const StrandLaunch launch =
+            strand_launch<T, EracState<A>>(rows + 1, vocab, kForwardThreads<T>, partials, tickets, device);
+        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, out);
         check_launch("erac_forward");
     });
 }

@@ -18,7 +18,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 
 class CriticLoss(NamedTuple):
@@ -72,7 +72,7 @@ def _forward(
     matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
     goals = vector(targets, statistic_dtype(q.dtype))
     loss, td_error, mean, spread = (per_row(q) for _ in range(4))
-    launch(
+    launch_rows(
         "critic_forward",
         q,
         matrix.pointer,

@@ -20,7 +20,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch_rows, per_row, pointer, row_matrix, vector
 from .critic import critic_backward
 
 
@@ -118,7 +118,7 @@ def _forward(
     ids, real, ends = actions.contiguous(), vector(mask), vector(terminal)
     payoffs = vector(rewards, statistic_dtype(q.dtype))
     loss, td_error, targets, value, entropy, spread, mean = _results(q)
-    launch(
+    launch_rows(
         "erac_forward",
         q,
         policy.pointer,

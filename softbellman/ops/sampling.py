@@ -15,7 +15,7 @@ from ._checks import (
     check_vocabulary_vector,
 )
 from ._library import register
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch_rows, per_row, pointer, row_matrix, vector
 
 
 class TokenSample(NamedTuple):
@@ -76,7 +76,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     matrix, banned, real = row_matrix(logits), vector(forbidden), vector(mask)
     tokens, log_prob, entropy = _results(logits)
-    launch(
+    launch_rows(
         "sample_forward",
         logits,
         matrix.pointer,

@@ -19,7 +19,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 
 def soft_bellman_residual(
@@ -80,7 +80,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     matrix, value, chosen = row_matrix(q), per_row(q), per_row(q)
     ids, real = actions.contiguous(), vector(mask)
-    launch(
+    launch_rows(
         "soft_value_forward",
         q,
         matrix.pointer,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._checks import check_mask, check_positive, check_rows, check_vocabulary_vector, statistic_dtype
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 
 def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -55,7 +55,7 @@ def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -
     matrix, value = row_matrix(q), per_row(q)
     weights, weights_stride = prior_arguments(prior, q)
     real = vector(mask)
-    launch(
+    launch_rows(
         "soft_value_forward",
         q,
         matrix.pointer,

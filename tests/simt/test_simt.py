@@ -327,7 +327,7 @@ def test_long_rows_use_several_blocks_and_warps(simt: ModuleType) -> None:
 
 def test_device_stream_and_errors(simt: ModuleType) -> None:
     q, value = torch.randn(2, 8), torch.zeros(2)
-    tail = [0.5, 0, 0, 0, 0, value.data_ptr(), 0]
+    tail = [0.5, 0, 0, 0, 0, value.data_ptr(), 0, 0, 0]
     simt.soft_value_forward(q.data_ptr(), 8, 2, 8, 0, *tail, 1, STREAM)
     device, stream, launches, *_ = simt.last_launch()
     assert (device, stream) == (1, STREAM), "the launch must be on the device and the stream asked for"
@@ -339,7 +339,7 @@ def test_device_stream_and_errors(simt: ModuleType) -> None:
     with pytest.raises(ValueError, match="vocab between 1"):
         simt.soft_value_forward(q.data_ptr(), 8, 2, 0, 0, *tail, 0, STREAM)
     with pytest.raises(ValueError, match="entropy_mode must be"):
-        simt.policy_forward(0, 8, 0, 8, 2, 8, 0, 0.5, 3, 0, 0, 0, 0, 0, 0, STREAM)
+        simt.policy_forward(0, 8, 0, 8, 2, 8, 0, 0.5, 3, 0, 0, 0, 0, 0, 0, 0, 0, STREAM)
     simt.soft_value_forward(0, 8, 0, 8, 0, *tail, 0, STREAM)  # no rows: nothing to launch
     assert simt.last_launch()[2] == launches
     assert simt.device_count() == 2
