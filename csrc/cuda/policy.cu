@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
     policy_forward_kernel(PolicyRows<T> in, RowStrands strands, Accumulator<T> tau, int entropy_mode,
                           PolicyStatistics<Accumulator<T>> out) {
     using A = Accumulator<T>;
-    constexpr int kU = kPacketsTwoInputs;
+    constexpr int kU = kWithMoments ? 1 : kPacketsTwoInputs;  // the moments need registers too
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {

@@ -37,7 +37,7 @@ class OnDevice:
 
     is_cuda, shape, dtype = True, (3, 50), torch.float32
 
-    class device:  # noqa: N801
+    class device:
         type, index = "cpu", 0
 
     def numel(self) -> int:
