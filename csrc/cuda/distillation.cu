@@ -32,7 +32,8 @@ template <class T, bool kWithOracle>
 __global__ void __launch_bounds__(kForwardThreads<T>)
     distillation_forward_kernel(DistillationRows<T> in, RowStrands strands, DistillationStatistics<Accumulator<T>> out) {
     using A = Accumulator<T>;
-    constexpr int kU = kWithOracle ? kPacketsTwoInputs : kPacketsOneInput;
+    // Two packets of 16-bit numbers of both inputs, widened, would not fit the registers.
+    constexpr int kU = !kWithOracle ? kPacketsOneInput : sizeof(T) == 2 ? 1 : kPacketsTwoInputs;
     const T absent = from_accumulator<T>(-infinity<A>());
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {

@@ -33,7 +33,7 @@ template <class T, bool kWithPrior>
 __global__ void __launch_bounds__(kForwardThreads<T>)
     soft_value_forward_kernel(SoftValueRows<T> in, RowStrands strands, Accumulator<T>* value, Accumulator<T>* gathered) {
     using A = Accumulator<T>;
-    constexpr int kU = kPacketsOneInput;
+    constexpr int kU = kWithPrior ? 1 : kPacketsOneInput;  // the weights of a packet need registers too
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
