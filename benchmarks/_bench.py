@@ -61,7 +61,7 @@ class Bench:
             self.options["measure"] = device_seconds
         cache, memory = _cache_bytes(device), _free_bytes(device)
         sets = -(-2 * cache // line.matrix_bytes) if rotated else 2
-        sets = max(2, min(sets, memory // (4 * 3 * line.matrix_bytes)))  # in a quarter of what is free
+        sets = max(2, min(sets, memory // (4 * 4 * line.matrix_bytes)))  # in a quarter of what is free
         data = make_inputs(line.rows, line.vocabulary, line.dtype, device)
         self.inputs = [data, *(copy_inputs(data) for _ in range(sets - 1))]
         destination = torch.empty_like(data.q)

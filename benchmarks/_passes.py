@@ -66,6 +66,7 @@ def check_contender(operator: Operator, which: str, function: Function, data: In
     exact_data = Inputs(
         data.logits.detach()[rows].double().requires_grad_(data.logits.requires_grad),
         data.q.detach()[rows].double().requires_grad_(data.q.requires_grad),
+        data.target_q[rows].double(),
         data.actions[rows],
         data.numbers[rows].double(),
         data.upstream[rows].double(),

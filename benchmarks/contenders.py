@@ -25,6 +25,7 @@ class Inputs(NamedTuple):
 
     logits: Tensor  # [N, V]
     q: Tensor  # [N, V]
+    target_q: Tensor  # [N, V]
     actions: Tensor  # [N] int64
     numbers: Tensor  # [N] in the statistic type: rewards or regression targets
     upstream: Tensor  # [N] in the statistic type: the gradient that arrives at every output
@@ -36,8 +37,8 @@ class Operator:
     """`ours` and `plain` map the inputs to tensors of [N] or [B, T] elements, the same number of them.
 
     `reads` are the matrices [N, V] that the forward pass reads, `gradients` the inputs that the backward
-    pass writes a gradient for; it reads all of `reads` again. `exact` is False where the outputs are draws,
-    which are checked otherwise.
+    pass writes a gradient for; it reads `reads_again`, by default all of `reads`. `exact` is False where the
+    outputs are draws, which are checked otherwise.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Operator:
     reads: tuple[str, ...]
     gradients: tuple[str, ...]
     exact: bool = True
+    reads_again: tuple[str, ...] | None = None
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -54,10 +56,11 @@ class Operator:
     def traffic(self, which: str) -> tuple[int, int]:
         """Matrices of [N, V] a pass has to read and to write when each is touched once.
 
-        Forward and backward together read the inputs twice: what arrives at the outputs is known only after
-        the forward pass has ended.
+        Forward and backward together read what both need twice: what arrives at the outputs is known only
+        after the forward pass has ended.
         """
-        reads = len(self.reads) * {"forward": 1, "backward": 1, "both": 2}[which]
+        again = len(self.reads if self.reads_again is None else self.reads_again)
+        reads = {"forward": len(self.reads), "backward": again, "both": len(self.reads) + again}[which]
         return reads, 0 if which == "forward" else len(self.gradients)
 
 
@@ -105,6 +108,23 @@ def _plain_critic(data: Inputs) -> tuple[Tensor, ...]:
     return ((_gather(data.q, data.actions) - data.numbers).square() + SMOOTHNESS * spread,)
 
 
+def _our_erac(data: Inputs) -> tuple[Tensor, ...]:
+    logits, target_q = (
+        matrix.view(-1, data.steps, matrix.shape[-1]) for matrix in (data.logits, data.target_q)
+    )
+    result = softbellman.erac_critic_loss(logits, target_q, *_sequences(data), tau=TAU, smoothness=SMOOTHNESS)
+    return (result.loss,)
+
+
+def _plain_erac(data: Inputs) -> tuple[Tensor, ...]:
+    q, actions, rewards = _sequences(data)
+    log_policy = F.log_softmax(data.logits, -1)
+    value = (log_policy.exp() * (data.target_q - TAU * log_policy)).sum(-1).view_as(rewards)
+    targets = rewards + F.pad(value[:, 1:], (0, 1))
+    spread = q.var(-1, correction=0) * q.shape[-1]
+    return ((_gather(q, actions) - targets).square() + SMOOTHNESS * spread,)
+
+
 def _plain_actor(data: Inputs) -> tuple[Tensor, ...]:
     log_policy = F.log_softmax(data.logits, -1)
     return (-(log_policy.exp() * (data.q - TAU * log_policy)).sum(-1),)
@@ -142,6 +162,14 @@ OPERATORS = {
         ),
         Operator("critic_loss", _our_critic, _plain_critic, reads=("q",), gradients=("q",)),
         Operator(
+            "erac_critic_loss",
+            _our_erac,
+            _plain_erac,
+            reads=("logits", "target_q", "q"),
+            gradients=("q",),
+            reads_again=("q",),
+        ),
+        Operator(
             "actor_loss",
             lambda data: (softbellman.actor_loss(data.logits, data.q, tau=TAU).loss,),
             _plain_actor,
@@ -175,13 +203,14 @@ OPERATORS = {
 
 
 def make_inputs(rows: int, vocabulary: int, dtype: torch.dtype, device: str) -> Inputs:
-    """Logits of standard deviation 2, q of 1, all rows real, sequences of at most 16 steps."""
+    """Logits of standard deviation 2, q and target_q of 1, all rows real, sequences of at most 16 steps."""
     generator = torch.Generator().manual_seed(rows * 1_000_003 + vocabulary)
     statistic = torch.float64 if dtype == torch.float64 else torch.float32
     numbers, upstream = torch.randn(2, rows, generator=generator, dtype=statistic)
     return Inputs(
         logits=(2 * torch.randn(rows, vocabulary, generator=generator)).to(device, dtype),
         q=torch.randn(rows, vocabulary, generator=generator).to(device, dtype),
+        target_q=torch.randn(rows, vocabulary, generator=generator).to(device, dtype),
         actions=torch.randint(vocabulary, (rows,), generator=generator).to(device),
         numbers=numbers.to(device),
         upstream=upstream.to(device),
@@ -191,4 +220,6 @@ def make_inputs(rows: int, vocabulary: int, dtype: torch.dtype, device: str) -> 
 
 def copy_inputs(data: Inputs) -> Inputs:
     """The same numbers in other memory."""
-    return data._replace(logits=data.logits.detach().clone(), q=data.q.detach().clone())
+    return data._replace(
+        **{name: getattr(data, name).detach().clone() for name in ("logits", "q", "target_q")}
+    )

@@ -161,6 +161,36 @@ void critic_backward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, i
                          {write(grad_q), grad_q_stride});
 }
 
+void erac_forward(Address logits, int64_t logits_stride, Address target_q, int64_t target_q_stride, Address q,
+                  int64_t q_stride, int64_t rows, int64_t vocab, int dtype, Address actions, Address rewards,
+                  Address terminal, int64_t steps, double tau, double smoothness, Address mask, Address loss,
+                  Address td_error, Address targets, Address value, Address entropy, Address mean, Address spread,
+                  int threads) {
+    const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
+    if (steps < 1 || rows % steps != 0) {
+        throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
+                                    ".");
+    }
+    require_data(shape, {{logits, "logits"},
+                         {target_q, "target_q"},
+                         {q, "q"},
+                         {actions, "actions"},
+                         {rewards, "rewards"},
+                         {loss, "loss"},
+                         {td_error, "td_error"},
+                         {targets, "targets"},
+                         {value, "value"},
+                         {entropy, "entropy"},
+                         {mean, "mean"},
+                         {spread, "spread"}});
+    py::gil_scoped_release release;
+    check_ids(shape, ids(actions), "actions");
+    cpu::erac_forward(
+        shape, {read(logits), logits_stride}, {read(target_q), target_q_stride}, {read(q), q_stride}, ids(actions),
+        read(rewards), static_cast<const uint8_t*>(read(terminal)), steps, tau, smoothness,
+        {write(loss), write(td_error), write(targets), write(value), write(entropy), write(mean), write(spread)});
+}
+
 // Without targets every row must be fully the oracle's.
 void check_targets(const Rows& shape, Address q, Address targets, Address oracle_weight) {
     if (shape.rows > 0 && targets == 0 && (q == 0 || oracle_weight != 0)) {
@@ -229,6 +259,7 @@ void bind_cpu(py::module_& module) {
     module.def("policy_backward", &policy_backward);
     module.def("critic_forward", &critic_forward);
     module.def("critic_backward", &critic_backward);
+    module.def("erac_forward", &erac_forward);
     module.def("distillation_forward", &distillation_forward);
     module.def("distillation_backward", &distillation_backward);
     module.def("sample_forward", &sample_forward);

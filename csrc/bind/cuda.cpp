@@ -42,9 +42,13 @@ void bind_cuda(py::module_& module) {
     define(module, "policy_backward", cuda::policy_backward);
     define(module, "critic_forward", cuda::critic_forward);
     define(module, "critic_backward", cuda::critic_backward);
+    define(module, "erac_forward", cuda::erac_forward);
     define(module, "distillation_forward", cuda::distillation_forward);
     define(module, "distillation_backward", cuda::distillation_backward);
     define(module, "sample_forward", cuda::sample_forward);
+    module.def("row_workspace", cuda::row_workspace,
+               "Bytes in which the blocks that share a row meet; 0 where every row has a block of its own.");
+    module.attr("TICKETS") = cuda::kTickets;
     module.def("device_count", cuda::device_count, "Usable CUDA devices; 0 without a driver or on any error.");
     module.def("runtime_version", cuda::runtime_version,
                "Version of the CUDA runtime linked in, such as 13000; 0 on an error.");

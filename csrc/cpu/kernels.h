@@ -45,6 +45,15 @@ void critic_forward(const Rows& shape, Matrix q, const int64_t* actions, const v
 void critic_backward(const Rows& shape, Matrix q, const int64_t* actions, double smoothness, const void* td_error,
                      const void* mean, const void* grad_loss, MutableMatrix grad_q);
 
+// The critic's loss with target[n] = reward[n] + value[n + 1], value = sum_w pi target_q + tau H(pi), pi = softmax(logits).
+// Rows are positions of sequences of `steps`, one behind the other; the last position of each, one with terminal[n] != 0 and
+// one before a masked row have no value to add. Backward is critic_backward.
+struct EracResults {
+    void *loss, *td_error, *targets, *value, *entropy, *mean, *spread;  // A[rows] each
+};
+void erac_forward(const Rows& shape, Matrix logits, Matrix target_q, Matrix q, const int64_t* actions, const void* rewards,
+                  const uint8_t* terminal, int64_t steps, double tau, double smoothness, const EracResults& out);
+
 // Cross entropy of softmax(logits) under alpha softmax(q / tau) + (1 - alpha) onehot(target).
 void distillation_forward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
                           const void* oracle_weight, void* loss, void* log_normalizer, void* oracle_log_normalizer);

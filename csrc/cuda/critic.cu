@@ -1,8 +1,9 @@
 // Critic regression of every row: td_error = q(a) - target, spread = sum_w (q(w) - mean)^2, loss = td_error^2 + smoothness *
 // spread (eq 18 with the smoothness penalty), and its gradient.
 //
-// Forward: one read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block a row beyond; each packet's mean
-// and squared deviations are merged into the thread's (Chan), then over the row by a tree. Backward: one read, one write.
+// Forward: one read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block or several a row beyond
+// (split_rows.cuh); each packet's mean and squared deviations are merged into the thread's (Chan), then over the row by a
+// tree. Backward: one read, one write.
 #include "../common/critic_math.h"
 #include "families.cuh"
 
@@ -22,11 +23,10 @@ struct CriticRows {
 
 template <class T>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    critic_forward_kernel(CriticRows<T> in, const Accumulator<T>* targets, Accumulator<T>* loss, Accumulator<T>* td_error,
-                          Accumulator<T>* mean, Accumulator<T>* spread) {
+    critic_forward_kernel(CriticRows<T> in, RowStrands strands, const Accumulator<T>* targets, Accumulator<T>* loss,
+                          Accumulator<T>* td_error, Accumulator<T>* mean, Accumulator<T>* spread) {
     using A = Accumulator<T>;
     constexpr int kU = kPacketsOneInput;
-    const int stride = static_cast<int>(blockDim.x);
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
@@ -43,30 +43,33 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         // the spread, so that nothing of the others is missed.
         const A first = to_accumulator(q[0]);
         const A origin = first - first == A(0) ? first : A(0);
-        Moments<A> moments;
-        for (int j = static_cast<int>(threadIdx.x); j < reader.vectors(); j += kU * stride) {
-            Packet<T> packets[kU];
-            reader.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), packets);
+        const auto read = [&](int begin, int end) {
+            Moments<A> moments;
+            for (int j = begin + warp_lane(); j < end; j += kU * kWarp) {
+                Packet<T> packets[kU];
+                reader.template read<kU>(j, kWarp, from_accumulator<T>(-infinity<A>()), packets);
 #pragma unroll
-            for (int u = 0; u < kU; ++u) {
-                A x[kLanes<T>];
-                widen(packets[u], x);
+                for (int u = 0; u < kU; ++u) {
+                    A x[kLanes<T>];
+                    widen(packets[u], x);
 #pragma unroll
-                for (int k = 0; k < kLanes<T>; ++k) x[k] -= origin;
-                extend(moments, x);
+                    for (int k = 0; k < kLanes<T>; ++k) x[k] -= origin;
+                    extend(moments, x);
+                }
             }
-        }
-        moments = row_reduce(moments, Moments<A>{}, [](Moments<A> a, const Moments<A>& b) {
+            return moments;
+        };
+        const auto merge = [](Moments<A> a, const Moments<A>& b) {
             a.merge(b);
             return a;
-        });
-        if (threadIdx.x == 0) {
-            const A error = element_or_nan(q, in.actions[row], in.vocab) - targets[row];
-            set(loss, row, critic_row_loss(error, moments.deviation, in.smoothness));
-            set(td_error, row, error);
-            set(mean, row, origin + moments.mean);
-            set(spread, row, moments.deviation);
-        }
+        };
+        Moments<A> moments;
+        if (!reduce_row(strands, row, reader.vectors(), moments, read, merge)) continue;
+        const A error = element_or_nan(q, in.actions[row], in.vocab) - targets[row];
+        set(loss, row, critic_row_loss(error, moments.deviation, in.smoothness));
+        set(td_error, row, error);
+        set(mean, row, origin + moments.mean);
+        set(spread, row, moments.deviation);
     }
 }
 
@@ -117,7 +120,8 @@ __global__ void __launch_bounds__(kBackwardThreads)
 
 void critic_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                     const std::int64_t* actions, const void* targets, double smoothness, const std::uint8_t* mask,
-                    void* loss, void* td_error, void* mean, void* spread, int device, void* stream) {
+                    void* loss, void* td_error, void* mean, void* spread, void* partials, unsigned* tickets, int device,
+                    void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -127,9 +131,10 @@ void critic_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std
         const CriticRows<T> in{
             static_cast<const T*>(q), q_stride, rows, static_cast<int>(vocab), actions, A(smoothness), mask};
         const auto kernel = critic_forward_kernel<T>;
-        const RowLaunch launch = row_launch(rows, vocab, kLanes<T>, kForwardThreads<T>);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(targets), static_cast<A*>(loss),
-                  static_cast<A*>(td_error), static_cast<A*>(mean), static_cast<A*>(spread));
+        const StrandLaunch launch = strand_launch<T, Moments<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
+        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands,
+                  static_cast<const A*>(targets), static_cast<A*>(loss), static_cast<A*>(td_error), static_cast<A*>(mean),
+                  static_cast<A*>(spread));
         check_launch("critic_forward");
     });
 }
@@ -147,7 +152,7 @@ void critic_backward(const void* q, std::int64_t q_stride, std::int64_t rows, st
         const CriticRows<T> in{
             static_cast<const T*>(q), q_stride, rows, static_cast<int>(vocab), actions, A(smoothness), mask};
         const auto kernel = critic_backward_kernel<T>;
-        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward);
+        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward, device);
         SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(td_error),
                   static_cast<const A*>(mean), static_cast<const A*>(grad_loss), static_cast<T*>(grad_q), grad_q_stride);
         check_launch("critic_backward");

@@ -1,9 +1,9 @@
 // Cross entropy of the policy pi = softmax(logits) under an oracle p = softmax(q / tau) (eq 17) mixed with a one-hot target;
 // without q it is the negative log-likelihood. Gradient with respect to the logits alone.
 //
-// Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block a row beyond; both
-// normalisers and the expectation of the logits under p in one online state. Backward: one read of each, one
-// write (a second read of rows whose normaliser is beyond 1024, to stay exact there).
+// Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block or several a row
+// beyond (split_rows.cuh); both normalisers and the expectation of the logits under p in one online state. Backward: one
+// read of each, one write (a second read of rows whose normaliser is beyond 1024, to stay exact there).
 #include "families.cuh"
 
 namespace softbellman::cuda {
@@ -30,11 +30,11 @@ struct DistillationStatistics {
 
 template <class T, bool kWithOracle>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    distillation_forward_kernel(DistillationRows<T> in, DistillationStatistics<Accumulator<T>> out) {
+    distillation_forward_kernel(DistillationRows<T> in, RowStrands strands, DistillationStatistics<Accumulator<T>> out) {
     using A = Accumulator<T>;
-    constexpr int kU = kWithOracle ? kPacketsTwoInputs : kPacketsOneInput;
+    // Two packets of 16-bit numbers of both inputs, widened, would not fit the registers.
+    constexpr int kU = !kWithOracle ? kPacketsOneInput : sizeof(T) == 2 ? 1 : kPacketsTwoInputs;
     const T absent = from_accumulator<T>(-infinity<A>());
-    const int stride = static_cast<int>(blockDim.x);
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
@@ -48,39 +48,42 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         const RowReader<T> logits(logits_row, in.vocab);
         const RowReader<T> q(kWithOracle ? in.q + row * in.q_stride : logits_row, in.vocab);
         const A alpha = kWithOracle ? get(in.oracle_weight, row, A(1)) : A(0);
-        DistillationState<A> state;
-        for (int j = static_cast<int>(threadIdx.x); j < logits.vectors(); j += kU * stride) {
-            Packet<T> logit_packets[kU], q_packets[kU];
-            logits.template read<kU>(j, stride, absent, logit_packets);
-            if (kWithOracle && alpha != A(0)) q.template read<kU>(j, stride, absent, q_packets);
+        const auto read = [&](int first, int last) {
+            DistillationState<A> state;
+            for (int j = first + warp_lane(); j < last; j += kU * kWarp) {
+                Packet<T> logit_packets[kU], q_packets[kU];
+                logits.template read<kU>(j, kWarp, absent, logit_packets);
+                if (kWithOracle && alpha != A(0)) q.template read<kU>(j, kWarp, absent, q_packets);
 #pragma unroll
-            for (int u = 0; u < kU; ++u) {
-                A x[kLanes<T>], values[kLanes<T>];
-                widen(logit_packets[u], x);
-                if (kWithOracle && alpha != A(0)) {
-                    widen(q_packets[u], values);
-                    extend(state, x, values, in.scale, in.scale_log2);
-                } else {
-                    extend(state.policy, x, A(1), A(kLogTwoOfE));
+                for (int u = 0; u < kU; ++u) {
+                    A x[kLanes<T>], values[kLanes<T>];
+                    widen(logit_packets[u], x);
+                    if (kWithOracle && alpha != A(0)) {
+                        widen(q_packets[u], values);
+                        extend(state, x, values, in.scale, in.scale_log2);
+                    } else {
+                        extend(state.policy, x, A(1), A(kLogTwoOfE));
+                    }
                 }
             }
-        }
+            return state;
+        };
         const A scale = in.scale;
-        state = row_reduce(state, DistillationState<A>{}, [scale](DistillationState<A> a, const DistillationState<A>& b) {
+        const auto merge = [scale](DistillationState<A> a, const DistillationState<A>& b) {
             a.merge(b, scale);
             return a;
-        });
-        if (threadIdx.x == 0) {
-            const A maximum = state.policy.maximum;
-            const bool exists = maximum != -infinity<A>();
-            const A log_sum = exists ? logarithm(state.policy.sum) : A(0);
-            A target_shift = A(0);
-            if (alpha != A(1) && in.targets != nullptr && exists)
-                target_shift = log_sum + (maximum - element_or_nan(logits_row, in.targets[row], in.vocab));
-            set(out.loss, row, exists ? distillation_row_loss(log_sum, target_shift, state.oracle, alpha) : A(0));
-            set(out.log_normalizer, row, maximum + log_sum);
-            set(out.oracle_log_normalizer, row, kWithOracle ? state.oracle.log_normalizer(scale) : A(0));
-        }
+        };
+        DistillationState<A> state;
+        if (!reduce_row(strands, row, logits.vectors(), state, read, merge)) continue;
+        const A maximum = state.policy.maximum;
+        const bool exists = maximum != -infinity<A>();
+        const A log_sum = exists ? logarithm(state.policy.sum) : A(0);
+        A target_shift = A(0);
+        if (alpha != A(1) && in.targets != nullptr && exists)
+            target_shift = log_sum + (maximum - element_or_nan(logits_row, in.targets[row], in.vocab));
+        set(out.loss, row, exists ? distillation_row_loss(log_sum, target_shift, state.oracle, alpha) : A(0));
+        set(out.log_normalizer, row, maximum + log_sum);
+        set(out.oracle_log_normalizer, row, kWithOracle ? state.oracle.log_normalizer(scale) : A(0));
     }
 }
 
@@ -161,7 +164,7 @@ DistillationRows<T> distillation_rows(const void* logits, std::int64_t logits_st
 void distillation_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride,
                           std::int64_t rows, std::int64_t vocab, int dtype, double tau, const std::int64_t* targets,
                           const void* oracle_weight, const std::uint8_t* mask, void* loss, void* log_normalizer,
-                          void* oracle_log_normalizer, int device, void* stream) {
+                          void* oracle_log_normalizer, void* partials, unsigned* tickets, int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -173,8 +176,9 @@ void distillation_forward(const void* logits, std::int64_t logits_stride, const 
         const DistillationStatistics<A> out{static_cast<A*>(loss), static_cast<A*>(log_normalizer),
                                             static_cast<A*>(oracle_log_normalizer)};
         const auto kernel = q != nullptr ? distillation_forward_kernel<T, true> : distillation_forward_kernel<T, false>;
-        const RowLaunch launch = row_launch(rows, vocab, kLanes<T>, kForwardThreads<T>);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, out);
+        const StrandLaunch launch =
+            strand_launch<T, DistillationState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
+        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, out);
         check_launch("distillation_forward");
     });
 }
@@ -195,7 +199,7 @@ void distillation_backward(const void* logits, std::int64_t logits_stride, const
         const DistillationStatistics<const A> saved{nullptr, static_cast<const A*>(log_normalizer),
                                                     static_cast<const A*>(oracle_log_normalizer)};
         const auto kernel = q != nullptr ? distillation_backward_kernel<T, true> : distillation_backward_kernel<T, false>;
-        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1);
+        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1, device);
         SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, saved, static_cast<const A*>(grad_loss),
                   static_cast<T*>(grad_logits), grad_logits_stride);
         check_launch("distillation_backward");

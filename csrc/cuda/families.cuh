@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "reduce.cuh"
 #include "row_states.cuh"
+#include "split_rows.cuh"
 
 namespace softbellman::cuda {
 
@@ -11,9 +12,10 @@ namespace softbellman::cuda {
 template <class T>
 constexpr int kForwardThreads = sizeof(T) == 8 ? 512 : 1024;
 constexpr int kBackwardThreads = 256;
-constexpr int kPacketsOneInput = 4;   // 64 bytes in flight a thread
-constexpr int kPacketsTwoInputs = 2;  // 32 bytes of each
-constexpr int kPacketsBackward = 2;   // the stores need registers too
+constexpr int kPacketsOneInput = 4;     // 64 bytes in flight a thread
+constexpr int kPacketsTwoInputs = 2;    // 32 bytes of each
+constexpr int kPacketsThreeInputs = 1;  // 16 bytes of each
+constexpr int kPacketsBackward = 2;     // the stores need registers too
 
 template <class T>
 struct TypeTag {
@@ -50,6 +52,9 @@ __device__ __forceinline__ std::int64_t first_row() {
 }
 __device__ __forceinline__ std::int64_t row_step() {
     return std::int64_t{gridDim.x} * blockDim.y;
+}
+__device__ __forceinline__ int warp_lane() {
+    return static_cast<int>(threadIdx.x % kWarpSize);
 }
 __device__ __forceinline__ bool is_masked(const std::uint8_t* mask, std::int64_t row) {
     return mask != nullptr && mask[row] == 0;
@@ -95,13 +100,17 @@ __device__ __forceinline__ bool is_coarse(A normalizer) {
     return larger(normalizer, -normalizer) > A(1024) && larger(normalizer, -normalizer) < infinity<A>();
 }
 
-// Backward passes reduce nothing as a rule, so a long row is shared out among blocks (gridDim.y): about four rounds of a
-// block each.
-inline RowLaunch elementwise_launch(std::int64_t rows, std::int64_t vocab, int lanes, int packets) {
+// Backward passes reduce nothing as a rule, so a long row is shared out among blocks (gridDim.y): four rounds of a block
+// each, fewer where that would leave multiprocessors without a block.
+inline RowLaunch elementwise_launch(std::int64_t rows, std::int64_t vocab, int lanes, int packets, int device) {
     RowLaunch launch = row_launch(rows, vocab, lanes, kBackwardThreads);
-    const std::int64_t vectors = (vocab + lanes - 1) / lanes, per_block = std::int64_t{4} * packets * launch.block.x;
-    if (launch.block.y == 1)
+    if (launch.block.y != 1) return launch;
+    const std::int64_t vectors = (vocab + lanes - 1) / lanes, wanted = std::int64_t{2} * multiprocessors(device);
+    for (std::int64_t rounds = 4; rounds > 0; rounds /= 2) {
+        const std::int64_t per_block = rounds * packets * launch.block.x;
         launch.grid.y = static_cast<unsigned>(std::min<std::int64_t>((vectors + per_block - 1) / per_block, 1024));
+        if (rows * launch.grid.y >= wanted) break;
+    }
     return launch;
 }
 

@@ -1,10 +1,10 @@
 // Value of the policy pi = softmax(logits) under q, sum_w pi(w) q(w) + effective_tau * H(pi) (eq 19, 20), its entropy, and
 // the gradients of both with respect to logits and q.
 //
-// Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block a row beyond; the sums
-// of pi, pi log pi and pi q share one running maximum, and the normalized entropy's norm comes from moments of the logits in
-// the same pass. Backward: one read of each input and one write of each gradient, nothing reduced (a second
-// read of the logits of rows whose normaliser is beyond 1024, to stay exact there).
+// Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block or several a row
+// beyond (split_rows.cuh); the sums of pi, pi log pi and pi q share one running maximum, and the normalized entropy's norm
+// comes from moments of the logits in the same pass. Backward: one read of each input and one write of each gradient,
+// nothing reduced (a second read of the logits of rows whose normaliser is beyond 1024, to stay exact there).
 #include "families.cuh"
 
 namespace softbellman::cuda {
@@ -27,10 +27,10 @@ struct PolicyStatistics {
 
 template <class T, bool kWithMoments>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    policy_forward_kernel(PolicyRows<T> in, Accumulator<T> tau, int entropy_mode, PolicyStatistics<Accumulator<T>> out) {
+    policy_forward_kernel(PolicyRows<T> in, RowStrands strands, Accumulator<T> tau, int entropy_mode,
+                          PolicyStatistics<Accumulator<T>> out) {
     using A = Accumulator<T>;
-    constexpr int kU = kPacketsTwoInputs;
-    const int stride = static_cast<int>(blockDim.x);
+    constexpr int kU = kWithMoments ? 1 : kPacketsTwoInputs;  // the moments need registers too
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
@@ -43,31 +43,34 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         }
         const RowReader<T> logits(in.logits + row * in.logits_stride, in.vocab);
         const RowReader<T> q(in.q + row * in.q_stride, in.vocab);
-        PolicyState<A> state;
-        for (int j = static_cast<int>(threadIdx.x); j < logits.vectors(); j += kU * stride) {
-            Packet<T> logit_packets[kU], q_packets[kU];
-            logits.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), logit_packets);
-            q.template read<kU>(j, stride, from_accumulator<T>(A(0)), q_packets);
+        const auto read = [&](int first, int last) {
+            PolicyState<A> state;
+            for (int j = first + warp_lane(); j < last; j += kU * kWarp) {
+                Packet<T> logit_packets[kU], q_packets[kU];
+                logits.template read<kU>(j, kWarp, from_accumulator<T>(-infinity<A>()), logit_packets);
+                q.template read<kU>(j, kWarp, from_accumulator<T>(A(0)), q_packets);
 #pragma unroll
-            for (int u = 0; u < kU; ++u) {
-                A x[kLanes<T>], values[kLanes<T>];
-                widen(logit_packets[u], x);
-                widen(q_packets[u], values);
-                extend<kWithMoments>(state, x, values);
+                for (int u = 0; u < kU; ++u) {
+                    A x[kLanes<T>], values[kLanes<T>];
+                    widen(logit_packets[u], x);
+                    widen(q_packets[u], values);
+                    extend<kWithMoments>(state, x, values);
+                }
             }
-        }
-        state = row_reduce(state, PolicyState<A>{}, [](PolicyState<A> a, const PolicyState<A>& b) {
+            return state;
+        };
+        const auto merge = [](PolicyState<A> a, const PolicyState<A>& b) {
             a.merge(b);
             return a;
-        });
-        if (threadIdx.x == 0) {
-            const PolicyTerms<A> terms = state.terms(A(0));
-            const A effective_tau = effective_temperature(tau, entropy_mode, terms.log_policy_squared);
-            set(out.value, row, terms.expectation + effective_tau * terms.entropy);
-            set(out.entropy, row, terms.entropy);
-            set(out.log_normalizer, row, terms.log_normalizer);
-            set(out.effective_tau, row, effective_tau);
-        }
+        };
+        PolicyState<A> state;
+        if (!reduce_row(strands, row, logits.vectors(), state, read, merge)) continue;
+        const PolicyTerms<A> terms = state.terms(A(0));
+        const A effective_tau = effective_temperature(tau, entropy_mode, terms.log_policy_squared);
+        set(out.value, row, terms.expectation + effective_tau * terms.entropy);
+        set(out.entropy, row, terms.entropy);
+        set(out.log_normalizer, row, terms.log_normalizer);
+        set(out.effective_tau, row, effective_tau);
     }
 }
 
@@ -133,7 +136,8 @@ __global__ void __launch_bounds__(kBackwardThreads)
 
 void policy_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
                     std::int64_t vocab, int dtype, double tau, int entropy_mode, const std::uint8_t* mask, void* value,
-                    void* entropy, void* log_normalizer, void* effective_tau, int device, void* stream) {
+                    void* entropy, void* log_normalizer, void* effective_tau, void* partials, unsigned* tickets, int device,
+                    void* stream) {
     check_row_sizes(rows, vocab);
     if (entropy_mode < kEntropyExact || entropy_mode > kEntropyNone)
         throw std::invalid_argument("entropy_mode must be 0, 1 or 2, got " + std::to_string(entropy_mode) + ".");
@@ -148,8 +152,10 @@ void policy_forward(const void* logits, std::int64_t logits_stride, const void* 
                                       static_cast<A*>(effective_tau)};
         const auto kernel =
             entropy_mode == kEntropyNormalized ? policy_forward_kernel<T, true> : policy_forward_kernel<T, false>;
-        const RowLaunch launch = row_launch(rows, vocab, kLanes<T>, kForwardThreads<T>);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, A(tau), entropy_mode, out);
+        const StrandLaunch launch =
+            strand_launch<T, PolicyState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
+        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, A(tau), entropy_mode,
+                  out);
         check_launch("policy_forward");
     });
 }
@@ -173,7 +179,7 @@ void policy_backward(const void* logits, std::int64_t logits_stride, const void*
                                      static_cast<T*>(grad_logits),      grad_logits_stride,
                                      static_cast<T*>(grad_q),           grad_q_stride};
         const auto kernel = policy_backward_kernel<T>;
-        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1);
+        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1, device);
         SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, saved, out);
         check_launch("policy_backward");
     });

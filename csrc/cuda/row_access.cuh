@@ -15,8 +15,9 @@ namespace softbellman::cuda {
 template <class T>
 constexpr int kLanes = 16 / static_cast<int>(sizeof(T));
 
-// How many threads a row gets depends on its length alone: never on the number of rows, so that a row's bits do not
-// change with the batch it is in. Short rows share a block, a warp each.
+// How many threads a block gives a row depends on its length alone: never on the number of rows, so that the sums of
+// backward passes do not change with the batch (those of forward passes do not depend on it: split_rows.cuh). Short rows
+// share a block, a warp each.
 struct RowLaunch {
     dim3 grid, block;
 };

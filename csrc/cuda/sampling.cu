@@ -1,10 +1,10 @@
 // A token of every row by the Gumbel-max rule under softmax(logits / temperature) without the forbidden tokens, its
 // log-probability and the entropy of that distribution.
 //
-// One read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block a row beyond. The noise is a function of
-// (seed, offset, row, column) and the score is computed without contraction, so the token is the CPU kernel's, bit for
-// bit. An element whose score could not reach the best one of its warp, however large its noise, costs no logarithm, and
-// four such neighbours cost no random number: rounding is monotone, so this changes no result.
+// One read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block or several a row beyond (split_rows.cuh).
+// The noise is a function of (seed, offset, row, column) and the score is computed without contraction, so the token is the
+// CPU kernel's, bit for bit. An element whose score could not reach the best one of its warp, however large its noise, costs
+// no logarithm, and four such neighbours cost no random number: rounding is monotone, so this changes no result.
 #include "../common/gumbel.h"
 #include "../common/philox.h"
 #include "families.cuh"
@@ -74,10 +74,10 @@ __device__ __forceinline__ void draw(SampleState<A>& state, const float (&scaled
 
 template <class T>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    sample_forward_kernel(SampleRows<T> in, std::int64_t* tokens, Accumulator<T>* log_prob, Accumulator<T>* entropy) {
+    sample_forward_kernel(SampleRows<T> in, RowStrands strands, std::int64_t* tokens, Accumulator<T>* log_prob,
+                          Accumulator<T>* entropy) {
     using A = Accumulator<T>;
     constexpr int kE = kLanes<T>;
-    const int stride = static_cast<int>(blockDim.x);
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
@@ -89,46 +89,49 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         }
         const T* logits = in.logits + row * in.logits_stride;
         const RowReader<T> reader(logits, in.vocab);
-        SampleState<A> state{{}, -infinity<float>(), -1};
-        float known = -infinity<float>();
-        for (int base = 0; base < reader.vectors(); base += stride) {  // every lane of a warp goes round equally often
-            const int j = base + static_cast<int>(threadIdx.x);
-            Packet<T> packets[1];
-            reader.template read<1>(j, stride, from_accumulator<T>(-infinity<A>()), packets);
-            A x[kE];
-            float scaled[kE];
-            const A zeros[kE] = {};
-            widen(packets[0], x);
+        float known = -infinity<float>();  // of all strands the warp has read
+        const auto read = [&](int first, int last) {
+            SampleState<A> state{{}, -infinity<float>(), -1};
+            for (int base = first; base < last; base += kWarp) {  // every lane of a warp goes round equally often
+                const int j = base + warp_lane();
+                Packet<T> packets[1];
+                reader.template read<1>(j, kWarp, from_accumulator<T>(-infinity<A>()), packets);
+                A x[kE];
+                float scaled[kE];
+                const A zeros[kE] = {};
+                widen(packets[0], x);
 #pragma unroll
-            for (int k = 0; k < kE; ++k) {
-                if (in.forbidden != nullptr && reader.inside(j, k) && in.forbidden[reader.column(j, k)] != 0)
-                    x[k] = -infinity<A>();
-                scaled[k] = exact_multiply(static_cast<float>(x[k]), in.inverse_temperature);
-                x[k] *= in.scale;
+                for (int k = 0; k < kE; ++k) {
+                    if (in.forbidden != nullptr && reader.inside(j, k) && in.forbidden[reader.column(j, k)] != 0)
+                        x[k] = -infinity<A>();
+                    scaled[k] = exact_multiply(static_cast<float>(x[k]), in.inverse_temperature);
+                    x[k] *= in.scale;
+                }
+                extend<false>(state.policy, x, zeros);
+                draw(state, scaled, reader.column(j, 0), in.row_base + row, in.seed, in.offset, known);
+                known = larger(known, state.score);
+#pragma unroll
+                for (int bits = kWarp / 2; bits > 0; bits /= 2)
+                    known = larger(known, __shfl_xor_sync(kFullWarp, known, bits));
             }
-            extend<false>(state.policy, x, zeros);
-            draw(state, scaled, reader.column(j, 0), in.row_base + row, in.seed, in.offset, known);
-            known = state.score;
-#pragma unroll
-            for (int bits = kWarpSize / 2; bits > 0; bits /= 2)
-                known = larger(known, __shfl_xor_sync(kFullWarp, known, bits));
-        }
-        state = row_reduce(state, SampleState<A>{{}, -infinity<float>(), -1}, [](SampleState<A> a, const SampleState<A>& b) {
+            return state;
+        };
+        const auto merge = [](SampleState<A> a, const SampleState<A>& b) {
             a.policy.merge(b.policy);
             a.offer(b.score, b.column);
             return a;
-        });
-        if (threadIdx.x == 0) {
-            const bool possible = state.column >= 0;
-            tokens[row] = state.column;
-            const A chosen = possible ? to_accumulator(logits[state.column]) * in.scale - state.policy.maximum : A(0);
-            // without a token -inf, or the NaN that all its candidates were
-            set(log_prob, row,
-                possible                   ? chosen - logarithm(state.policy.sum)
-                : state.policy.sum == A(0) ? -infinity<A>()
-                                           : state.policy.sum);
-            set(entropy, row, possible ? state.policy.terms(A(0)).entropy : A(0));
-        }
+        };
+        SampleState<A> state{{}, -infinity<float>(), -1};
+        if (!reduce_row(strands, row, reader.vectors(), state, read, merge)) continue;
+        const bool possible = state.column >= 0;
+        tokens[row] = state.column;
+        const A chosen = possible ? to_accumulator(logits[state.column]) * in.scale - state.policy.maximum : A(0);
+        // without a token -inf, or the NaN that all its candidates were
+        set(log_prob, row,
+            possible                   ? chosen - logarithm(state.policy.sum)
+            : state.policy.sum == A(0) ? -infinity<A>()
+                                       : state.policy.sum);
+        set(entropy, row, possible ? state.policy.terms(A(0)).entropy : A(0));
     }
 }
 
@@ -137,7 +140,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
 void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                     double temperature, std::uint64_t seed, std::uint64_t offset, std::uint64_t row_base,
                     const std::uint8_t* forbidden, const std::uint8_t* mask, std::int64_t* tokens, void* log_prob,
-                    void* entropy, int device, void* stream) {
+                    void* entropy, void* partials, unsigned* tickets, int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -156,9 +159,10 @@ void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t
                                forbidden,
                                mask};
         const auto kernel = sample_forward_kernel<T>;
-        const RowLaunch launch = row_launch(rows, vocab, kLanes<T>, kForwardThreads<T>);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, tokens, static_cast<A*>(log_prob),
-                  static_cast<A*>(entropy));
+        const StrandLaunch launch =
+            strand_launch<T, SampleState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
+        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, tokens,
+                  static_cast<A*>(log_prob), static_cast<A*>(entropy));
         check_launch("sample_forward");
     });
 }

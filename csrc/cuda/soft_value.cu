@@ -1,8 +1,8 @@
 // Soft value of every row, tau * log sum_w prior(w) exp(q(w) / tau) (eq 14), the q of the chosen action, and their gradient.
 //
-// Forward: one read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block a row beyond; each thread keeps
-// an online softmax state, merged by a tree. Backward: one read, one write, nothing reduced: the saved value is enough
-// (a second read of rows whose |value| / tau is beyond 1024, to stay exact there).
+// Forward: one read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block or several a row beyond
+// (split_rows.cuh); each thread keeps an online softmax state, merged by a tree. Backward: one read, one write, nothing
+// reduced: the saved value is enough (a second read of rows whose |value| / tau is beyond 1024, to stay exact there).
 #include "families.cuh"
 
 namespace softbellman::cuda {
@@ -31,10 +31,9 @@ __device__ __forceinline__ void read_prior(const Accumulator<T>* prior, const Ro
 
 template <class T, bool kWithPrior>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    soft_value_forward_kernel(SoftValueRows<T> in, Accumulator<T>* value, Accumulator<T>* gathered) {
+    soft_value_forward_kernel(SoftValueRows<T> in, RowStrands strands, Accumulator<T>* value, Accumulator<T>* gathered) {
     using A = Accumulator<T>;
-    constexpr int kU = kPacketsOneInput;
-    const int stride = static_cast<int>(blockDim.x);
+    constexpr int kU = kWithPrior ? 1 : kPacketsOneInput;  // the weights of a packet need registers too
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
@@ -46,32 +45,35 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         const T* q = in.q + row * in.q_stride;
         const A* prior = kWithPrior ? in.prior + row * in.prior_stride : nullptr;
         const RowReader<T> reader(q, in.vocab);
-        SoftmaxState<A> state;
-        for (int j = static_cast<int>(threadIdx.x); j < reader.vectors(); j += kU * stride) {
-            Packet<T> packets[kU];
-            reader.template read<kU>(j, stride, from_accumulator<T>(-infinity<A>()), packets);
+        const auto read = [&](int first, int last) {
+            SoftmaxState<A> state;
+            for (int j = first + warp_lane(); j < last; j += kU * kWarp) {
+                Packet<T> packets[kU];
+                reader.template read<kU>(j, kWarp, from_accumulator<T>(-infinity<A>()), packets);
 #pragma unroll
-            for (int u = 0; u < kU; ++u) {
-                A x[kLanes<T>];
-                widen(packets[u], x);
-                if (kWithPrior) {
-                    A weights[kLanes<T>];
-                    read_prior<T>(prior, reader, j + u * stride, weights);
-                    extend(state, x, weights, in.scale, in.scale_log2);
-                } else {
-                    extend(state, x, in.scale, in.scale_log2);
+                for (int u = 0; u < kU; ++u) {
+                    A x[kLanes<T>];
+                    widen(packets[u], x);
+                    if (kWithPrior) {
+                        A weights[kLanes<T>];
+                        read_prior<T>(prior, reader, j + u * kWarp, weights);
+                        extend(state, x, weights, in.scale, in.scale_log2);
+                    } else {
+                        extend(state, x, in.scale, in.scale_log2);
+                    }
                 }
             }
-        }
+            return state;
+        };
         const A scale = in.scale;
-        state = row_reduce(state, SoftmaxState<A>{}, [scale](SoftmaxState<A> a, const SoftmaxState<A>& b) {
+        const auto merge = [scale](SoftmaxState<A> a, const SoftmaxState<A>& b) {
             a.merge(b, scale);
             return a;
-        });
-        if (threadIdx.x == 0) {
-            set(value, row, state.value(in.tau));
-            if (gathered != nullptr) gathered[row] = element_or_nan(q, in.actions[row], in.vocab);
-        }
+        };
+        SoftmaxState<A> state;
+        if (!reduce_row(strands, row, reader.vectors(), state, read, merge)) continue;
+        set(value, row, state.value(in.tau));
+        if (gathered != nullptr) gathered[row] = element_or_nan(q, in.actions[row], in.vocab);
     }
 }
 
@@ -148,7 +150,7 @@ SoftValueRows<T> soft_value_rows(const void* q, std::int64_t q_stride, std::int6
 
 void soft_value_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
                         const void* prior, std::int64_t prior_stride, const std::int64_t* actions, const std::uint8_t* mask,
-                        void* value, void* gathered, int device, void* stream) {
+                        void* value, void* gathered, void* partials, unsigned* tickets, int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -157,9 +159,11 @@ void soft_value_forward(const void* q, std::int64_t q_stride, std::int64_t rows,
         const DeviceGuard guard(device);
         const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
         const auto kernel = prior != nullptr ? soft_value_forward_kernel<T, true> : soft_value_forward_kernel<T, false>;
-        const RowLaunch launch = row_launch(rows, vocab, kLanes<T>, kForwardThreads<T>);
+        const StrandLaunch launch =
+            strand_launch<T, SoftmaxState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
         A* const gathered_out = actions != nullptr ? static_cast<A*>(gathered) : nullptr;
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<A*>(value), gathered_out);
+        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, static_cast<A*>(value),
+                  gathered_out);
         check_launch("soft_value_forward");
     });
 }
@@ -176,7 +180,7 @@ void soft_value_backward(const void* q, std::int64_t q_stride, std::int64_t rows
         const DeviceGuard guard(device);
         const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
         const auto kernel = prior != nullptr ? soft_value_backward_kernel<T, true> : soft_value_backward_kernel<T, false>;
-        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward);
+        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward, device);
         const A* const grad_of_gathered = actions != nullptr ? static_cast<const A*>(grad_gathered) : nullptr;
         SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(value),
                   static_cast<const A*>(grad_value), grad_of_gathered, static_cast<T*>(grad_q), grad_q_stride);

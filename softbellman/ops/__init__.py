@@ -23,6 +23,7 @@ from .edits import (
     sample_edits,
     weighted_edits,
 )
+from .erac import EracCriticLoss, erac_critic_loss
 from .frequencies import DocumentFrequencies
 from .linear import (
     linear_actor_loss,
@@ -45,6 +46,7 @@ __all__ = [
     "CriticLoss",
     "DocumentFrequencies",
     "Edits",
+    "EracCriticLoss",
     "ImportanceWeights",
     "PolicyValue",
     "TokenSample",
@@ -59,6 +61,7 @@ __all__ = [
     "critic_loss",
     "edit_distance_rewards",
     "edit_log_density",
+    "erac_critic_loss",
     "importance_weights",
     "linear_actor_loss",
     "linear_critic_loss",

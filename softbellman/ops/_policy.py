@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 ENTROPY_MODES = ("exact", "normalized", "none")
 
@@ -18,7 +18,7 @@ def policy_row_terms(
     """Value, entropy, log-normaliser and effective temperature [...] of rows [..., V]."""
     policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
     value, entropy, log_normalizer, effective_tau = (per_row(logits) for _ in range(4))
-    launch(
+    launch_rows(
         "policy_forward",
         logits,
         policy.pointer,

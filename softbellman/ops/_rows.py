@@ -78,3 +78,39 @@ def launch(kernel: str, like: Tensor, *arguments: float) -> None:
         getattr(_native.cuda(), kernel)(*arguments, index, stream)
     else:
         getattr(_native.cpu, kernel)(*arguments, torch.get_num_threads())
+
+
+def launch_rows(kernel: str, like: Tensor, *arguments: float) -> None:
+    """`launch` of a kernel that reduces each row of `like` to a few numbers.
+
+    On a GPU a few long rows are shared among several blocks; what these need to meet in is added here.
+    """
+    if not like.is_cuda or like.numel() == 0:
+        launch(kernel, like, *arguments)
+        return
+    vocabulary, index = like.shape[-1], like.device.index
+    units = like.numel() // vocabulary + 1  # one more than rows: erac_critic_loss looks one row ahead
+    size = _native.cuda().row_workspace(units, vocabulary, DTYPE_CODES[like.dtype], index)
+    if size == 0:
+        launch(kernel, like, *arguments, 0, 0)
+        return
+    partials = torch.empty(size, dtype=torch.uint8, device=like.device)
+    tickets = _tickets(like.device, torch.cuda.current_stream(index).cuda_stream, _native.cuda().TICKETS)
+    launch(kernel, like, *arguments, partials.data_ptr(), tickets.data_ptr())
+
+
+_TICKETS: dict[tuple[torch.device, int], Tensor] = {}
+
+
+def _tickets(device: torch.device, stream: int, count: int) -> Tensor:
+    """Zeros for the launches of one stream, which leave them zero; launches of two streams may overlap.
+
+    While a graph is captured they are made for this launch alone: the graph then fills them itself, and no memory of
+    its own pool outlives it here.
+    """
+    if torch.cuda.is_current_stream_capturing():
+        return torch.zeros(count, dtype=torch.int32, device=device)
+    tickets = _TICKETS.get((device, stream))
+    if tickets is None:
+        tickets = _TICKETS[device, stream] = torch.zeros(count, dtype=torch.int32, device=device)
+    return tickets

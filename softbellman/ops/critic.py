@@ -18,7 +18,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 
 class CriticLoss(NamedTuple):
@@ -73,7 +73,7 @@ def critic_forward(
     matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
     goals = vector(targets, statistic_dtype(q.dtype))
     loss, td_error, mean, spread = (per_row(q) for _ in range(4))
-    launch(
+    launch_rows(
         "critic_forward",
         q,
         matrix.pointer,
@@ -137,11 +137,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_q = None
     if ctx.needs_input_grad[0]:
-        grad_q = _critic_backward(gradient, *ctx.saved_tensors, ctx.smoothness)
+        grad_q = critic_backward(gradient, *ctx.saved_tensors, ctx.smoothness)
     return grad_q, None, None, None, None
 
 
-_critic_backward = register_backward(
+critic_backward = register_backward(
     "critic_loss_backward",
     "(Tensor gradient, Tensor q, Tensor actions, Tensor? mask, Tensor td_error, Tensor mean, "
     "float smoothness) -> Tensor",

@@ -20,7 +20,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 
 def soft_target_cross_entropy(
@@ -120,7 +120,7 @@ def distillation_forward(
     ids, real = vector(targets), vector(mask)
     weight = vector(oracle_weight, statistic_dtype(logits.dtype))
     loss, log_normalizer, oracle_log_normalizer = (per_row(logits) for _ in range(3))
-    launch(
+    launch_rows(
         "distillation_forward",
         logits,
         policy.pointer,

@@ -15,7 +15,7 @@ from ._checks import (
     check_vocabulary_vector,
 )
 from ._library import register
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch_rows, per_row, pointer, row_matrix, vector
 
 
 class TokenSample(NamedTuple):
@@ -83,7 +83,7 @@ def sample_rows(
     """Tokens, log-probabilities and entropies of rows [..., V], which count from `row_base` in the noise."""
     matrix, banned, real = row_matrix(logits), vector(forbidden), vector(mask)
     tokens, log_prob, entropy = _results(logits)
-    launch(
+    launch_rows(
         "sample_forward",
         logits,
         matrix.pointer,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._checks import check_mask, check_positive, check_rows, check_vocabulary_vector, statistic_dtype
 from ._library import register, register_backward
-from ._rows import launch, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 
 def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -59,7 +59,7 @@ def value_forward(
     chosen = value.new_empty(0) if actions is None else per_row(q)
     weights, weights_stride = prior_arguments(prior, q)
     ids, real = vector(actions), vector(mask)
-    launch(
+    launch_rows(
         "soft_value_forward",
         q,
         matrix.pointer,

@@ -20,6 +20,7 @@ from .edits import (
     sample_edits,
     weighted_edits,
 )
+from .erac import EracCriticLoss, erac_critic_loss
 from .frequencies import DocumentFrequencies
 from .linear import (
     linear_actor_loss,
@@ -42,6 +43,7 @@ __all__ = [
     "CriticLoss",
     "DocumentFrequencies",
     "Edits",
+    "EracCriticLoss",
     "ImportanceWeights",
     "PolicyValue",
     "TokenSample",
@@ -56,6 +58,7 @@ __all__ = [
     "critic_loss",
     "edit_distance_rewards",
     "edit_log_density",
+    "erac_critic_loss",
     "importance_weights",
     "linear_actor_loss",
     "linear_critic_loss",

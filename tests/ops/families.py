@@ -8,6 +8,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from softbellman import reference
 from softbellman.reference._rows import log_softmax
 
 from .harness import Arguments, Family, Results, finite
@@ -248,6 +249,57 @@ CRITIC = Family(
     per_row=("actions", "targets"),
 )
 
+# ---- the critic's loss of ERAC ---------------------------------------------------------------------------------
+
+
+def _erac_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+    shape = (1,) * (2 - len(shape)) + shape
+    return {
+        "logits": _random(shape, generator),
+        "target_q": _random(shape, generator),
+        "q": _random(shape, generator),
+        "actions": _ids(shape, generator),
+        "rewards": _random(shape[:-1], generator),
+        "mask": None,
+        "tau": 0.3,
+        "smoothness": 0.05,
+    }
+
+
+def _erac_magnitude(arguments: Arguments, upstream: Results) -> Results:
+    policy = _policy_magnitude(
+        {**arguments, "q": arguments["target_q"]}, {"value": upstream["loss"], "entropy": upstream["loss"]}
+    )
+    (rewards,) = _read(arguments, "rewards")
+    targets = rewards.abs() + torch.nn.functional.pad(policy["value"][..., 1:], (0, 1))
+    exact = reference.erac_critic_loss(**arguments).targets  # type: ignore[arg-type]
+    critic = _critic_magnitude({**arguments, "targets": exact}, upstream)
+    error_terms = critic["td_error"] + targets
+    q, taken = _read(arguments, "q")[0], _one_hot(arguments, "actions", _read(arguments, "q")[0])
+    size = ((finite(q) * taken).sum(-1) - exact).abs()
+    gradient = 2 * _column(upstream["loss"].abs() * targets) * taken
+    return {
+        "value": policy["value"],
+        "entropy": policy["entropy"],
+        "targets": targets,
+        "td_error": error_terms,
+        "spread": critic["spread"],
+        "loss": critic["loss"] + 2 * size * error_terms,
+        "grad q": critic["grad q"] + gradient,
+    }
+
+
+ERAC = Family(
+    name="erac_critic_loss",
+    make=_erac_make,
+    call=lambda module, arguments: module.erac_critic_loss(**arguments)._asdict(),
+    rows=("logits", "target_q", "q"),
+    gradients=("q",),
+    outputs=("loss",),
+    magnitude=_erac_magnitude,
+    per_row=("actions", "rewards"),
+)
+
 # ---- distillation ------------------------------------------------------------------------------------------
 
 
@@ -325,6 +377,7 @@ FAMILIES = (
     POLICY_VALUE,
     *ACTORS,
     CRITIC,
+    ERAC,
     SOFT_TARGET,
     MIXTURE,
     TOKEN,

@@ -188,6 +188,55 @@ def test_operators_can_be_captured_in_a_graph() -> None:
         assert torch.equal(one, other)
 
 
+def long_rows(rows: int) -> tuple[Tensor, ...]:
+    """`rows` sequences of the same two rows of 131,072 tokens: arguments of `everything`."""
+    logits, q, ids, numbers, _ = example(1, 131_072)
+    logits, q, ids, numbers = (
+        tensor.detach().view(1, 2, *tensor.shape[2:]).expand(rows, *[-1] * (tensor.dim() - 1)).contiguous()
+        for tensor in (logits, q, ids, numbers)
+    )
+    return logits.requires_grad_(), q.requires_grad_(), ids, numbers, torch.ones_like(ids, dtype=torch.bool)
+
+
+def test_rows_shared_by_several_blocks_have_the_bits_of_a_large_batch() -> None:
+    """Two rows are shared by many blocks, 2 * 800 have one each."""
+    few, many = everything(*long_rows(1)), everything(*long_rows(800))
+    for number, (one, other) in enumerate(zip(few, many, strict=True)):
+        if number not in (8, 9):  # a drawn token and its log-probability depend on the row's number
+            assert torch.equal(one[0], other[0]) and torch.equal(one[0], other[799]), number
+
+
+def test_a_graph_of_shared_rows_can_be_replayed() -> None:
+    arguments = long_rows(2)
+    expected = all_gradients(*arguments)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        answers = all_gradients(*arguments)
+    for _ in range(20):
+        graph.replay()
+        all_gradients(*arguments)  # launches outside the graph have tickets of their own
+    torch.cuda.synchronize()
+    for one, other in zip(answers, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_shared_rows_on_two_streams_do_not_mix() -> None:
+    arguments = long_rows(1)
+    expected = all_gradients(*arguments)
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in range(2)]
+    answers = []
+    for _ in range(20):
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                answers.append(all_gradients(*arguments))
+    torch.cuda.synchronize()
+    for answer in answers:
+        for one, other in zip(answer, expected, strict=True):
+            assert torch.equal(one, other)
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device only")
 def test_a_second_device() -> None:
     q = torch.randn(5, 33)

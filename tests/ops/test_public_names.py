@@ -20,6 +20,7 @@ MODULES = (
     "distillation",
     "edit_distance",
     "edits",
+    "erac",
     "frequencies",
     "linear.critic",
     "linear.cross_entropy",

@@ -12,6 +12,7 @@ from torch import Tensor
 from softbellman import (
     actor_loss,
     critic_loss,
+    erac_critic_loss,
     ops,
     policy_value,
     sample_tokens,
@@ -21,7 +22,7 @@ from softbellman import (
     token_cross_entropy,
 )
 
-from .families import FAMILIES, POLICY_VALUE, SOFT_BELLMAN
+from .families import ERAC, FAMILIES, POLICY_VALUE, SOFT_BELLMAN
 from .harness import Family, cast, random_upstream, run, tensors
 
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -44,6 +45,21 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "soft_bellman_residual", (q, ids, numbers.clone().requires_grad_(), mask, None, 0.5)
         yield "soft_bellman_residual", (q, ids, numbers, None, ~mask, 0.5)
         yield "critic_loss", (q, ids, numbers, mask, 0.1)
+        for ends in (None, ~mask):
+            yield (
+                "erac_critic_loss",
+                (
+                    logits.detach(),
+                    q.detach(),
+                    q,
+                    ids,
+                    numbers,
+                    mask if ends is None else None,
+                    ends,
+                    0.5,
+                    0.1,
+                ),
+            )
         yield "policy", (logits, q, 0.5, 1, mask)
         yield "distillation", (logits, q.detach(), 0.5, ids, numbers, mask)
         yield "distillation", (logits, None, 1.0, ids, None, None)
@@ -118,9 +134,10 @@ def everything(logits: Tensor, q: Tensor, ids: Tensor, numbers: Tensor, mask: Te
     mixed = soft_target_cross_entropy(logits, q, tau=0.4, mask=mask, targets=ids, oracle_weight=0.2)
     likelihood = token_cross_entropy(logits, ids, mask)
     residual = soft_bellman_residual(q, ids, numbers, mask, tau=0.4)
+    erac = erac_critic_loss(logits, 2 * q, q, ids, numbers, mask, tau=0.3, smoothness=0.1)
     return (
         soft_value(q, tau=0.5, mask=mask),
-        *(value, entropy, *actor, *critic, *sample, mixed, likelihood, residual),
+        *(value, entropy, *actor, *critic, *sample, mixed, likelihood, residual, *erac),
     )
 
 
@@ -133,7 +150,7 @@ def outputs_and_gradients(function: Any, *shape: int) -> list[Tensor]:
     mask = numbers > -1.0
     results = function(logits, q, ids, numbers, mask)
     graded = [result for result in results if result.requires_grad]
-    assert len(graded) == 9
+    assert len(graded) == 10
     upstream = [rows(*result.shape, grad=False, seed=3 + number) for number, result in enumerate(graded)]
     return [*results, *torch.autograd.grad(graded, (logits, q), upstream)]
 
@@ -205,7 +222,7 @@ def test_sampling_gives_the_same_bits_for_any_thread_count() -> None:
 
 def test_a_row_is_the_same_bits_alone_and_in_a_batch() -> None:
     for family in FAMILIES:
-        if family is SOFT_BELLMAN:
+        if family in (SOFT_BELLMAN, ERAC):  # a row of theirs depends on the next one
             continue
         arguments = cast(family, family.make((9, 1031), torch.Generator().manual_seed(0)), torch.float32)
         upstream = random_upstream(family, arguments, torch.Generator().manual_seed(1))

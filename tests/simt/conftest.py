@@ -1,4 +1,4 @@
-"""The shim's module, built once a session; every test starts with threads running in ascending order."""
+"""The shim's module, built once a session; every test starts in ascending order, on a device of one multiprocessor."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ def simt() -> ModuleType:
     return simt_build.build_module()
 
 
+def _reset(simt: ModuleType) -> None:
+    simt.set_schedule(0)
+    simt.set_multiprocessors(1)
+
+
 @pytest.fixture(autouse=True)
-def _ascending_schedule(simt: ModuleType) -> Iterator[None]:
-    simt.set_schedule(0)
+def _plain_machine(simt: ModuleType) -> Iterator[None]:
+    _reset(simt)
     yield
-    simt.set_schedule(0)
+    _reset(simt)

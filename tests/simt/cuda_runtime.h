@@ -5,7 +5,10 @@
 // lane of the mask never joins, a missing __syncthreads (shared memory starts as 0xFF bytes, so NaN or -1, and a thread
 // runs on until it must wait; `simt_set_schedule` changes who runs first, so both orders of a race can be tried),
 // out-of-bounds access with -fsanitize=address, misaligned vector access with -fsanitize=alignment.
-// What it cannot find: races of the memory model, anything about a GPU's speed, clusters, asynchronous copies.
+// Blocks run one after another, in an order that the schedule changes too; a block that draws a ticket (atomicInc) without a
+// __threadfence before it is refused.
+// What it cannot find: races of the memory model (a fence in the wrong place, a stale line of a first-level cache), anything
+// about a GPU's speed, clusters, asynchronous copies.
 #pragma once
 #include <ucontext.h>
 
@@ -80,7 +83,8 @@ struct Machine {
     dim3 grid, block, block_index;
     Fiber* here = nullptr;
     unsigned threads = 0, at_barrier = 0, finished = 0;
-    int schedule = 0, device = 0, last_device = -1;
+    int schedule = 0, device = 0, last_device = -1, multiprocessors = 1;
+    bool fenced = false;  // this block has called __threadfence since its last ticket
     std::uint64_t launches = 0;
     void* last_stream = nullptr;
     cudaError_t error = cudaSuccess;
@@ -181,6 +185,7 @@ inline std::uint64_t exchange(std::uint32_t mask, std::uint64_t value, int from)
 inline void run_block(const std::vector<unsigned>& order) {
     Machine& m = machine();
     m.shared.clear();
+    m.fenced = false;
     m.warps.assign((m.threads + kWarp - 1) / kWarp, Warp{});
     m.at_barrier = m.finished = 0;
     for (unsigned t = 0; t < m.threads; ++t) {
@@ -205,6 +210,15 @@ inline void run_block(const std::vector<unsigned>& order) {
     }
 }
 
+inline std::vector<unsigned> scheduled(unsigned count) {
+    std::vector<unsigned> order(count);
+    std::iota(order.begin(), order.end(), 0u);
+    const int schedule = machine().schedule;
+    if (schedule == 1) std::reverse(order.begin(), order.end());
+    if (schedule > 1) std::shuffle(order.begin(), order.end(), std::mt19937(schedule));
+    return order;
+}
+
 inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, void* stream, std::function<void()> body) {
     Machine& m = machine();
     m.grid = grid, m.block = block, m.body = std::move(body), m.threads = block.x * block.y * block.z, m.failure.clear();
@@ -214,11 +228,9 @@ inline void launch(dim3 grid, dim3 block, std::size_t shared_bytes, void* stream
         return;
     }
     while (m.fibers.size() < m.threads) m.fibers.push_back(std::make_unique<Fiber>());
-    std::vector<unsigned> order(m.threads);
-    std::iota(order.begin(), order.end(), 0u);
-    if (m.schedule == 1) std::reverse(order.begin(), order.end());
-    if (m.schedule > 1) std::shuffle(order.begin(), order.end(), std::mt19937(m.schedule));
-    for (std::uint64_t b = 0; b < std::uint64_t(grid.x) * grid.y * grid.z && m.failure.empty(); ++b) {
+    const std::vector<unsigned> order = scheduled(m.threads), blocks = scheduled(grid.x * grid.y * grid.z);
+    for (unsigned b : blocks) {
+        if (!m.failure.empty()) break;
         m.block_index = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
         m.dynamic.reset(new unsigned char[shared_bytes]);
         std::memset(m.dynamic.get(), 0xFF, shared_bytes);
@@ -297,6 +309,10 @@ T __ldg(const T* p) {
     return *p;
 }
 template <class T>
+T __ldcg(const T* p) {
+    return *p;
+}
+template <class T>
 T atomicAdd(T* p, T v) {
     T old = *p;
     *p = old + v;
@@ -332,7 +348,17 @@ T atomicCAS(T* p, T expected, T v) {
     if (old == expected) *p = v;
     return old;
 }
-inline void __threadfence() {}
+inline void __threadfence() {
+    simt::machine().fenced = true;
+}
+inline unsigned atomicInc(unsigned* p, unsigned last) {
+    simt::Machine& m = simt::machine();
+    if (!m.fenced) simt::fail("a block drew a ticket without a __threadfence before it");
+    m.fenced = false;
+    const unsigned old = *p;
+    *p = old >= last ? 0 : old + 1;
+    return old;
+}
 inline int __popc(unsigned v) {
     return __builtin_popcount(v);
 }
@@ -364,6 +390,11 @@ inline cudaError_t cudaGetDevice(int* d) {
 }
 inline cudaError_t cudaGetDeviceCount(int* count) {
     *count = int(simt::kDevices);
+    return cudaSuccess;
+}
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+    *value = simt::machine().multiprocessors;
     return cudaSuccess;
 }
 inline cudaError_t cudaRuntimeGetVersion(int* version) {

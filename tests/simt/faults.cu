@@ -3,6 +3,25 @@
 
 namespace {
 
+constexpr unsigned kBlocks = 4;
+
+enum SplitFault { kSplitNone, kMissingFence, kNoTicketReset, kArrivalOrder };
+
+// Sums kBlocks numbers whose float32 sum depends on the order, each of another block; the last block to come merges.
+__global__ void split_sum(const float* values, float* partials, unsigned* ticket, float* total, int fault) {
+    if (fault == kArrivalOrder) {
+        atomicAdd(total, values[blockIdx.x]);
+        return;
+    }
+    partials[blockIdx.x] = values[blockIdx.x];
+    if (fault != kMissingFence) __threadfence();
+    const unsigned drawn = atomicInc(ticket, fault == kNoTicketReset ? ~0u : kBlocks - 1);
+    if (drawn != kBlocks - 1) return;
+    float sum = 0;
+    for (unsigned b = 0; b < kBlocks; ++b) sum += partials[b];
+    *total = sum;
+}
+
 enum Fault { kNone, kMissingBarrier, kDivergentBarrier, kMissingLane, kOutOfBounds, kMisaligned };
 
 // Sums `count` = 64 numbers: the two warps meet in shared memory.
@@ -38,6 +57,24 @@ extern "C" int simt_run_fault(int fault, float* total, char* message, std::size_
     }
     std::free(values);
     return status;
+}
+
+// Launched twice with the same tickets, as a graph does; `total` is that of the second launch.
+extern "C" int simt_run_split_fault(int fault, float* total, char* message, std::size_t size) {
+    const float values[kBlocks] = {1.0f, 1e8f, -1e8f, 1.0f};
+    float partials[kBlocks] = {};
+    unsigned ticket = 0;
+    try {
+        for (int launch = 0; launch < 2; ++launch) {
+            *total = 0;
+            SB_LAUNCH(split_sum, kBlocks, 1, 0, nullptr, values, partials, &ticket, total, fault);
+            softbellman::cuda::check_launch("split_sum");
+        }
+    } catch (const std::exception& error) {
+        std::strncpy(message, error.what(), size - 1);
+        return 1;
+    }
+    return 0;
 }
 
 #ifdef SIMT_FAULTS_MAIN

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <vector>
 
 #include "../../csrc/cuda/kernels.h"
@@ -53,32 +54,43 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
     ids[1] = -7;  // out of range: must not be followed
     const std::vector<std::uint8_t> mask = {1, 1, 0, 1, 1}, forbidden(vocab, 0);
 
+    // Memory in which the blocks of a row meet, as much as asked for; null where every row has a block of its own.
+    const std::int64_t meeting = cuda::row_workspace(kRows + 1, vocab, dtype, 0);
+    const std::unique_ptr<char[]> memory(meeting ? new char[meeting] : nullptr);
+    std::vector<unsigned> all_tickets(cuda::kTickets);
+    void* const partials = memory.get();
+    unsigned* const tickets = meeting ? all_tickets.data() : nullptr;
+
     for (const void* weights : {static_cast<const void*>(nullptr), static_cast<const void*>(prior.data)}) {
         cuda::soft_value_forward(q.data, q.stride, kRows, vocab, dtype, 0.5, weights, prior.stride, ids.data(), mask.data(),
-                                 statistic(0), statistic(1), 0, nullptr);
+                                 statistic(0), statistic(1), partials, tickets, 0, nullptr);
         cuda::soft_value_backward(q.data, q.stride, kRows, vocab, dtype, 1e-4, weights, prior.stride, ids.data(),
                                   mask.data(), statistic(0), statistic(2), statistic(3), to_q.data, to_q.stride, 0, nullptr);
     }
     for (int mode = 0; mode < 3; ++mode)
         cuda::policy_forward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, 0.5, mode, mask.data(),
-                             statistic(0), statistic(1), statistic(2), statistic(3), 0, nullptr);
+                             statistic(0), statistic(1), statistic(2), statistic(3), partials, tickets, 0, nullptr);
     cuda::policy_backward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, mask.data(), statistic(0),
                           statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), to_logits.data,
                           to_logits.stride, to_q.data, to_q.stride, 0, nullptr);
     cuda::critic_forward(q.data, q.stride, kRows, vocab, dtype, ids.data(), statistic(0), 0.1, mask.data(), statistic(1),
-                         statistic(2), statistic(3), statistic(4), 0, nullptr);
+                         statistic(2), statistic(3), statistic(4), partials, tickets, 0, nullptr);
     for (void* out : {statistic(5)}) std::memset(out, 0x3f, kRows * wide);
     cuda::critic_backward(q.data, q.stride, kRows, vocab, dtype, ids.data(), 0.1, mask.data(), statistic(2), statistic(3),
                           statistic(5), to_q.data, to_q.stride, 0, nullptr);
+    cuda::erac_forward(logits.data, logits.stride, to_logits.data, to_logits.stride, q.data, q.stride, kRows, vocab, dtype,
+                       ids.data(), statistic(0), mask.data(), 1, 0.5, 0.1, mask.data(), statistic(1), statistic(2),
+                       statistic(3), statistic(4), statistic(5), statistic(6), statistic(7), partials, tickets, 0, nullptr);
     for (const void* oracle : {static_cast<const void*>(nullptr), static_cast<const void*>(q.data)}) {
         cuda::distillation_forward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
-                                   nullptr, mask.data(), statistic(0), statistic(1), statistic(2), 0, nullptr);
+                                   nullptr, mask.data(), statistic(0), statistic(1), statistic(2), partials, tickets, 0,
+                                   nullptr);
         cuda::distillation_backward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
                                     nullptr, mask.data(), statistic(1), statistic(2), statistic(5), to_logits.data,
                                     to_logits.stride, 0, nullptr);
     }
     cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 7, 0, 0, forbidden.data(), mask.data(),
-                         tokens.data(), statistic(0), statistic(1), 0, nullptr);
+                         tokens.data(), statistic(0), statistic(1), partials, tickets, 0, nullptr);
 }
 
 }  // namespace
@@ -96,6 +108,9 @@ int main(int count, char** arguments) {
             for (std::int64_t shift = 0; shift < 16 / kBytes[dtype]; ++shift) call_all(dtype, vocab, shift % 3, shift);
         }
         call_all(dtype, 4096 / kBytes[dtype] + 9, 1, 1);  // beyond 256 vectors: a block to a row
+        simt::machine().multiprocessors = 100;
+        call_all(dtype, 5 * 4096 / kBytes[dtype] + 9, 1, 1);  // six strands: two blocks to a row
+        simt::machine().multiprocessors = 1;
     }
     std::printf("memory check passed\n");
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -40,6 +41,13 @@ class Batch:
             self.mask[rows // 2] = False
         self.actions = torch.randint(vocab, (rows,), generator=self.generator)
         self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._meeting: tuple[Tensor, Tensor] | None = None
+
+    def share_rows(self, simt: ModuleType) -> None:
+        """Give the forward launchers the memory in which blocks of one row meet, as much as they ask for."""
+        numbers = simt.row_workspace(self.rows + 1, self.vocab, self.code, 0) // self.wide.itemsize
+        partials = torch.full((numbers + 2,), SENTINEL, dtype=self.wide)
+        self._meeting = partials, torch.zeros(simt.TICKETS, dtype=torch.int32)
 
     def random(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
@@ -66,14 +74,23 @@ class Batch:
         return buffer[1:-1]
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Tensors go as addresses, matrices as address and stride; the device and the stream are added."""
+        """Tensors go as addresses, matrices as address and stride; the device and the stream are added.
+
+        So is, to the launchers that reduce rows, the place where blocks of one row meet.
+        """
         passed: list[Any] = []
         for argument in arguments:
             if isinstance(argument, Tensor):
                 passed += [argument.data_ptr()] + ([argument.stride(0)] if argument.dim() == 2 else [])
             else:
                 passed.append(argument)
+        if function.__name__.endswith("_forward"):
+            passed += [0, 0] if self._meeting is None else [m[:1].data_ptr() for m in self._meeting]
         function(*passed, 0, STREAM)
+        if self._meeting is not None:
+            partials, tickets = self._meeting
+            assert (partials[-2:] == SENTINEL).all(), "something was written behind the partial states"
+            assert not tickets.any(), "a ticket was not reset"
         for buffer, view in self._outputs:
             outside = torch.ones_like(buffer, dtype=torch.bool)
             torch.as_strided(outside, view.shape, view.stride(), view.storage_offset()).fill_(False)

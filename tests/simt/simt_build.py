@@ -102,7 +102,7 @@ def build_module() -> ModuleType:
 
 def build_memory_check() -> Path:
     """A program that calls every launcher of the row kernels under the address and alignment sanitizers."""
-    families = ["soft_value", "policy", "critic", "distillation", "sampling"]
+    families = ["soft_value", "policy", "critic", "erac", "distillation", "sampling", "split_rows"]
     sources = [ROOT / "csrc" / "cuda" / f"{family}.cu" for family in families]
     sources += [SHIM / "faults.cu", SHIM / "memory_check.cpp"]
     objects = _objects(sources, {source: ["-O1", *WARNINGS, *SANITIZE] for source in sources})

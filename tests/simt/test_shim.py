@@ -28,6 +28,21 @@ def test_shim_notices_planted_faults(simt: ModuleType) -> None:
     assert any(total != 2016.0 for total in totals)
 
 
+def test_shim_notices_planted_faults_of_split_rows(simt: ModuleType) -> None:
+    """Four blocks share a sum. What no schedule shows is a fence too weak for a GPU's memory: there is one memory here."""
+    totals = {fault: set() for fault in (0, 2, 3)}
+    for schedule in range(6):
+        simt.set_schedule(schedule)
+        for fault, seen in totals.items():
+            total, message = simt.run_split_fault(fault)
+            assert message == ""
+            seen.add(total)
+        assert "ticket without a __threadfence" in simt.run_split_fault(1)[1]
+    assert totals[0] == {1.0}
+    assert totals[2] == {0.0}, "without a reset the second launch must never find its last block"
+    assert len(totals[3]) > 1, "a sum in order of arrival must depend on the schedule"
+
+
 def test_memory_is_respected() -> None:
     program = simt_build.build_memory_check()
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}

@@ -20,6 +20,17 @@ from softbellman import reference
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
 
+ERAC_RESULTS = (
+    "loss",
+    "td_error",
+    "targets",
+    "value",
+    "entropy",
+    "mean",
+    "spread",
+)  # as the launcher takes them
+
+
 def run_soft_value(
     simt: ModuleType, batch: Batch, q: Tensor, tau: float, prior: Tensor | None
 ) -> list[Tensor]:
@@ -158,6 +169,42 @@ def test_critic_spread_under_cancellation(simt: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("vocab", "dtype"), SIZES)
+@pytest.mark.parametrize("steps", [7, 1])
+def test_erac(simt: ModuleType, vocab: int, dtype: torch.dtype, steps: int) -> None:
+    """One sequence of seven rows, the fourth masked and the second terminal, or seven sequences of one."""
+    batch = Batch(vocab, dtype, shift=vocab % 5, gap=1, seed=steps)
+    pattern = PATTERNS[(vocab + steps) % 6]
+    logits = batch.matrix(remove_tokens(2 * batch.random(batch.rows, vocab), pattern))
+    target_q = batch.matrix(batch.random(batch.rows, vocab), shift=batch.shift + 1)
+    values = remove_tokens(batch.random(batch.rows, vocab), PATTERNS[vocab % 6])
+    chosen = torch.arange(batch.rows), batch.actions
+    values[chosen] = values[chosen].clamp(min=-1.0)  # the action taken exists
+    q, rewards = batch.matrix(values, shift=batch.shift + 2), batch.random(batch.rows).to(batch.wide)
+    rewards[~batch.mask] = float("nan")
+    terminal = torch.arange(batch.rows) == 1
+    results = {name: batch.statistic() for name in ERAC_RESULTS}
+    row = [batch.rows, vocab, batch.code, batch.actions, rewards, terminal, steps, 0.3, 0.2, batch.mask]
+    batch.call(simt.erac_forward, logits, target_q, q, *row, *results.values())
+
+    def sequences(tensor: Tensor) -> Tensor:
+        return tensor.view(-1, steps, *tensor.shape[1:])  # (N, ...) -> (B, T, ...)
+
+    leaf = batch.leaf(q)
+    expected = reference.erac_critic_loss(
+        *map(sequences, (batch.leaf(logits), batch.leaf(target_q), leaf, batch.actions, rewards.double())),
+        sequences(batch.mask), tau=0.3, smoothness=0.2, terminal=sequences(terminal),
+    )  # fmt: skip
+    for name, wanted in expected._asdict().items():
+        batch.check(results[name], wanted.flatten(), scale=8.0)
+    upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
+    saved = [results["td_error"], results["mean"]]
+    row = [batch.rows, vocab, batch.code, batch.actions, 0.2, batch.mask]
+    batch.call(simt.critic_backward, q, *row, *saved, upstream, grad)
+    total = (expected.loss.flatten() * upstream.double()).sum()
+    batch.check(grad, torch.autograd.grad(total, leaf)[0], scale=4.0)
+
+
+@pytest.mark.parametrize(("vocab", "dtype"), SIZES)
 @pytest.mark.parametrize("kind", ["oracle", "mixture", "tokens"])
 def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: str) -> None:
     batch = Batch(vocab, dtype, shift=vocab % 3, gap=vocab % 2)
@@ -280,7 +327,7 @@ def test_long_rows_use_several_blocks_and_warps(simt: ModuleType) -> None:
 
 def test_device_stream_and_errors(simt: ModuleType) -> None:
     q, value = torch.randn(2, 8), torch.zeros(2)
-    tail = [0.5, 0, 0, 0, 0, value.data_ptr(), 0]
+    tail = [0.5, 0, 0, 0, 0, value.data_ptr(), 0, 0, 0]
     simt.soft_value_forward(q.data_ptr(), 8, 2, 8, 0, *tail, 1, STREAM)
     device, stream, launches, *_ = simt.last_launch()
     assert (device, stream) == (1, STREAM), "the launch must be on the device and the stream asked for"
@@ -292,7 +339,7 @@ def test_device_stream_and_errors(simt: ModuleType) -> None:
     with pytest.raises(ValueError, match="vocab between 1"):
         simt.soft_value_forward(q.data_ptr(), 8, 2, 0, 0, *tail, 0, STREAM)
     with pytest.raises(ValueError, match="entropy_mode must be"):
-        simt.policy_forward(0, 8, 0, 8, 2, 8, 0, 0.5, 3, 0, 0, 0, 0, 0, 0, STREAM)
+        simt.policy_forward(0, 8, 0, 8, 2, 8, 0, 0.5, 3, 0, 0, 0, 0, 0, 0, 0, 0, STREAM)
     simt.soft_value_forward(0, 8, 0, 8, 0, *tail, 0, STREAM)  # no rows: nothing to launch
     assert simt.last_launch()[2] == launches
     assert simt.device_count() == 2
