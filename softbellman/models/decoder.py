@@ -110,6 +110,10 @@ class AttentionDecoder(nn.Module, ABC):
         logits: Tensor = self.output(features)
         return logits
 
+    def projection(self) -> tuple[Tensor, Tensor]:
+        """Weight [V, H] and bias [V] of `project`, for losses that do without the logits."""
+        return self.output.weight, self.output.bias
+
     def begin(self, source: Tensor) -> DecoderState:
         """The state before the start token, one row per source; `.repeat(K)` makes it K rows."""
         return self._start(self.encode(source))

@@ -122,10 +122,15 @@ def row_logits(model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor) -
     (source, prefix) to logits ``[N, T, V]`` is called whole.
     """
     if isinstance(model, Factored):
-        features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
-        return model.project(features[rows])
+        return model.project(row_features(model, source, prefix, rows))
     whole: Tensor = model(source, prefix)
     return whole.flatten(0, 1)[rows]
+
+
+def row_features(model: Factored, source: Tensor, prefix: Tensor, rows: Tensor) -> Tensor:
+    """What ``model.project`` reads at the real tokens. Shape: ``[M, H]``."""
+    features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
+    return features[rows]
 
 
 @runtime_checkable
@@ -135,3 +140,12 @@ class Factored(Protocol):
     def features(self, source: Tensor, prefix: Tensor) -> Tensor: ...
 
     def project(self, features: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class LinearHead(Factored, Protocol):
+    """A model whose projection is linear: ``project(h) = h @ weight.T + bias``."""
+
+    def projection(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[V, H]`` and bias ``[V]``."""
+        ...

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
-from softbellman.objectives import Objective, actor_objective, critic_objective, td_targets
+from softbellman.objectives import (
+    Objective,
+    actor_objective,
+    critic_objective,
+    linear_critic_objective,
+    td_targets,
+)
 from softbellman.ops import policy_value
-from softbellman.training.rollout import Rollout, mode, roll_out, row_logits
+from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
 from softbellman.training.settings import (
     CreditSettings,
     CriticStageSettings,
@@ -71,9 +78,15 @@ class PolicyEvaluation:
         return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
 
     def critic_loss(
-        self, batch: Batch, rollout: Rollout, logits: Tensor, *, padding: bool = False
-    ) -> tuple[Objective, Tensor, Tensor]:
-        """The critic's objective, and the critic's and the target critic's values at the drawn states, ``[M, V]`` each.
+        self,
+        batch: Batch,
+        rollout: Rollout,
+        logits: Tensor,
+        *,
+        padding: bool = False,
+        with_values: bool = False,
+    ) -> tuple[Objective, Tensor, Tensor | None]:
+        """The critic's objective, the target critic's values at the drawn states and, asked for, the critic's, ``[M, V]`` each.
 
         The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source. With
         ``padding`` the positions behind a sequence's end are regressed too, to 0, as the published code does.
@@ -86,19 +99,30 @@ class PolicyEvaluation:
             values.view(-1)[rows] = state_values  # (M,) -> (N, T)
             targets = td_targets(rollout.rewards, values, mask)
         regressed = torch.arange(mask.numel(), device=mask.device) if padding else rows
-        q = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
-        objective = critic_objective(
-            q,
-            rollout.actions.flatten()[regressed],
-            targets.flatten()[regressed],
-            sequences=len(mask),
-            smoothness=self.credit.smoothness,
-            penalty=self.credit.penalty,
-        )
+        actions, wanted = rollout.actions.flatten()[regressed], targets.flatten()[regressed]
+        options: dict[str, Any] = {
+            "sequences": len(mask),
+            "smoothness": self.credit.smoothness,
+            "penalty": self.credit.penalty,
+        }
+        q: Tensor | None = None
+        if isinstance(self.critic, LinearHead):
+            features = row_features(self.critic, batch.labels, rollout.prefix, regressed)
+            objective = linear_critic_objective(
+                features, *self.critic.projection(), actions, wanted, **options
+            )
+            if with_values:
+                with torch.no_grad():
+                    q = self.critic.project(features[rows] if padding else features)
+        else:
+            all_values = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
+            objective = critic_objective(all_values, actions, wanted, **options)
+            if with_values:
+                q = (all_values[rows] if padding else all_values).detach()
         objective.diagnostics["tokens"] = mask.sum()
         objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
         objective.diagnostics["payoff"] = rollout.rewards.sum()
-        return objective, q[rows] if padding else q, bootstrap
+        return objective, bootstrap, q
 
     def follow(self) -> None:
         """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
@@ -172,12 +196,16 @@ class JointStage:
         rollout = evaluation.draw(batch, step)
         with torch.set_grad_enabled(moves):
             logits = evaluation.actor_logits(batch, rollout)
-        critic_part, q, averaged = evaluation.critic_loss(
-            batch, rollout, logits, padding=not evaluation.credit.mask_padding
+        critic_part, averaged, q = evaluation.critic_loss(
+            batch,
+            rollout,
+            logits,
+            padding=not evaluation.credit.mask_padding,
+            with_values=settings.follow == "critic",
         )
         actor_part = actor_objective(
             logits,
-            averaged if settings.follow == "target" else q.detach(),
+            averaged if q is None else q,
             sequences=len(rollout.mask),
             tau=evaluation.credit.tau,
             entropy=evaluation.credit.actor_entropy,
