@@ -18,7 +18,15 @@ from typing import Any
 
 import torch
 
-from benchmarks._harness import as_record, compare, format_ratio, format_seconds, print_table, save_json
+from benchmarks._harness import (
+    Timing,
+    as_record,
+    compare,
+    format_ratio,
+    format_seconds,
+    print_table,
+    save_json,
+)
 from benchmarks._memory import peak_bytes
 from benchmarks._training_cases import STAGES, Case, load_data, make_case, settings_of, warm_actor
 from benchmarks._training_parts import operator_table, time_parts
@@ -67,6 +75,10 @@ def measure(case: Case, *, repetitions: int, clock: Callable[[], float]) -> dict
             f"{memory['published'] / 1e6:,.0f}",
         ],
     }
+
+
+def comparison_of(row: dict[str, Any]) -> Timing:
+    return Timing(**row["published_over_ours"])
 
 
 def print_profile(case: Case, parts: dict[str, float], updates: int) -> None:
@@ -134,7 +146,12 @@ def main() -> None:
         if arguments.profile:
             row["parts"] = time_parts(case, case.batches, clock)
             print_profile(case, row["parts"], updates=1 if arguments.quick else 6)
+        print(f"{name}: published / ours {format_ratio(comparison_of(row))}", flush=True)
         rows.append(row)
+        if arguments.json:  # after every stage: a long run that is cut short keeps what it has
+            save_json(
+                arguments.json, "training", [{k: v for k, v in r.items() if k != "cells"} for r in rows]
+            )
     corpus = "Multi30k" if arguments.data else "synthetic"
     print(
         f"{corpus}: {task.describe()}; preset {arguments.preset}; threads: {arguments.threads}; {time_name} time, "
@@ -142,8 +159,6 @@ def main() -> None:
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
     )
     print_table(HEADER, [row.pop("cells") for row in rows])
-    if arguments.json:
-        save_json(arguments.json, "training", rows)
 
 
 if __name__ == "__main__":

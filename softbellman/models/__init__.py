@@ -2,6 +2,7 @@
 
 from softbellman.models.attention_seq2seq import AttentionSeq2Seq
 from softbellman.models.captioner import Captioner
+from softbellman.models.decoder import AttentionDecoder
 from softbellman.models.records import DecoderState, Memory
 
-__all__ = ["AttentionSeq2Seq", "Captioner", "DecoderState", "Memory"]
+__all__ = ["AttentionDecoder", "AttentionSeq2Seq", "Captioner", "DecoderState", "Memory"]

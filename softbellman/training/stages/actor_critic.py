@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
+from softbellman.models import AttentionDecoder, DecoderState, Memory
 from softbellman.objectives import (
     Objective,
     actor_objective,
@@ -17,6 +18,7 @@ from softbellman.objectives import (
     td_targets,
 )
 from softbellman.ops import policy_value
+from softbellman.training.rescoring import known_logits
 from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
 from softbellman.training.settings import (
     CreditSettings,
@@ -56,8 +58,21 @@ class PolicyEvaluation:
         """Temperature of the critic's target: 0 without future entropy."""
         return self.credit.tau if self.credit.future_entropy else 0.0
 
-    def draw(self, batch: Batch, step: int) -> Rollout:
-        """Sequences of one update."""
+    def encode(self, batch: Batch) -> Memory | None:
+        """The sources encoded by the actor once for all that an update does with them; None where the actor does not offer it.
+
+        Dropout within the encoder would differ between sampling and maximum likelihood; then nothing is shared either.
+        """
+        if isinstance(self.actor, AttentionDecoder) and self.actor.encodes_alike:
+            return self.actor.encode(batch.source)
+        return None
+
+    def draw(self, batch: Batch, step: int, *, memory: Memory | None = None) -> Rollout:
+        """Sequences of one update, from the sources or their encoding."""
+        start: DecoderState | None = None
+        if memory is not None:
+            assert isinstance(self.actor, AttentionDecoder)
+            start = self.actor.begin(None, memory=memory.detach())
         with torch.no_grad(), mode(self.actor, training=self.credit.sampling_dropout):
             return roll_out(
                 self.actor,
@@ -69,13 +84,28 @@ class PolicyEvaluation:
                 seed=self.key,
                 offset=step * (self.longest + 1),
                 forbidden=self.forbidden,
+                keep_logits=not self.credit.sampling_dropout,
+                start=start,
             )
 
-    def actor_logits(self, batch: Batch, rollout: Rollout) -> Tensor:
-        """Logits of the policy as it acts: forbidden tokens have probability 0. Shape: ``[M, V]``."""
+    def actor_logits(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Tensor:
+        """Logits of the policy as it acts: forbidden tokens have probability 0. Shape: ``[M, V]``.
+
+        They are those the tokens were drawn from where the rollout kept them; with a graph the decoder runs once more. (With
+        dropout on they are computed anew: the graph needs masks of its own.)
+        """
+        drawn, graph = rollout.logits, torch.is_grad_enabled()
         with mode(self.actor, training=self.credit.sampling_dropout):
-            logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows)
-        return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
+            if drawn is None or (graph and not isinstance(self.actor, LinearHead)):
+                logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
+                return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
+            if self._forbids:
+                drawn.masked_fill_(self.forbidden, -torch.inf)
+            if not graph:
+                return drawn
+            assert isinstance(self.actor, LinearHead)
+            features = row_features(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
+            return known_logits(features, *self.actor.projection(), drawn)
 
     def critic_loss(
         self,
@@ -193,9 +223,11 @@ class JointStage:
         evaluation, settings = self.evaluation, self._settings
         actor, critic = evaluation.actor.train(), evaluation.critic.train()
         moves = step >= settings.actor_delay
-        rollout = evaluation.draw(batch, step)
         with torch.set_grad_enabled(moves):
-            logits = evaluation.actor_logits(batch, rollout)
+            memory = evaluation.encode(batch)
+        rollout = evaluation.draw(batch, step, memory=memory)
+        with torch.set_grad_enabled(moves):
+            logits = evaluation.actor_logits(batch, rollout, memory=memory)
         critic_part, averaged, q = evaluation.critic_loss(
             batch,
             rollout,
@@ -214,7 +246,7 @@ class JointStage:
         if moves:
             loss = actor_part.loss
             if settings.mle_weight:
-                likelihood = reference_likelihood(actor, batch, source=batch.source)
+                likelihood = reference_likelihood(actor, batch, source=batch.source, memory=memory)
                 loss = loss + settings.mle_weight * likelihood.loss
                 diagnostics.update(likelihood.diagnostics)
             diagnostics["actor_gradient"] = descend(
