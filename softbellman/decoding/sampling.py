@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from softbellman.data.vocabulary import BOS, EOS, PAD
 from softbellman.decoding.limits import forbidden_tokens, length_limits
-from softbellman.decoding.stepwise import StepwiseModel, as_stepwise
+from softbellman.decoding.stepwise import StepState, StepwiseModel, as_stepwise
 from softbellman.ops import sample_tokens
 
 
@@ -23,6 +23,9 @@ class Samples(NamedTuple):
     tokens: Tensor  # [N, T] int64: EOS where it was drawn, PAD behind the end
     lengths: Tensor  # [N] int64, EOS counted
     log_probs: Tensor  # [N, T], of the distribution drawn from; 0 behind the end
+    logits: Tensor | None = (
+        None  # [M, V] of the M drawn tokens where they are kept: step by step, rows in order
+    )
 
 
 @torch.no_grad()
@@ -37,6 +40,8 @@ def sample(
     temperature: float = 1.0,
     forbidden: Tensor | Sequence[int] | None = None,
     allow_unknown: bool = False,
+    keep_logits: bool = False,
+    start: StepState | None = None,
 ) -> Samples:
     """Draw `samples` sequences for every source, in the model's present mode (call `eval()` for no dropout).
 
@@ -55,6 +60,8 @@ def sample(
         temperature: divides the logits.
         forbidden: bool [V] or ids that are never drawn; None forbids PAD, BOS and UNK.
         allow_unknown: with `forbidden=None`, lets UNK be drawn.
+        keep_logits: return the model's logits too, neither tempered nor forbidden.
+        start: the model's state of B rows before the start token where there is one already; else it begins here.
 
     Raises:
         ValueError: for K < 1, a bad temperature, bad lengths or ids, or logits without any finite allowed
@@ -74,10 +81,11 @@ def sample(
         return Samples(tokens, lengths, torch.zeros(0, 0, device=device))
 
     stepwise = as_stepwise(model)
-    state = stepwise.begin(source).repeat(samples)
+    state = (stepwise.begin(source) if start is None else start).repeat(samples)
     current = torch.full((rows,), BOS, dtype=torch.int64, device=device)
     open_rows = torch.arange(rows, device=device)  # [n]
     banned: Tensor | None = None
+    kept: list[Tensor] = []
     for step in range(steps):
         logits, state = stepwise.step(current, state)
         if banned is None:
@@ -85,6 +93,8 @@ def sample(
         draw = sample_tokens(
             logits, seed=seed, offset=offset + step, temperature=temperature, forbidden=banned
         )
+        if keep_logits:
+            kept.append(logits)
         current = draw.tokens
         if log_probs is None:
             log_probs = torch.zeros(rows, steps, dtype=draw.log_prob.dtype, device=device)
@@ -101,4 +111,6 @@ def sample(
     if int(tokens.min()) < 0:
         raise ValueError("the model gave logits without any finite allowed entry, no token can be drawn")
     longest = int(lengths.max())
-    return Samples(tokens[:, :longest], lengths, log_probs[:, :longest])
+    return Samples(
+        tokens[:, :longest], lengths, log_probs[:, :longest], torch.cat(kept) if keep_logits else None
+    )

@@ -2,7 +2,16 @@
 
 from softbellman.models.attention_seq2seq import AttentionSeq2Seq
 from softbellman.models.captioner import Captioner
+from softbellman.models.decoder import AttentionDecoder
 from softbellman.models.pixels import PixelCaptioner, PixelEncoder
 from softbellman.models.records import DecoderState, Memory
 
-__all__ = ["AttentionSeq2Seq", "Captioner", "DecoderState", "Memory", "PixelCaptioner", "PixelEncoder"]
+__all__ = [
+    "AttentionDecoder",
+    "AttentionSeq2Seq",
+    "Captioner",
+    "DecoderState",
+    "Memory",
+    "PixelCaptioner",
+    "PixelEncoder",
+]

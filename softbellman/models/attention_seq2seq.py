@@ -95,6 +95,12 @@ class AttentionSeq2Seq(AttentionDecoder):
         self.source_embedding.weight[self.pad].zero_()
         self.target_embedding.weight[self.pad].zero_()
 
+    @property
+    def encodes_alike(self) -> bool:
+        """Whether no dropout lies on the source's embeddings or between the encoder's layers."""
+        between = self.encoder.dropout.p if len(self.encoder.forwards) > 1 else 0.0
+        return not between and not getattr(self.embedding_dropout, "p", 0.0)
+
     def encode(self, source: Tensor) -> Memory:
         """Encode `source` [B, S] once, for any number of rows and steps."""
         assert self.attention is not None

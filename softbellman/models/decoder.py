@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from softbellman.models.attention import DotAttention, MlpAttention
 from softbellman.models.records import DecoderState, Memory
+from softbellman.models.segments import needed_lengths, plan_segments
 
 
 class AttentionDecoder(nn.Module, ABC):
@@ -84,6 +85,74 @@ class AttentionDecoder(nn.Module, ABC):
         Callers that need the logits of real positions only project `features[mask]` ([M, H] -> [M, V]). With
         `memory` (from `encode`) the source is not encoded again and may be None.
         """
+        memory, count = self._check(source, prefix, memory)
+        embedded = self.embedding_dropout(self.target_embedding(prefix))
+        state = self._start(memory).repeat(count)
+        if self.input_feeding:
+            outputs = self._fed(embedded, state)
+        else:
+            start = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+            outputs = self._attend(memory, self.decoder(embedded, start)[0])
+        dropped: Tensor = self.dropout(outputs)
+        return dropped
+
+    def features_at(
+        self, source: Tensor | None, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
+    ) -> Tensor:
+        """`features` at some positions: [M, H] for the flat indices `rows` [M] into [N, T], in any order.
+
+        On the CPU without input feeding, steps of a row behind the last one asked for are not computed.
+        """
+        if self.input_feeding or prefix.device.type != "cpu" or not len(rows):
+            return self.features(source, prefix, memory=memory).flatten(0, 1).index_select(0, rows)
+        memory, count = self._check(source, prefix, memory)
+        steps = prefix.shape[1]
+        plan = plan_segments(needed_lengths(rows, len(prefix), steps))
+        owner = torch.div(plan.order, count, rounding_mode="floor")
+        ordered = prefix.index_select(0, plan.order)
+        hidden, cell = (
+            tensor.index_select(0, owner).transpose(0, 1) for tensor in (memory.hidden, memory.cell)
+        )  # (B, L, H) -> (L, N, H)
+        outputs = []
+        for start, stop, alive in plan.parts:
+            embedded = self.embedding_dropout(self.target_embedding(ordered[:alive, start:stop]))
+            state = (hidden[:, :alive].contiguous(), cell[:, :alive].contiguous())
+            states, (hidden, cell) = self.decoder(embedded, state)
+            read = memory if self.attention is None else memory.select(owner[:alive])
+            outputs.append(self._attend(read, states).flatten(0, 1))  # (n, t, H) -> (n*t, H)
+        found = torch.cat(outputs).index_select(0, plan.positions(rows, steps))
+        dropped: Tensor = self.dropout(found)
+        return dropped
+
+    def project(self, features: Tensor) -> Tensor:
+        """The output layer: [..., H] -> logits [..., V]."""
+        logits: Tensor = self.output(features)
+        return logits
+
+    def projection(self) -> tuple[Tensor, Tensor]:
+        """Weight [V, H] and bias [V] of `project`, for losses that do without the logits."""
+        return self.output.weight, self.output.bias
+
+    @property
+    def encodes_alike(self) -> bool:
+        """Whether `encode` gives the same in training and in evaluation, so that one encoding serves both."""
+        return False
+
+    def begin(self, source: Tensor | None, *, memory: Memory | None = None) -> DecoderState:
+        """The state before the start token, one row per source; `.repeat(K)` makes it K rows."""
+        if memory is None:
+            if source is None:
+                raise ValueError("begin needs source or memory, got neither")
+            memory = self.encode(source)
+        return self._start(memory)
+
+    def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Read one token per row, tokens [N] -> logits [N, V] and the next state."""
+        outputs, state = self._advance(self.embedding_dropout(self.target_embedding(tokens)), state)
+        return self.project(self.dropout(outputs)), state
+
+    def _check(self, source: Tensor | None, prefix: Tensor, memory: Memory | None) -> tuple[Memory, int]:
+        """The memory, encoded unless given, and the number K of rows that share a source."""
         if prefix.dim() != 2:
             raise ValueError(f"prefix must be [N, T], got shape {tuple(prefix.shape)}")
         if memory is None:
@@ -95,29 +164,7 @@ class AttentionDecoder(nn.Module, ABC):
             raise ValueError(
                 f"prefix has {prefix.shape[0]} rows, which is no multiple of the {sources} sources"
             )
-        embedded = self.embedding_dropout(self.target_embedding(prefix))
-        state = self._start(memory).repeat(prefix.shape[0] // sources)
-        if self.input_feeding:
-            outputs = self._fed(embedded, state)
-        else:
-            start = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-            outputs = self._attend(memory, self.decoder(embedded, start)[0])
-        dropped: Tensor = self.dropout(outputs)
-        return dropped
-
-    def project(self, features: Tensor) -> Tensor:
-        """The output layer: [..., H] -> logits [..., V]."""
-        logits: Tensor = self.output(features)
-        return logits
-
-    def begin(self, source: Tensor) -> DecoderState:
-        """The state before the start token, one row per source; `.repeat(K)` makes it K rows."""
-        return self._start(self.encode(source))
-
-    def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Read one token per row, tokens [N] -> logits [N, V] and the next state."""
-        outputs, state = self._advance(self.embedding_dropout(self.target_embedding(tokens)), state)
-        return self.project(self.dropout(outputs)), state
+        return memory, prefix.shape[0] // sources
 
     def _start(self, memory: Memory) -> DecoderState:
         feed = torch.zeros_like(memory.hidden[:, 0]) if self.input_feeding else None

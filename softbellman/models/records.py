@@ -31,6 +31,12 @@ class Memory(NamedTuple):
     hidden: Tensor  # [B, L, H], starts the decoder
     cell: Tensor  # [B, L, H]
 
+    def detach(self) -> Memory:
+        """The same numbers without their graph."""
+        values = self.values.detach()
+        keys = values if self.keys is self.values else self.keys.detach()
+        return Memory(keys, values, self.bias.detach(), self.hidden.detach(), self.cell.detach())
+
     def repeat(self, count: int) -> Memory:
         """Repeat every source `count` times: B -> B*count."""
         values = repeat_rows(self.values, count)

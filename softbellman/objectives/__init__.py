@@ -11,6 +11,7 @@ from softbellman.objectives.actor_critic import (
     td_targets,
 )
 from softbellman.objectives.augmented import oracle_distillation, weighted_likelihood
+from softbellman.objectives.linear_critic import linear_critic_objective
 from softbellman.objectives.maximum_likelihood import maximum_likelihood
 from softbellman.objectives.objective import Objective
 from softbellman.objectives.soft_q import soft_q_objective
@@ -19,6 +20,7 @@ __all__ = [
     "Objective",
     "actor_objective",
     "critic_objective",
+    "linear_critic_objective",
     "maximum_likelihood",
     "oracle_distillation",
     "soft_q_objective",

@@ -59,17 +59,24 @@ def critic_objective(
     Returns:
         The objective with diagnostics ``td_error`` (sum of absolute errors) and ``td_squared``.
     """
-    vocabulary, scale = q.shape[-1], 1.0
-    if penalty == "mean":
-        smoothness = smoothness / vocabulary
-    elif penalty == "published":
-        scale, smoothness = 0.5, 2.0 * smoothness / max(vocabulary - 1, 1)
+    scale, smoothness = penalty_scales(penalty, smoothness, q.shape[-1])
     rows = critic_loss(q, actions, targets, mask, smoothness=smoothness)
     error = rows.td_error.detach()
     return Objective(
         scale * rows.loss.sum() / sequences,
         {"td_error": error.abs().sum(), "td_squared": error.square().sum()},
     )
+
+
+def penalty_scales(
+    penalty: Literal["mean", "sum", "published"], smoothness: float, vocabulary: int
+) -> tuple[float, float]:
+    """Factor of the whole loss, and within it of ``sum_w [Q_w - mean_w Q]^2``."""
+    if penalty == "mean":
+        return 1.0, smoothness / vocabulary
+    if penalty == "published":
+        return 0.5, 2.0 * smoothness / max(vocabulary - 1, 1)
+    return 1.0, smoothness
 
 
 def actor_objective(

@@ -137,11 +137,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_q = None
     if ctx.needs_input_grad[0]:
-        grad_q = critic_backward(gradient, *ctx.saved_tensors, ctx.smoothness)
+        grad_q = critic_gradient(gradient, *ctx.saved_tensors, ctx.smoothness)
     return grad_q, None, None, None, None
 
 
-critic_backward = register_backward(
+critic_gradient = register_backward(
     "critic_loss_backward",
     "(Tensor gradient, Tensor q, Tensor actions, Tensor? mask, Tensor td_error, Tensor mean, "
     "float smoothness) -> Tensor",

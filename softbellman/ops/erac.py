@@ -21,7 +21,7 @@ from ._checks import (
 )
 from ._library import register
 from ._rows import launch_rows, per_row, pointer, row_matrix, vector
-from .critic import critic_backward
+from .critic import critic_gradient
 
 
 class EracCriticLoss(NamedTuple):
@@ -162,7 +162,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_q = None
     if ctx.needs_input_grad[2]:
-        grad_q = critic_backward(gradient, *ctx.saved_tensors, ctx.smoothness)
+        grad_q = critic_gradient(gradient, *ctx.saved_tensors, ctx.smoothness)
     return None, None, grad_q, None, None, None, None, None, None
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from softbellman.data import BOS, PAD, Batch
 from softbellman.decoding import sample
+from softbellman.decoding.stepwise import StepState
+from softbellman.models import Memory
 from softbellman.training.payoff import Payoff
 
 
@@ -25,7 +27,8 @@ class Rollout(NamedTuple):
         actions: drawn tokens ``y_t``, Shape: ``[N, T]``.
         mask: True at real tokens, Shape: ``[N, T]``.
         rewards: ``r_t = R(y_1..t) - R(y_1..t-1)``, Shape: ``[N, T]``.
-        rows: flat indices of the real tokens in ``[N, T]``, Shape: ``[M]``.
+        rows: flat indices of the real tokens in ``[N, T]``, Shape: ``[M]``; in order, or where logits are kept in theirs.
+        logits: what the tokens were drawn from, nothing forbidden yet, where kept, Shape: ``[M, V]``.
     """
 
     prefix: Tensor
@@ -33,6 +36,7 @@ class Rollout(NamedTuple):
     mask: Tensor
     rewards: Tensor
     rows: Tensor
+    logits: Tensor | None = None
 
 
 @contextmanager
@@ -57,6 +61,8 @@ def roll_out(
     seed: int,
     offset: int,
     forbidden: Tensor,
+    keep_logits: bool = False,
+    start: StepState | None = None,
 ) -> Rollout:
     """Draw ``samples`` sequences for each source and score every prefix.
 
@@ -70,10 +76,20 @@ def roll_out(
         seed: key of the draw.
         offset: counter of the draw; the same seed and offset draw the same tokens.
         forbidden: tokens that are never drawn, bool, Shape: ``[V]``.
+        keep_logits: keep the actor's logits, so that nobody computes them again.
+        start: the actor's state before the start token where it has encoded the sources already.
     """
     limits = (batch.mask.sum(1) + extra_length).clamp(max=longest)
     drawn = sample(
-        actor, batch.source, max_length=limits, samples=samples, seed=seed, offset=offset, forbidden=forbidden
+        actor,
+        batch.source,
+        max_length=limits,
+        samples=samples,
+        seed=seed,
+        offset=offset,
+        forbidden=forbidden,
+        keep_logits=keep_logits,
+        start=start,
     )
     sources, steps = len(batch.source), drawn.tokens.shape[1]
     rewards = payoff.rewards(
@@ -83,10 +99,12 @@ def roll_out(
         reference_lengths=batch.reference_lengths,
     ).view(-1, steps)
     mask = torch.arange(steps, device=rewards.device) < drawn.lengths[:, None]
-    start = torch.full_like(drawn.tokens[:, :1], BOS)
-    prefix = torch.cat([start, drawn.tokens[:, :-1]], dim=1)
+    first = torch.full_like(drawn.tokens[:, :1], BOS)
+    prefix = torch.cat([first, drawn.tokens[:, :-1]], dim=1)
     actions = drawn.tokens.masked_fill(~mask, PAD)
-    return Rollout(prefix, actions, mask, rewards, real_rows(mask))
+    return Rollout(
+        prefix, actions, mask, rewards, drawn_rows(mask) if keep_logits else real_rows(mask), drawn.logits
+    )
 
 
 def real_rows(mask: Tensor) -> Tensor:
@@ -94,17 +112,35 @@ def real_rows(mask: Tensor) -> Tensor:
     return mask.flatten().nonzero().squeeze(1)
 
 
-def row_logits(model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor) -> Tensor:
+def drawn_rows(mask: Tensor) -> Tensor:
+    """:func:`real_rows` in the order of drawing: step by step, within a step by sequence. Shape: ``[N, T]`` -> ``[M]``."""
+    step, sequence = mask.t().nonzero(as_tuple=True)
+    return sequence * mask.shape[1] + step
+
+
+def row_logits(
+    model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
+) -> Tensor:
     """Logits at the real tokens alone, so that padding is never projected to the vocabulary. Shape: ``[M, V]``.
 
     A model with ``features`` and ``project`` is asked for the rows' features first; any other module mapping
-    (source, prefix) to logits ``[N, T, V]`` is called whole.
+    (source, prefix) to logits ``[N, T, V]`` is called whole. ``memory`` is the source as the
+    model has encoded it, if it has.
     """
     if isinstance(model, Factored):
-        features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
-        return model.project(features[rows])
+        return model.project(row_features(model, source, prefix, rows, memory=memory))
     whole: Tensor = model(source, prefix)
     return whole.flatten(0, 1)[rows]
+
+
+def row_features(
+    model: Factored, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
+) -> Tensor:
+    """What ``model.project`` reads at the real tokens; asks ``features_at`` where the model has it. Shape: ``[M, H]``."""
+    if isinstance(model, Selective):
+        return model.features_at(source, prefix, rows, memory=memory)
+    features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
+    return features[rows]
 
 
 @runtime_checkable
@@ -114,3 +150,21 @@ class Factored(Protocol):
     def features(self, source: Tensor, prefix: Tensor) -> Tensor: ...
 
     def project(self, features: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A model that computes features at some positions alone, from a source or from its encoding."""
+
+    def features_at(
+        self, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class LinearHead(Factored, Protocol):
+    """A model whose projection is linear: ``project(h) = h @ weight.T + bias``."""
+
+    def projection(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[V, H]`` and bias ``[V]``."""
+        ...

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from softbellman.data import BOS, EOS, PAD, UNK
+from softbellman.models import AttentionSeq2Seq
+from softbellman.objectives import actor_objective
 from softbellman.ops import sentence_bleu
 from softbellman.training.evaluation import corpus_batches
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import mode, real_rows, roll_out, row_logits
+from softbellman.training.rescoring import known_logits
+from softbellman.training.rollout import mode, real_rows, roll_out, row_features, row_logits
 from softbellman.training.task import build_actor, load_task
 
 
@@ -88,6 +91,60 @@ def test_rows_of_a_factored_model_are_those_of_the_whole_one(setting):
         plain = row_logits(Whole(actor), batch.source, rollout.prefix, rollout.rows)
     assert torch.allclose(rows, whole[rollout.mask], atol=1e-6)
     assert torch.equal(plain, whole[rollout.mask])
+
+
+@pytest.mark.parametrize("forbid", [False, True])
+def test_kept_logits_are_those_of_the_drawn_states(setting, forbid):
+    """The actor's loss on them has the value and the gradient it has on logits computed again."""
+    actor, batch, forbidden = setting
+    rollout = draw(setting, keep_logits=True)
+    assert torch.equal(rollout.rows.sort().values, real_rows(rollout.mask))
+    with mode(actor, training=False):
+        again = row_logits(actor, batch.source, rollout.prefix, rollout.rows)
+        torch.testing.assert_close(rollout.logits, again, rtol=0, atol=1e-5)
+        features = row_features(actor, batch.source, rollout.prefix, rollout.rows)
+    if forbid:
+        rollout.logits.masked_fill_(forbidden, -torch.inf)
+        again = again.masked_fill(forbidden, -torch.inf)
+    known = known_logits(features, *actor.projection(), rollout.logits)
+    q = torch.randn(known.shape, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for logits in (known, again):
+        loss = actor_objective(logits, q, sequences=3, tau=0.1).loss
+        gradients.append(torch.autograd.grad(loss, [p for p in actor.parameters()]))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert expected.abs().max() > 0
+
+
+def test_an_encoding_serves_drawing_and_learning(setting):
+    """From the actor's own encoding come the same tokens and logits, and gradients reach the encoder through it."""
+    actor, batch, _ = setting
+    memory = actor.encode(batch.source)
+    from_source = draw(setting, keep_logits=True)
+    from_memory = draw(setting, keep_logits=True, start=actor.begin(None, memory=memory.detach()))
+    assert torch.equal(from_source.actions, from_memory.actions)
+    actor.eval()
+    arguments = batch.source, from_source.prefix, from_source.rows
+    gradients = []
+    for known in (None, memory):
+        loss = row_logits(actor, *arguments, memory=known).square().mean()
+        gradients.append(torch.autograd.grad(loss, list(actor.encoder.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+        assert one.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "alike"),
+    [({"dropout": 0.5}, True), ({"embedding_dropout": 0.1}, False), ({"layers": 2, "dropout": 0.5}, False)],
+)
+def test_encodings_differ_where_dropout_lies_in_them(options, alike):
+    model = AttentionSeq2Seq(9, 7, embedding=4, hidden=6, **options)
+    assert model.encodes_alike == alike
+    source = torch.tensor([[4, 5, 6, 3]])
+    trained = model.train().encode(source).values
+    assert torch.equal(trained, model.eval().encode(source).values) == alike
 
 
 class Whole(torch.nn.Module):

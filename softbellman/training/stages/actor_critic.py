@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
-from softbellman.objectives import Objective, actor_objective, critic_objective, td_targets
+from softbellman.models import AttentionDecoder, DecoderState, Memory
+from softbellman.objectives import (
+    Objective,
+    actor_objective,
+    critic_objective,
+    linear_critic_objective,
+    td_targets,
+)
 from softbellman.ops import policy_value
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import Rollout, mode, roll_out, row_logits
+from softbellman.training.rescoring import known_logits
+from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
 from softbellman.training.settings import (
     CreditSettings,
     CriticStageSettings,
@@ -49,8 +58,21 @@ class PolicyEvaluation:
         """Temperature of the critic's target: 0 without future entropy."""
         return self.credit.tau if self.credit.future_entropy else 0.0
 
-    def draw(self, batch: Batch, step: int) -> Rollout:
-        """Sequences of one update."""
+    def encode(self, batch: Batch) -> Memory | None:
+        """The sources encoded by the actor once for all that an update does with them; None where the actor does not offer it.
+
+        Dropout within the encoder would differ between sampling and maximum likelihood; then nothing is shared either.
+        """
+        if isinstance(self.actor, AttentionDecoder) and self.actor.encodes_alike:
+            return self.actor.encode(batch.source)
+        return None
+
+    def draw(self, batch: Batch, step: int, *, memory: Memory | None = None) -> Rollout:
+        """Sequences of one update, from the sources or their encoding."""
+        start: DecoderState | None = None
+        if memory is not None:
+            assert isinstance(self.actor, AttentionDecoder)
+            start = self.actor.begin(None, memory=memory.detach())
         with torch.no_grad(), mode(self.actor, training=self.credit.sampling_dropout):
             return roll_out(
                 self.actor,
@@ -62,18 +84,39 @@ class PolicyEvaluation:
                 seed=self.key,
                 offset=step * (self.longest + 1),
                 forbidden=self.forbidden,
+                keep_logits=not self.credit.sampling_dropout,
+                start=start,
             )
 
-    def actor_logits(self, batch: Batch, rollout: Rollout) -> Tensor:
-        """Logits of the policy as it acts: forbidden tokens have probability 0. Shape: ``[M, V]``."""
+    def actor_logits(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Tensor:
+        """Logits of the policy as it acts: forbidden tokens have probability 0. Shape: ``[M, V]``.
+
+        They are those the tokens were drawn from where the rollout kept them; with a graph the decoder runs once more. (With
+        dropout on they are computed anew: the graph needs masks of its own.)
+        """
+        drawn, graph = rollout.logits, torch.is_grad_enabled()
         with mode(self.actor, training=self.credit.sampling_dropout):
-            logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows)
-        return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
+            if drawn is None or (graph and not isinstance(self.actor, LinearHead)):
+                logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
+                return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
+            if self._forbids:
+                drawn.masked_fill_(self.forbidden, -torch.inf)
+            if not graph:
+                return drawn
+            assert isinstance(self.actor, LinearHead)
+            features = row_features(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
+            return known_logits(features, *self.actor.projection(), drawn)
 
     def critic_loss(
-        self, batch: Batch, rollout: Rollout, logits: Tensor, *, padding: bool = False
-    ) -> tuple[Objective, Tensor, Tensor]:
-        """The critic's objective, and the critic's and the target critic's values at the drawn states, ``[M, V]`` each.
+        self,
+        batch: Batch,
+        rollout: Rollout,
+        logits: Tensor,
+        *,
+        padding: bool = False,
+        with_values: bool = False,
+    ) -> tuple[Objective, Tensor, Tensor | None]:
+        """The critic's objective, the target critic's values at the drawn states and, asked for, the critic's, ``[M, V]`` each.
 
         The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source. With
         ``padding`` the positions behind a sequence's end are regressed too, to 0, as the published code does.
@@ -86,19 +129,30 @@ class PolicyEvaluation:
             values.view(-1)[rows] = state_values  # (M,) -> (N, T)
             targets = td_targets(rollout.rewards, values, mask)
         regressed = torch.arange(mask.numel(), device=mask.device) if padding else rows
-        q = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
-        objective = critic_objective(
-            q,
-            rollout.actions.flatten()[regressed],
-            targets.flatten()[regressed],
-            sequences=len(mask),
-            smoothness=self.credit.smoothness,
-            penalty=self.credit.penalty,
-        )
+        actions, wanted = rollout.actions.flatten()[regressed], targets.flatten()[regressed]
+        options: dict[str, Any] = {
+            "sequences": len(mask),
+            "smoothness": self.credit.smoothness,
+            "penalty": self.credit.penalty,
+        }
+        q: Tensor | None = None
+        if isinstance(self.critic, LinearHead):
+            features = row_features(self.critic, batch.labels, rollout.prefix, regressed)
+            objective = linear_critic_objective(
+                features, *self.critic.projection(), actions, wanted, **options
+            )
+            if with_values:
+                with torch.no_grad():
+                    q = self.critic.project(features[rows] if padding else features)
+        else:
+            all_values = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
+            objective = critic_objective(all_values, actions, wanted, **options)
+            if with_values:
+                q = (all_values[rows] if padding else all_values).detach()
         objective.diagnostics["tokens"] = mask.sum()
         objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
         objective.diagnostics["payoff"] = rollout.rewards.sum()
-        return objective, q[rows] if padding else q, bootstrap
+        return objective, bootstrap, q
 
     def follow(self) -> None:
         """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
@@ -169,15 +223,21 @@ class JointStage:
         evaluation, settings = self.evaluation, self._settings
         actor, critic = evaluation.actor.train(), evaluation.critic.train()
         moves = step >= settings.actor_delay
-        rollout = evaluation.draw(batch, step)
         with torch.set_grad_enabled(moves):
-            logits = evaluation.actor_logits(batch, rollout)
-        critic_part, q, averaged = evaluation.critic_loss(
-            batch, rollout, logits, padding=not evaluation.credit.mask_padding
+            memory = evaluation.encode(batch)
+        rollout = evaluation.draw(batch, step, memory=memory)
+        with torch.set_grad_enabled(moves):
+            logits = evaluation.actor_logits(batch, rollout, memory=memory)
+        critic_part, averaged, q = evaluation.critic_loss(
+            batch,
+            rollout,
+            logits,
+            padding=not evaluation.credit.mask_padding,
+            with_values=settings.follow == "critic",
         )
         actor_part = actor_objective(
             logits,
-            averaged if settings.follow == "target" else q.detach(),
+            averaged if q is None else q,
             sequences=len(rollout.mask),
             tau=evaluation.credit.tau,
             entropy=evaluation.credit.actor_entropy,
@@ -186,7 +246,7 @@ class JointStage:
         if moves:
             loss = actor_part.loss
             if settings.mle_weight:
-                likelihood = reference_likelihood(actor, batch, source=batch.source)
+                likelihood = reference_likelihood(actor, batch, source=batch.source, memory=memory)
                 loss = loss + settings.mle_weight * likelihood.loss
                 diagnostics.update(likelihood.diagnostics)
             diagnostics["actor_gradient"] = descend(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from softbellman.data import Batch
+from softbellman.models import Memory
 from softbellman.objectives import Objective, maximum_likelihood
 from softbellman.training.rollout import real_rows, row_logits
 from softbellman.training.settings import ActorStageSettings, WarmUpSettings
@@ -33,11 +34,16 @@ class ActorStage:
         return {**objective.diagnostics, "actor_gradient": norm}
 
 
-def reference_likelihood(model: nn.Module, batch: Batch, *, source: Tensor) -> Objective:
-    """The maximum-likelihood objective on the batch's references, given ``source`` (the actor's own, or the reference)."""
+def reference_likelihood(
+    model: nn.Module, batch: Batch, *, source: Tensor, memory: Memory | None = None
+) -> Objective:
+    """The maximum-likelihood objective on the batch's references, given ``source`` (the actor's own, or the reference).
+
+    ``memory`` is ``source`` as the model has encoded it already, if it has.
+    """
     mask = batch.mask
     rows = real_rows(mask)
-    logits = row_logits(model, source, batch.prefix, rows)
+    logits = row_logits(model, source, batch.prefix, rows, memory=memory)
     objective = maximum_likelihood(logits, batch.labels.flatten()[rows], sequences=len(batch.source))
     objective.diagnostics["reference_tokens"] = mask.sum()
     return objective

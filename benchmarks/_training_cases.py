@@ -1,0 +1,163 @@
+"""What `benchmarks.training` times: the stages at the published sizes, ours and the published way of them.
+
+Both sides of a stage start from the same weights and take the same batches. The actor has first been trained for
+a few updates of maximum likelihood, so that its samples are about as long as sentences are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from benchmarks._published_steps import AugmentedStep, CriticStep, JointStep, LikelihoodStep, OracleStep
+from softbellman.config import load
+from softbellman.data import Batch
+from softbellman.models import AttentionSeq2Seq
+from softbellman.training.assembly import Assembly
+from softbellman.training.settings import PRESETS, DataSettings, Settings
+from softbellman.training.stages import Stage
+from softbellman.training.task import Task, load_task
+
+STAGES = ("mle", "critic", "joint", "oracle", "raml", "vaml")
+SOURCE_WORDS, TARGET_WORDS = 5376, 4564  # of the synthetic corpus, the four special tokens not counted
+
+_STAGE_OF = {"mle": "actor", "raml": "augmented", "vaml": "augmented"}
+_ALGORITHM_OF = {"mle": "mle", "raml": "raml", "oracle": "vaml", "vaml": "vaml"}
+
+
+@dataclass
+class Case:
+    """One stage, two ways.
+
+    Attributes:
+        name: one of `STAGES`.
+        stage: ours.
+        ours, published: one update on a batch.
+        batches: what both take, in turn.
+        sequences: sequences per source.
+    """
+
+    name: str
+    stage: Stage
+    ours: Callable[[Batch], object]
+    published: Callable[[Batch], object]
+    batches: list[Batch]
+    sequences: int
+
+
+def settings_of(name: str, data: DataSettings, *, preset: str = "paper", small: bool = False) -> Settings:
+    """The published recipe of a stage (the settings' defaults), with the weights of all edited sequences kept.
+
+    Args:
+        name: one of `STAGES`.
+        data: where the corpus is.
+        preset: `paper` or `published`: what OUR stage computes.
+        small: networks of 16 units, for a look at whether everything runs.
+    """
+    overrides = {
+        "preset": preset,
+        "algorithm": _ALGORITHM_OF.get(name, "erac"),
+        "device": "cpu",
+        "augmented.weights": "published",
+        "augmented.oracle_share": "0.2",
+    }
+    if small:
+        overrides |= {f"model.{key}": "16" for key in ("embedding", "hidden", "attention_size")}
+    settings = load(Settings, overrides=overrides.items(), presets={"preset": PRESETS})
+    return replace(settings, data=data)
+
+
+def load_data(path: Path | None, scratch: Path, *, small: bool = False) -> tuple[Task, DataSettings]:
+    """Multi30k from `path`, or a synthetic corpus of the same vocabularies and lengths, written to `scratch`.
+
+    `small`: a tenth of the synthetic corpus.
+    """
+    if path is None:
+        write_synthetic(scratch, share=0.1 if small else 1.0)
+        data = DataSettings(kind="parallel", path=str(scratch), min_frequency=1)
+    else:
+        data = DataSettings(kind="parallel", path=str(path))
+    return load_task(data), data
+
+
+def write_synthetic(folder: Path, *, pairs: int = 3000, share: float = 1.0) -> None:
+    """Parallel files with about the lengths of Multi30k (mean 12 and 13 words) and words by Zipf's law.
+
+    Args:
+        folder: gets train.de, train.en and so on.
+        pairs: of the training split.
+        share: of the pairs and of both vocabularies that is kept.
+    """
+    generator = random.Random(1)
+    for split, count in (("train", round(pairs * share)), ("val", 50), ("test_2016", 50)):
+        lengths = [min(40, max(4, round(generator.lognormvariate(2.47, 0.32)))) for _ in range(count)]
+        for language, full, factor in (("de", SOURCE_WORDS, 1.0), ("en", TARGET_WORDS, 1.06)):
+            words = round(full * share)
+            weights = [1 / rank for rank in range(1, words + 1)]
+            wanted = [round(length * factor) for length in lengths]
+            drawn = generator.choices(range(words), weights, k=sum(wanted))
+            if split == "train":
+                drawn[:words] = generator.sample(range(words), words)  # every word occurs
+            stream = iter(drawn)
+            lines = [" ".join(f"{language}{next(stream)}" for _ in range(length)) for length in wanted]
+            (folder / f"{split}.{language}").write_text("\n".join(lines) + "\n")
+
+
+def warm_actor(task: Task, settings: Settings, updates: int) -> dict[str, torch.Tensor]:
+    """Weights of an actor after a few updates of maximum likelihood (Adam, so that few are enough)."""
+    parts = Assembly(settings, task, torch.device("cpu"))
+    stage = parts.build("actor")
+    optimizer = torch.optim.Adam(parts.actor.parameters(), lr=2e-3, fused=True)
+    stage.optimizers["actor"] = optimizer
+    done = 0
+    while done < updates:
+        for batch in parts.train_batches(stage.schedule, "actor").epoch(done):
+            stage.update(batch, done)
+            done += 1
+            if done == updates:
+                break
+    return parts.actor.state_dict()
+
+
+def make_case(
+    name: str, task: Task, settings: Settings, actor_weights: dict[str, torch.Tensor], *, count: int
+) -> Case:
+    """A stage on `count` batches."""
+    parts = Assembly(settings, task, torch.device("cpu"))
+    parts.actor.load_state_dict(actor_weights)
+    actor, reader = parts.actor, parts.reader
+    assert isinstance(actor, AttentionSeq2Seq) and isinstance(reader, AttentionSeq2Seq)
+    key = _STAGE_OF.get(name, name)
+    stage = parts.build(key)
+    published: LikelihoodStep | CriticStep | OracleStep | AugmentedStep
+    if name == "mle":
+        published = LikelihoodStep(settings, actor)
+    elif name == "critic":
+        published = CriticStep(settings, actor, reader)
+    elif name == "joint":
+        published = JointStep(settings, actor, reader)
+    elif name == "oracle":
+        published = OracleStep(settings, reader)
+    else:
+        published = AugmentedStep(settings, actor, reader if name == "vaml" else None)
+    stream = parts.train_batches(stage.schedule, key).epoch(0)
+    batches = [batch for batch, _ in zip(stream, range(count), strict=False)]
+    calls = iter(range(10**9))
+    sequences = {
+        "mle": 1,
+        "critic": settings.critic.samples,
+        "joint": settings.joint.samples,
+        "oracle": settings.oracle.edits.samples,
+    }
+    return Case(
+        name=name,
+        stage=stage,
+        ours=lambda batch: stage.update(batch, next(calls)),
+        published=published.update,
+        batches=batches,
+        sequences=sequences.get(name, settings.augmented.edits.samples),
+    )

@@ -1,0 +1,165 @@
+"""One update of every stage at the published sizes, against a reconstruction of the published code in eager PyTorch.
+
+    python -m benchmarks.training [--data DIR] [--stages joint,oracle] [--threads 1] [--cpu-time] [--json FILE]
+
+Both take the same batches in turn, from the same start weights. `benchmarks/README.md` says what the reconstruction
+does and what our side computes."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._harness import (
+    Timing,
+    as_record,
+    compare,
+    format_ratio,
+    format_seconds,
+    print_table,
+    save_json,
+)
+from benchmarks._memory import peak_bytes
+from benchmarks._training_cases import STAGES, Case, load_data, make_case, settings_of, warm_actor
+from benchmarks._training_parts import operator_table, time_parts
+from softbellman.data import Batch
+
+HEADER = [
+    "stage",
+    "sequences",
+    "ours",
+    "published",
+    "published / ours",
+    "tokens/s",
+    "peak MB, ours",
+    "published",
+]
+
+
+def measure(case: Case, *, repetitions: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """The row of one stage."""
+    contenders: dict[str, Callable[[Batch], object]] = {"ours": case.ours, "published": case.published}
+    comparison = compare(contenders, case.batches, repetitions=repetitions, warmup=2, clock=clock)
+    ratio = comparison.ratio("published", "ours")
+    rounds = [case.batches[(i + 2) % len(case.batches)] for i in range(repetitions)]
+    tokens = sum(int(batch.mask.sum()) for batch in rounds)  # of the references, EOS included
+    rates = {name: tokens / sum(times) for name, times in comparison.rounds.items()}
+    longest = max(case.batches, key=lambda batch: batch.target.numel())
+    memory = {name: peak_bytes(partial(call, longest), "cpu") for name, call in contenders.items()}
+    return {
+        "stage": case.name,
+        "sources": len(case.batches[0]),
+        "sequences_per_source": case.sequences,
+        "ours": as_record(comparison.timings["ours"]),
+        "published": as_record(comparison.timings["published"]),
+        "published_over_ours": as_record(ratio),
+        "published_over_ours_total": sum(comparison.rounds["published"]) / sum(comparison.rounds["ours"]),
+        "reference_tokens_per_second": rates,
+        "peak_bytes_longest_batch": memory,
+        "cells": [
+            case.name,
+            f"{len(case.batches[0])} x {case.sequences}",
+            format_seconds(comparison.timings["ours"]),
+            format_seconds(comparison.timings["published"]),
+            format_ratio(ratio),
+            f"{rates['ours']:,.0f}",
+            f"{memory['ours'] / 1e6:,.0f}",
+            f"{memory['published'] / 1e6:,.0f}",
+        ],
+    }
+
+
+def comparison_of(row: dict[str, Any]) -> Timing:
+    return Timing(**row["published_over_ours"])
+
+
+def print_profile(case: Case, parts: dict[str, float], updates: int) -> None:
+    total = sum(parts.values())
+    print(f"{case.name}: {total * 1e3:.0f} ms an update")
+    for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
+        print(f"    {seconds / total:6.1%}  {name}")
+    print(operator_table(case, case.batches[:updates]))
+
+
+def stage_list(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in STAGES:
+            raise argparse.ArgumentTypeError(f"{name!r} is no stage, there are {', '.join(STAGES)}")
+    return names
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--data", type=Path, help="folder of Multi30k; without it a synthetic corpus of its sizes"
+    )
+    parser.add_argument(
+        "--stages", type=stage_list, default=list(STAGES), help="some of them, between commas"
+    )
+    parser.add_argument(
+        "--preset", choices=("paper", "published"), default="paper", help="what our side computes"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument(
+        "--warm-up", type=int, default=250, help="updates of the actor before anything is timed"
+    )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="also where our time goes, by part and by operator"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="whether everything runs: tiny networks, two rounds"
+    )
+    parser.add_argument("--json", help="save the figures and the record of the machine here")
+    return parser
+
+
+def main() -> None:
+    options = parser()
+    arguments = options.parse_args()
+    if arguments.cpu_time and arguments.threads != 1:
+        options.error("--cpu-time adds up the time of all threads: it needs --threads 1")
+    torch.set_num_threads(arguments.threads)
+    clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
+    repetitions, warm_up = (2, 2) if arguments.quick else (arguments.repetitions, arguments.warm_up)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
+    options_of = {"preset": arguments.preset, "small": arguments.quick}
+    weights = warm_actor(task, settings_of("mle", data, **options_of), warm_up)
+    for name in arguments.stages:
+        case = make_case(name, task, settings_of(name, data, **options_of), weights, count=repetitions + 2)
+        row = measure(case, repetitions=repetitions, clock=clock)
+        row |= {"clock": time_name, "preset": arguments.preset, "corpus": task.describe()}
+        if arguments.profile:
+            row["parts"] = time_parts(case, case.batches, clock)
+            print_profile(case, row["parts"], updates=1 if arguments.quick else 6)
+        print(f"{name}: published / ours {format_ratio(comparison_of(row))}", flush=True)
+        rows.append(row)
+        if arguments.json:  # after every stage: a long run that is cut short keeps what it has
+            save_json(
+                arguments.json, "training", [{k: v for k, v in r.items() if k != "cells"} for r in rows]
+            )
+    corpus = "Multi30k" if arguments.data else "synthetic"
+    print(
+        f"{corpus}: {task.describe()}; preset {arguments.preset}; threads: {arguments.threads}; {time_name} time, "
+        f"medians of {repetitions} updates with quartiles; largest process "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
+    )
+    print_table(HEADER, [row.pop("cells") for row in rows])
+
+
+if __name__ == "__main__":
+    main()
