@@ -105,7 +105,13 @@ def whole_rows(case: Case, data: Heads) -> Inputs:
     logits = F.linear(*data.actor) if case.heads == 2 or case.trained == "actor" else none
     q = F.linear(*data.critic) if case.heads == 2 or case.trained == "critic" else none
     return Inputs(
-        logits, q.detach() if case.trained == "actor" else q, data.ids, data.numbers, data.numbers, 1
+        logits=logits,
+        q=q.detach() if case.trained == "actor" else q,
+        target_q=none,
+        actions=data.ids,
+        numbers=data.numbers,
+        upstream=data.numbers,
+        steps=1,
     )
 
 

@@ -48,6 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bleu", action="store_true", help="sentence BLEU (0 to 100, add-k) beside each caption"
     )
+    parser.add_argument(
+        "--checkpoint", choices=["best", "last"], default="best",
+        help="weights of the final systems: the selected ones, which may be the start's, or the last (default: best)",
+    )  # fmt: skip
     parser.add_argument("--columns", metavar="N", type=positive, default=2, help="photographs side by side")
 
 
@@ -61,7 +65,7 @@ def draw(options: Any) -> int:
     if not options.images.is_dir():
         raise UserError(f"--images: {options.images} is not a folder")
     names = choose(read_test_set(options.runs).names, options)
-    entries = caption_images(options.runs, names, bleu=options.bleu)
+    entries = caption_images(options.runs, names, bleu=options.bleu, last=options.checkpoint == "last")
     draw_sheet(
         entries, options.images, options.output, references=options.references, columns=options.columns
     )

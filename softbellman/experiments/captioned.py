@@ -64,10 +64,11 @@ class _System:
     settings: Settings
     stage: str
     label: str
+    last: bool = False
 
 
 def caption_images(
-    paths: Sequence[str | Path], images: Sequence[str], *, bleu: bool = False
+    paths: Sequence[str | Path], images: Sequence[str], *, bleu: bool = False, last: bool = False
 ) -> list[Captioned]:
     """What the final system of each run, and the maximum likelihood it started from, said of some test images.
 
@@ -77,6 +78,8 @@ def caption_images(
         paths: run folders.
         images: names of test images.
         bleu: also the sentence BLEU of each caption.
+        last: final systems with the weights of their last validation, decoded anew, instead of the selected ones (which are
+            the start's where no validation was better).
 
     Raises:
         ValueError: a run that reads no images or has another test set, an image that is not in it, or hypotheses
@@ -85,7 +88,7 @@ def caption_images(
     test = read_test_set(paths)
     rows = _rows(test, images)
     found: dict[tuple[str, tuple[str, ...]], None] = {}
-    for system in _systems(paths):
+    for system in _systems(paths, last=last):
         found.setdefault((system.label, tuple(_captions(system, test, rows))))
     return [
         Captioned(
@@ -139,7 +142,7 @@ def _rows(test: ImageTestSet, images: Sequence[str]) -> list[int]:
     return [places[image] for image in images]
 
 
-def _systems(paths: Sequence[str | Path]) -> list[_System]:
+def _systems(paths: Sequence[str | Path], *, last: bool) -> list[_System]:
     """The first and the last system of every run, maximum likelihood first, each with a name of its own."""
     opened: list[tuple[RunFolder, Settings, str, SystemResult]] = []
     for path in paths:
@@ -161,8 +164,11 @@ def _systems(paths: Sequence[str | Path]) -> list[_System]:
             if other.system == result.system:
                 siblings.setdefault(repr(other.settings), other)
         label = name_among(result, list(siblings.values()))[0]
+        if several_seeds:
+            label = f"{label}, seed {settings.seed}"
+        unselected = last and stage != "actor"
         systems.append(
-            _System(folder, settings, stage, f"{label}, seed {settings.seed}" if several_seeds else label)
+            _System(folder, settings, stage, f"{label} (last)" if unselected else label, unselected)
         )
     return systems
 
@@ -170,7 +176,7 @@ def _systems(paths: Sequence[str | Path]) -> list[_System]:
 def _captions(system: _System, test: ImageTestSet, rows: Sequence[int]) -> list[str]:
     name = f"test-{system.stage}"
     path = system.folder.path / "hypotheses" / f"{name}.txt"
-    if not path.is_file():
+    if system.last or not path.is_file():
         return _decode(system, [test.names[row] for row in rows])
     lines = system.folder.read_hypotheses(name)
     if len(lines) != len(test.names):
@@ -179,8 +185,8 @@ def _captions(system: _System, test: ImageTestSet, rows: Sequence[int]) -> list[
 
 
 def _decode(system: _System, images: Sequence[str]) -> list[str]:
-    """Captions of the named images by the selected actor of a stage."""
-    actor = load_run(system.folder.path, system.stage)
+    """Captions of the named images by the selected actor of a stage, or by its last one."""
+    actor = load_run(system.folder.path, f"{system.stage}-last" if system.last else system.stage)
     corpus = load_task(system.settings.data).test
     assert isinstance(corpus, CaptionCorpus)
     rows = [corpus.images.index(image) for image in images]

@@ -21,8 +21,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """A test set of 12 images; what was asked of the gathering and of the drawing is kept."""
     seen: dict[str, Any] = {}
 
-    def gather(paths: object, images: list[str], *, bleu: bool) -> list[Captioned]:
-        seen.update(paths=paths, images=images, bleu=bleu)
+    def gather(paths: object, images: list[str], *, bleu: bool, last: bool) -> list[Captioned]:
+        seen.update(paths=paths, images=images, bleu=bleu, last=last)
         return [Captioned(image, ("a dog",), (Said("MLE", "a cat"),)) for image in images]
 
     def draw(entries: list[Captioned], images: Path, output: Path, **options: int) -> None:
@@ -51,7 +51,9 @@ def test_first_random_and_names(softbellman: RunCommand, asked: dict[str, Any]) 
     assert chosen("--pick", "random", "--count", "5", "--seed", "1") == drawn
     assert chosen("--pick", "random", "--count", "5", "--seed", "2") != drawn
     assert chosen("--pick", "7.png", "2.png", "7.png") == ["7.png", "2.png"]
-    chosen("--bleu", "--references", "1", "--columns", "3")
+    assert asked["last"] is False
+    chosen("--bleu", "--references", "1", "--columns", "3", "--checkpoint", "last")
+    assert asked["last"] is True
     assert asked["bleu"] is True and asked["options"] == {"references": 1, "columns": 3}
 
 

@@ -141,6 +141,17 @@ def test_what_is_not_there_is_decoded_anew(runs, tmp_path):
     assert caption_images([copy], images) == caption_images([runs["erac"]], images)
 
 
+def test_the_last_weights_are_decoded_whatever_was_selected(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["erac"], copy)
+    weights = copy / "checkpoints"
+    shutil.copy(weights / "actor-best.safetensors", weights / "joint-last.safetensors")
+    for entry in caption_images([copy], ["18.png", "20.png", "22.png"], last=True):
+        said = {each.system: each.caption for each in entry.said}
+        assert list(said) == ["MLE", "ERAC (last)"]
+        assert said["ERAC (last)"] == said["MLE"]
+
+
 def test_the_order_is_that_of_the_test_without_what_was_left_out(runs):
     assert read_test_set([runs["erac"]]).names == [f"{n}.png" for n in range(18, 24)]
     dropped = read_test_set([runs["coco"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from softbellman.training.task import load_task
 @pytest.fixture(autouse=True)
 def no_curve(monkeypatch):
     """The learning curve has tests of its own, and takes as long as these runs."""
-    monkeypatch.setattr("softbellman.training.run.draw_curve", lambda *paths: None)
+    monkeypatch.setattr(sys.modules["softbellman.training.run"], "draw_curve", lambda *paths: None)
 
 
 @pytest.fixture
