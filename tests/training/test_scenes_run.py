@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from softbellman.training.task import load_task
 @pytest.fixture(autouse=True)
 def no_curve(monkeypatch):
     """The learning curve has tests of its own, and takes as long as these runs."""
-    monkeypatch.setattr("softbellman.training.run.draw_curve", lambda *paths: None)
+    monkeypatch.setattr(import_module("softbellman.training.run"), "draw_curve", lambda *paths: None)
 
 
 @pytest.fixture
