@@ -24,7 +24,7 @@ class PixelEncoder(nn.Module):
     """Four convolutions of 3 x 3, the first three with stride 2, each with group normalisation and a rectifier.
 
     They read the differences of each pixel's colour from the image's median colour, its background, and as a fourth channel
-    the largest of their magnitudes: what stands out, whatever its colour. (Forms are learnt several times sooner with it.)
+    the largest of their magnitudes: what stands out, whatever its colour.
     Before the last one a learnt vector is added at each grid position, so that features can tell where they are. Group
     normalisation keeps no running statistics: an image's features depend on that image alone, in training and after it.
 
