@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
+from softbellman.experiments.collect import actor_stages
 from softbellman.training.evaluation import corpus_batches, corpus_bleu, further_metrics, translate_corpus
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.task import load_task
@@ -27,7 +27,6 @@ def score(path: Path) -> tuple[str, dict[str, float]]:
     trained = load_run(path, "last")
     settings = trained.settings
     test = load_task(settings.data).test
-    stages = [name for name in ALGORITHMS[settings.algorithm].stages if name in ACTOR_STAGES]
     lines = translate_corpus(
         trained.model,
         corpus_batches(test, settings.evaluation.batch_size),
@@ -40,7 +39,7 @@ def score(path: Path) -> tuple[str, dict[str, float]]:
     selected = next(
         record
         for record in folder.read_metrics()
-        if record.get("kind") == "test" and record.get("stage") == stages[-1]
+        if record.get("kind") == "test" and record.get("stage") == actor_stages(settings)[-1]
     )
     scores = {"bleu selected": selected["test_bleu"], "bleu last": bleu.score}
     for name, value in others.items():

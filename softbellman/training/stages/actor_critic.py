@@ -18,8 +18,8 @@ from softbellman.objectives import (
     td_targets,
 )
 from softbellman.ops import policy_value
+from softbellman.training.known_logits import known_logits
 from softbellman.training.payoff import Payoff
-from softbellman.training.rescoring import known_logits
 from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
 from softbellman.training.settings import (
     CreditSettings,
