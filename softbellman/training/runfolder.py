@@ -57,14 +57,9 @@ class RunFolder:
         """The folder of a run that was started before."""
         folder = cls(path)
         if not folder.config_path.is_file():
-            is_file = folder.path.is_file()
-            seen = (
-                "holds no config.yaml"
-                if folder.path.is_dir()
-                else "is a file"
-                if is_file
-                else "does not exist"
-            )
+            seen = "does not exist"
+            if folder.path.exists():
+                seen = "holds no config.yaml" if folder.path.is_dir() else "is a file"
             raise RunFolderError(f"{path} is not a run folder: it {seen}")
         return folder
 
