@@ -60,10 +60,11 @@ class Kernels:
         size = (rows, vocabulary, self.code)
         cpu, results = _native.cpu, {}
 
-        value, gathered = self.vectors(2)
+        value, correction, gathered = self.vectors(3)
         cpu.soft_value_forward(
-            q, vocabulary, *size, 0.5, 0, 0, actions, 0, value.data_ptr(), gathered.data_ptr(), THREADS
-        )
+            q, vocabulary, *size, 0.5, 0, 0, actions, 0, value.data_ptr(), correction.data_ptr(),
+            gathered.data_ptr(), THREADS,
+        )  # fmt: skip
         grad = self.matrix()
         cpu.soft_value_backward(
             q,
@@ -75,6 +76,7 @@ class Kernels:
             actions,
             0,
             value.data_ptr(),
+            correction.data_ptr(),
             ones,
             ones,
             grad.data_ptr(),
@@ -83,7 +85,7 @@ class Kernels:
         )
         results |= {"value": value, "gathered": gathered, "soft_value_grad": grad}
 
-        terms = self.vectors(4)
+        terms = self.vectors(6)
         pointers = [t.data_ptr() for t in terms]
         cpu.policy_forward(logits, vocabulary, q, vocabulary, *size, 0.5, 1, 0, *pointers, THREADS)
         to_logits, to_q = self.matrix(), self.matrix()
@@ -98,17 +100,17 @@ class Kernels:
             "policy_grad_q": to_q,
         }
 
-        loss, error, mean, spread = self.vectors(4)
-        outputs = [t.data_ptr() for t in (loss, error, mean, spread)]
+        loss, error, mean, mean_low, spread = self.vectors(5)
+        outputs = [t.data_ptr() for t in (loss, error, mean, mean_low, spread)]
         cpu.critic_forward(q, vocabulary, *size, actions, ones, 0.1, 0, *outputs, THREADS)
         grad = self.matrix()
         cpu.critic_backward(
-            q, vocabulary, *size, actions, 0.1, 0, *outputs[1:3], ones, grad.data_ptr(), vocabulary, THREADS
+            q, vocabulary, *size, actions, 0.1, 0, *outputs[1:4], ones, grad.data_ptr(), vocabulary, THREADS
         )
         results |= {"critic_loss": loss, "td_error": error, "spread": spread, "critic_grad": grad}
 
-        loss, normalizer, oracle = self.vectors(3)
-        outputs = [t.data_ptr() for t in (loss, normalizer, oracle)]
+        loss, *normalizers = self.vectors(5)
+        outputs = [t.data_ptr() for t in (loss, *normalizers)]
         cpu.distillation_forward(
             logits, vocabulary, q, vocabulary, *size, 0.5, actions, 0, 0, *outputs, THREADS
         )
@@ -284,18 +286,18 @@ def test_draws_have_the_same_bits_for_every_instruction_set(level: str) -> None:
     ],
 )
 def test_refusals_name_the_argument(changes: dict[str, float], message: str) -> None:
-    q, value, gathered = torch.randn(2, 5), torch.empty(2), torch.empty(2)
+    q, (value, correction, gathered) = torch.randn(2, 5), torch.empty(3, 2)
     actions = torch.tensor([0, int(changes.get("action", 0))])
     given = {"q": q.data_ptr(), "rows": 2, "vocab": 5, "dtype": 0, "tau": 1.0, "threads": 1} | changes
     with pytest.raises(ValueError, match=message):
         _native.cpu.soft_value_forward(
             given["q"], 5, given["rows"], given["vocab"], given["dtype"], given["tau"], 0, 0,
-            actions.data_ptr(), 0, value.data_ptr(), gathered.data_ptr(), given["threads"],
+            actions.data_ptr(), 0, value.data_ptr(), correction.data_ptr(), gathered.data_ptr(), given["threads"],
         )  # fmt: skip
 
 
 def test_ids_of_masked_rows_are_not_looked_at() -> None:
-    q, value, gathered = torch.randn(2, 5), torch.empty(2), torch.empty(2)
+    q, (value, correction, gathered) = torch.randn(2, 5), torch.empty(3, 2)
     actions, mask = torch.tensor([4, 999]), torch.tensor([True, False])
     _native.cpu.soft_value_forward(
         q.data_ptr(),
@@ -309,6 +311,7 @@ def test_ids_of_masked_rows_are_not_looked_at() -> None:
         actions.data_ptr(),
         mask.data_ptr(),
         value.data_ptr(),
+        correction.data_ptr(),
         gathered.data_ptr(),
         1,
     )

@@ -70,32 +70,33 @@ void require_data(const Rows& shape, std::initializer_list<std::pair<Address, co
 }
 
 void soft_value_forward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, int dtype, double tau, Address prior,
-                        int64_t prior_stride, Address actions, Address mask, Address value, Address gathered, int threads) {
+                        int64_t prior_stride, Address actions, Address mask, Address value, Address correction,
+                        Address gathered, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_positive(tau, "tau");
-    require_data(shape, {{q, "q"}, {value, "value"}});
+    require_data(shape, {{q, "q"}, {value, "value"}, {correction, "correction"}});
     py::gil_scoped_release release;
     check_ids(shape, ids(actions), "actions");
     cpu::soft_value_forward(shape, {read(q), q_stride}, tau, {read(prior), prior_stride}, ids(actions), write(value),
-                            write(gathered));
+                            write(correction), write(gathered));
 }
 
 void soft_value_backward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, int dtype, double tau, Address prior,
-                         int64_t prior_stride, Address actions, Address mask, Address value, Address grad_value,
-                         Address grad_gathered, Address grad_q, int64_t grad_q_stride, int threads) {
+                         int64_t prior_stride, Address actions, Address mask, Address value, Address correction,
+                         Address grad_value, Address grad_gathered, Address grad_q, int64_t grad_q_stride, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_positive(tau, "tau");
     require_data(shape, {{q, "q"}, {grad_q, "grad_q"}});
-    if (grad_value != 0) require_data(shape, {{value, "value"}});
+    if (grad_value != 0) require_data(shape, {{value, "value"}, {correction, "correction"}});
     py::gil_scoped_release release;
     check_ids(shape, ids(actions), "actions");
     cpu::soft_value_backward(shape, {read(q), q_stride}, tau, {read(prior), prior_stride}, ids(actions), read(value),
-                             read(grad_value), read(grad_gathered), {write(grad_q), grad_q_stride});
+                             read(correction), read(grad_value), read(grad_gathered), {write(grad_q), grad_q_stride});
 }
 
 void policy_forward(Address logits, int64_t logits_stride, Address q, int64_t q_stride, int64_t rows, int64_t vocab,
                     int dtype, double tau, int entropy_mode, Address mask, Address value, Address entropy,
-                    Address log_normalizer, Address effective_tau, int threads) {
+                    Address log_normalizer, Address correction, Address value_low, Address effective_tau, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     if (entropy_mode < 0 || entropy_mode > 2) {
         throw std::invalid_argument("entropy_mode must be 0, 1 or 2, got " + std::to_string(entropy_mode) + ".");
@@ -105,32 +106,38 @@ void policy_forward(Address logits, int64_t logits_stride, Address q, int64_t q_
                          {value, "value"},
                          {entropy, "entropy"},
                          {log_normalizer, "log_normalizer"},
+                         {correction, "correction"},
+                         {value_low, "value_low"},
                          {effective_tau, "effective_tau"}});
     py::gil_scoped_release release;
-    cpu::policy_forward(shape, {read(logits), logits_stride}, {read(q), q_stride}, tau, entropy_mode, write(value),
-                        write(entropy), write(log_normalizer), write(effective_tau));
+    cpu::policy_forward(
+        shape, {read(logits), logits_stride}, {read(q), q_stride}, tau, entropy_mode,
+        {write(value), write(entropy), write(log_normalizer), write(correction), write(value_low), write(effective_tau)});
 }
 
 void policy_backward(Address logits, int64_t logits_stride, Address q, int64_t q_stride, int64_t rows, int64_t vocab,
-                     int dtype, Address mask, Address value, Address entropy, Address log_normalizer, Address effective_tau,
-                     Address grad_value, Address grad_entropy, Address grad_logits, int64_t grad_logits_stride,
-                     Address grad_q, int64_t grad_q_stride, int threads) {
+                     int dtype, Address mask, Address value, Address entropy, Address log_normalizer, Address correction,
+                     Address value_low, Address effective_tau, Address grad_value, Address grad_entropy, Address grad_logits,
+                     int64_t grad_logits_stride, Address grad_q, int64_t grad_q_stride, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_data(shape, {{logits, "logits"},
                          {q, "q"},
                          {value, "value"},
                          {entropy, "entropy"},
                          {log_normalizer, "log_normalizer"},
+                         {correction, "correction"},
+                         {value_low, "value_low"},
                          {effective_tau, "effective_tau"}});
     py::gil_scoped_release release;
-    cpu::policy_backward(shape, {read(logits), logits_stride}, {read(q), q_stride}, read(value), read(entropy),
-                         read(log_normalizer), read(effective_tau), read(grad_value), read(grad_entropy),
-                         {write(grad_logits), grad_logits_stride}, {write(grad_q), grad_q_stride});
+    cpu::policy_backward(
+        shape, {read(logits), logits_stride}, {read(q), q_stride},
+        {write(value), write(entropy), write(log_normalizer), write(correction), write(value_low), write(effective_tau)},
+        read(grad_value), read(grad_entropy), {write(grad_logits), grad_logits_stride}, {write(grad_q), grad_q_stride});
 }
 
 void critic_forward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, int dtype, Address actions, Address targets,
-                    double smoothness, Address mask, Address loss, Address td_error, Address mean, Address spread,
-                    int threads) {
+                    double smoothness, Address mask, Address loss, Address td_error, Address mean, Address mean_low,
+                    Address spread, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_data(shape, {{q, "q"},
                          {actions, "actions"},
@@ -138,34 +145,36 @@ void critic_forward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, in
                          {loss, "loss"},
                          {td_error, "td_error"},
                          {mean, "mean"},
+                         {mean_low, "mean_low"},
                          {spread, "spread"}});
     py::gil_scoped_release release;
     check_ids(shape, ids(actions), "actions");
-    cpu::critic_forward(shape, {read(q), q_stride}, ids(actions), read(targets), smoothness, write(loss), write(td_error),
-                        write(mean), write(spread));
+    cpu::critic_forward(shape, {read(q), q_stride}, ids(actions), read(targets), smoothness,
+                        {write(loss), write(td_error), write(mean), write(mean_low), write(spread)});
 }
 
 void critic_backward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, int dtype, Address actions, double smoothness,
-                     Address mask, Address td_error, Address mean, Address grad_loss, Address grad_q, int64_t grad_q_stride,
-                     int threads) {
+                     Address mask, Address td_error, Address mean, Address mean_low, Address grad_loss, Address grad_q,
+                     int64_t grad_q_stride, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_data(shape, {{q, "q"},
                          {actions, "actions"},
                          {td_error, "td_error"},
                          {mean, "mean"},
+                         {mean_low, "mean_low"},
                          {grad_loss, "grad_loss"},
                          {grad_q, "grad_q"}});
     py::gil_scoped_release release;
     check_ids(shape, ids(actions), "actions");
-    cpu::critic_backward(shape, {read(q), q_stride}, ids(actions), smoothness, read(td_error), read(mean), read(grad_loss),
-                         {write(grad_q), grad_q_stride});
+    cpu::critic_backward(shape, {read(q), q_stride}, ids(actions), smoothness, read(td_error), read(mean), read(mean_low),
+                         read(grad_loss), {write(grad_q), grad_q_stride});
 }
 
 void erac_forward(Address logits, int64_t logits_stride, Address target_q, int64_t target_q_stride, Address q,
                   int64_t q_stride, int64_t rows, int64_t vocab, int dtype, Address actions, Address rewards,
                   Address terminal, int64_t steps, double tau, double smoothness, Address mask, Address loss,
-                  Address td_error, Address targets, Address value, Address entropy, Address mean, Address spread,
-                  int threads) {
+                  Address td_error, Address targets, Address value, Address entropy, Address mean, Address mean_low,
+                  Address spread, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     if (steps < 1 || rows % steps != 0) {
         throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
@@ -182,13 +191,16 @@ void erac_forward(Address logits, int64_t logits_stride, Address target_q, int64
                          {value, "value"},
                          {entropy, "entropy"},
                          {mean, "mean"},
+                         {mean_low, "mean_low"},
                          {spread, "spread"}});
     py::gil_scoped_release release;
     check_ids(shape, ids(actions), "actions");
-    cpu::erac_forward(
-        shape, {read(logits), logits_stride}, {read(target_q), target_q_stride}, {read(q), q_stride}, ids(actions),
-        read(rewards), static_cast<const uint8_t*>(read(terminal)), steps, tau, smoothness,
-        {write(loss), write(td_error), write(targets), write(value), write(entropy), write(mean), write(spread)});
+    cpu::erac_forward(shape, {read(logits), logits_stride}, {read(target_q), target_q_stride}, {read(q), q_stride},
+                      ids(actions), read(rewards), static_cast<const uint8_t*>(read(terminal)), steps, tau, smoothness,
+                      {{write(loss), write(td_error), write(mean), write(mean_low), write(spread)},
+                       write(targets),
+                       write(value),
+                       write(entropy)});
 }
 
 // Without targets every row must be fully the oracle's.
@@ -200,33 +212,45 @@ void check_targets(const Rows& shape, Address q, Address targets, Address oracle
 
 void distillation_forward(Address logits, int64_t logits_stride, Address q, int64_t q_stride, int64_t rows, int64_t vocab,
                           int dtype, double tau, Address targets, Address oracle_weight, Address mask, Address loss,
-                          Address log_normalizer, Address oracle_log_normalizer, int threads) {
+                          Address log_normalizer, Address correction, Address oracle_log_normalizer,
+                          Address oracle_correction, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_positive(tau, "tau");
-    require_data(shape, {{logits, "logits"}, {loss, "loss"}, {log_normalizer, "log_normalizer"}});
+    require_data(shape, {{logits, "logits"},
+                         {loss, "loss"},
+                         {log_normalizer, "log_normalizer"},
+                         {correction, "correction"},
+                         {oracle_log_normalizer, "oracle_log_normalizer"},
+                         {oracle_correction, "oracle_correction"}});
     check_targets(shape, q, targets, oracle_weight);
     py::gil_scoped_release release;
     check_ids(shape, ids(targets), "targets");
-    cpu::distillation_forward(shape, {read(logits), logits_stride}, {read(q), q_stride}, tau, ids(targets),
-                              read(oracle_weight), write(loss), write(log_normalizer), write(oracle_log_normalizer));
+    cpu::distillation_forward(
+        shape, {read(logits), logits_stride}, {read(q), q_stride}, tau, ids(targets), read(oracle_weight),
+        {write(loss), write(log_normalizer), write(correction), write(oracle_log_normalizer), write(oracle_correction)});
 }
 
 void distillation_backward(Address logits, int64_t logits_stride, Address q, int64_t q_stride, int64_t rows, int64_t vocab,
                            int dtype, double tau, Address targets, Address oracle_weight, Address mask,
-                           Address log_normalizer, Address oracle_log_normalizer, Address grad_loss, Address grad_logits,
-                           int64_t grad_logits_stride, int threads) {
+                           Address log_normalizer, Address correction, Address oracle_log_normalizer,
+                           Address oracle_correction, Address grad_loss, Address grad_logits, int64_t grad_logits_stride,
+                           int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_positive(tau, "tau");
-    require_data(
-        shape,
-        {{logits, "logits"}, {log_normalizer, "log_normalizer"}, {grad_loss, "grad_loss"}, {grad_logits, "grad_logits"}});
-    if (q != 0) require_data(shape, {{oracle_log_normalizer, "oracle_log_normalizer"}});
+    require_data(shape, {{logits, "logits"},
+                         {log_normalizer, "log_normalizer"},
+                         {correction, "correction"},
+                         {oracle_log_normalizer, "oracle_log_normalizer"},
+                         {oracle_correction, "oracle_correction"},
+                         {grad_loss, "grad_loss"},
+                         {grad_logits, "grad_logits"}});
     check_targets(shape, q, targets, oracle_weight);
     py::gil_scoped_release release;
     check_ids(shape, ids(targets), "targets");
-    cpu::distillation_backward(shape, {read(logits), logits_stride}, {read(q), q_stride}, tau, ids(targets),
-                               read(oracle_weight), read(log_normalizer), read(oracle_log_normalizer), read(grad_loss),
-                               {write(grad_logits), grad_logits_stride});
+    cpu::distillation_backward(
+        shape, {read(logits), logits_stride}, {read(q), q_stride}, tau, ids(targets), read(oracle_weight),
+        {nullptr, write(log_normalizer), write(correction), write(oracle_log_normalizer), write(oracle_correction)},
+        read(grad_loss), {write(grad_logits), grad_logits_stride});
 }
 
 void sample_forward(Address logits, int64_t logits_stride, int64_t rows, int64_t vocab, int dtype, double temperature,

@@ -12,11 +12,12 @@ SB_INLINE A critic_row_loss(A td_error, A spread, A smoothness) {
     return td_error * td_error + (smoothness == A(0) ? A(0) : smoothness * spread);
 }
 
-// d loss / d q(w) without the chosen action's part. An action with q = -inf does not exist and gets no gradient.
+// d loss / d q(w) without the chosen action's part; the mean is the sum of `mean` and `mean_low`. An action with q = -inf
+// does not exist and gets no gradient.
 template <class A>
-SB_INLINE A critic_gradient_spread(A q, A mean, A smoothness, A grad_loss) {
+SB_INLINE A critic_gradient_spread(A q, A mean, A mean_low, A smoothness, A grad_loss) {
     if (smoothness == A(0) || q == -infinity<A>()) return A(0);
-    return A(2) * smoothness * grad_loss * (q - mean);
+    return A(2) * smoothness * grad_loss * ((q - mean) - mean_low);
 }
 
 // The part of the chosen action, added before the sum is rounded to the data's type.

@@ -12,6 +12,14 @@ SB_INLINE A shifted_weight(A x, A maximum, A scale) {
     return x == -infinity<A>() ? A(0) : exponential((x - maximum) * scale);
 }
 
+// 1 / sum_w exp(scale * (x_w - rounded)), from the sum that belongs to the maximum: 1 but for what rounding took from the
+// normaliser. 1 where there is no finite maximum.
+template <class A>
+SB_INLINE A weight_correction(A maximum, A sum, A rounded, A scale) {
+    if (!(maximum - maximum == A(0))) return A(1);
+    return A(1) / (sum * exponential((maximum - rounded) * scale));
+}
+
 // sum = sum_w prior(w) * exp(scale * (x_w - maximum)) over the elements seen.
 template <class A>
 struct SoftmaxState {
@@ -45,6 +53,9 @@ struct SoftmaxState {
         if (maximum == -infinity<A>() || maximum == infinity<A>()) return maximum;
         return maximum + temperature * logarithm(sum);
     }
+
+    // What exp(scale * (x - rounded)) has to be multiplied by to be a probability, `rounded` being the value above.
+    SB_INLINE A correction(A rounded, A scale) const { return weight_correction(maximum, sum, rounded, scale); }
 };
 
 // d value / d x_w for scale = 1/temperature: prior(w) exp((x - value)/temperature). The exponent is clamped because the

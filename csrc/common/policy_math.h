@@ -12,6 +12,7 @@ enum EntropyMode : int { kEntropyExact = 0, kEntropyNormalized = 1, kEntropyNone
 template <class A>
 struct PolicyTerms {
     A log_normalizer;
+    A correction;  // of the weights exp(logit - log_normalizer)
     A entropy;
     A expectation;         // sum_w pi(w) q(w)
     A log_policy_squared;  // sum over logits > -inf of log pi(w)^2
@@ -64,11 +65,12 @@ struct PolicyState {
     }
 
     SB_INLINE PolicyTerms<A> terms(A reference) const {
-        if (maximum == -infinity<A>()) return {maximum, A(0), A(0), A(0)};
+        if (maximum == -infinity<A>()) return {maximum, A(1), A(0), A(0), A(0)};
         const A log_sum = logarithm(sum);
         const A log_normalizer = maximum + log_sum;
         const A entropy = log_sum - sum_logits / sum;
-        return {log_normalizer, entropy > A(0) ? entropy : (entropy == entropy ? A(0) : entropy), reference + sum_q / sum,
+        return {log_normalizer, weight_correction(maximum, sum, log_normalizer, A(1)),
+                entropy > A(0) ? entropy : (entropy == entropy ? A(0) : entropy), reference + sum_q / sum,
                 logits.deviation_about(log_normalizer)};
     }
 };
@@ -81,12 +83,13 @@ SB_INLINE A effective_temperature(A tau, int entropy_mode, A log_policy_squared)
     return tau;
 }
 
-// d/d logits of grad_value * value + grad_entropy * entropy, the effective temperature held constant.
+// d/d logits of grad_value * value + grad_entropy * entropy, the effective temperature held constant; the value is the sum
+// of `value` and `value_low`.
 template <class A>
-SB_INLINE A policy_gradient_logits(A probability, A log_probability, A q, A value, A entropy, A effective_tau, A grad_value,
-                                   A grad_entropy) {
+SB_INLINE A policy_gradient_logits(A probability, A log_probability, A q, A value, A value_low, A entropy, A effective_tau,
+                                   A grad_value, A grad_entropy) {
     if (probability == A(0)) return A(0);
-    const A advantage = q - effective_tau * log_probability - value;
+    const A advantage = (q - value) - (effective_tau * log_probability + value_low);
     return probability * (grad_value * advantage - grad_entropy * (log_probability + entropy));
 }
 

@@ -3,8 +3,7 @@
 // block: the order is fixed, whatever the thread count, the alignment or the row's place in the batch.
 #pragma once
 
-#include <cstdlib>
-#include <memory>
+#include <algorithm>
 
 #include "kernels.h"
 #include "vector_math.h"
@@ -12,6 +11,16 @@
 namespace softbellman::cpu {
 
 constexpr int64_t kLanes = 64;
+
+// Before a loop whose results may lie where its inputs lie, element on element: without it the compiler tests for overlap
+// and falls back to single elements.
+#if defined(__clang__)
+#define SB_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define SB_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define SB_INDEPENDENT
+#endif
 
 template <class A>
 constexpr int64_t kBlock = sizeof(A) == 4 ? 2048 : 1024;
@@ -33,20 +42,6 @@ struct IsAccumulator<A, A> {
 template <class A>
 struct BlockBuffer {
     alignas(64) A data[kBlock<A>];
-};
-
-// Room for `rows` rows of the accumulator type, 64-byte aligned.
-template <class A>
-class Scratch {
- public:
-    Scratch(int64_t vocab, int rows)
-        : stride_(round_to_lanes(vocab)),
-          data_(static_cast<A*>(std::aligned_alloc(64, static_cast<size_t>(stride_ * rows) * sizeof(A) + 64)), &std::free) {}
-    SB_INLINE A* row(int index) const { return data_.get() + index * stride_; }
-
- private:
-    int64_t stride_;
-    std::unique_ptr<A, decltype(&std::free)> data_;
 };
 
 // Elements first .. first + count of a row as accumulators, padded to whole lanes. The row itself is used where it can be.
@@ -160,13 +155,6 @@ SB_INLINE void add_exponentials(const A* x, int64_t padded, double scale, Scaled
     total += sum_and_maximum(x, padded, shift, exponential_of, unused);
 }
 
-// Rounds a block of results to the data's type.
-template <class T, class A>
-SB_INLINE void store_block(T* row, int64_t first, int64_t count, const A* values) {
-    T* target = row + first;
-    for (int64_t i = 0; i < count; ++i) target[i] = from_accumulator<T>(values[i]);
-}
-
 template <class T>
 SB_INLINE void store_zeros(T* row, int64_t vocab) {
     memset(static_cast<void*>(row), 0, static_cast<size_t>(vocab) * sizeof(T));
@@ -185,12 +173,51 @@ SB_INLINE A row_maximum(const T* row, int64_t vocab, A* buffer) {
     return largest;
 }
 
-// A saved normaliser serves as the shift of a second walk only while its own rounding stays far from overflowing the
-// exponential; backward kernels divide by the sum they find, so the rounding itself does no harm.
+// Sum of exp(scale (x - shift)) over a row, as far as nothing overflows.
+template <class T, class A>
+SB_INLINE double sum_of_exponentials(const T* row, int64_t vocab, A shift, ScaledExp<A> exponential_of, A* buffer) {
+    double total = 0.0;
+    for (int64_t first = 0; first < vocab; first += kBlock<A>) {
+        const int64_t count = std::min(vocab - first, kBlock<A>);
+        const A* x = load_block<T, A>(row, first, count, -infinity<A>(), buffer);
+        A unused;
+        total += sum_and_maximum(x, round_to_lanes(count), shift, exponential_of, unused);
+    }
+    return total;
+}
+
+// A number as forward kernels save it for backward ones: rounded to the statistic type, and what the rounding took.
 template <class A>
-SB_INLINE bool usable_shift(A shift, double scale) {
-    const double rounding = std::fabs(static_cast<double>(shift)) * scale * (sizeof(A) == 4 ? 6e-8 : 1.2e-16);
-    return rounding < 8.0;
+struct Rounded {
+    A high, low;
+
+    // The sum a + b, `a` the part of it that may be large.
+    SB_INLINE Rounded(double a, double b) : high(static_cast<A>(a + b)), low(A(0)) {
+        if (std::fabs(high) < infinity<A>()) low = static_cast<A>((a - static_cast<double>(high)) + b);
+    }
+};
+
+// exp(scale (x - exact)) for the exact number that `rounded` stands for is exp(scale (x - rounded.high)) times this.
+template <class A>
+SB_INLINE A weight_correction(const Rounded<A>& rounded, double scale) {
+    return static_cast<A>(std::exp(-static_cast<double>(rounded.low) * scale));
+}
+
+// The normaliser of a row in a second walk: its weights are exp(scale (x - shift)) * factor.
+template <class A>
+struct Normalizer {
+    A shift;
+    double factor;
+};
+
+// From the saved one, exp(scale (x - high)) * correction. Where the rounding of `high` comes near to overflowing the
+// exponential, the row is walked for another.
+template <class T, class A>
+SB_INLINE Normalizer<A> row_normalizer(const T* row, int64_t vocab, A high, A correction, double scale, A* buffer) {
+    const double rounding = std::fabs(static_cast<double>(high)) * scale * (sizeof(A) == 4 ? 6e-8 : 1.2e-16);
+    if (rounding < 8.0) return {high, static_cast<double>(correction)};
+    const A maximum = row_maximum<T, A>(row, vocab, buffer);
+    return {maximum, 1.0 / sum_of_exponentials<T, A>(row, vocab, maximum, ScaledExp<A>(scale), buffer)};
 }
 
 SB_INLINE bool is_masked(const uint8_t* mask, int64_t row) {

@@ -2,8 +2,8 @@
 // with the smoothness penalty), and the gradient to q.
 //
 // Forward: one read of q; mean and spread of a block are taken in cache and merged by Chan's rule in double. Backward: one
-// read and one write; the first sweep finds what the rounding of the saved mean left over. Actions with q = -inf do not
-// exist: they are in neither the mean nor the spread. A row belongs to one thread.
+// read and one write in one sweep, about the mean as it was before it was rounded. Actions with q = -inf do not exist: they
+// are in neither the mean nor the spread. A row belongs to one thread.
 #include "../common/critic_math.h"
 #include "../common/moments.h"
 #include "block.h"
@@ -58,10 +58,7 @@ struct Forward {
     const int64_t* actions;
     const void* targets;
     double smoothness;
-    void* loss;
-    void* td_error;
-    void* mean;
-    void* spread;
+    CriticResults out;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
@@ -83,10 +80,12 @@ struct Forward {
                         static_cast<double>(static_cast<const A*>(targets)[n]);
                 row_loss = critic_row_loss(error, moments.deviation, smoothness);
             }
-            static_cast<A*>(loss)[n] = static_cast<A>(row_loss);
-            static_cast<A*>(td_error)[n] = static_cast<A>(error);
-            static_cast<A*>(mean)[n] = static_cast<A>(moments.mean);
-            static_cast<A*>(spread)[n] = static_cast<A>(moments.deviation);
+            const Rounded<A> mean(moments.mean, 0.0);
+            static_cast<A*>(out.loss)[n] = static_cast<A>(row_loss);
+            static_cast<A*>(out.td_error)[n] = static_cast<A>(error);
+            static_cast<A*>(out.mean)[n] = mean.high;
+            static_cast<A*>(out.mean_low)[n] = mean.low;
+            static_cast<A*>(out.spread)[n] = static_cast<A>(moments.deviation);
         }
     }
 };
@@ -98,13 +97,13 @@ struct Backward {
     double smoothness;
     const void* td_error;
     const void* mean;
+    const void* mean_low;
     const void* grad_loss;
     MutableMatrix grad_q;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
-        BlockBuffer<A> buffer;
         for (int64_t n = first_row; n < last_row; ++n) {
             T* const gradient = row_of<T>(grad_q, n);
             const A upstream = is_masked(shape.mask, n) ? A(0) : static_cast<const A*>(grad_loss)[n];
@@ -112,7 +111,7 @@ struct Backward {
             if (upstream == A(0) || smoothness == 0.0) {
                 store_zeros(gradient, shape.vocab);
             } else {
-                spread_part = spread_gradient<T>(n, upstream, gradient, buffer.data);
+                spread_part = spread_gradient<T>(n, upstream, gradient);
             }
             if (upstream == A(0)) continue;
             const A action_part = critic_gradient_action(static_cast<const A*>(td_error)[n], upstream);
@@ -120,40 +119,30 @@ struct Backward {
         }
     }
 
+    // Writes the spread's part of a row's gradient; returns the chosen action's before it is rounded to the data's type.
     template <class T, class A>
-    SB_INLINE A spread_gradient(int64_t n, A upstream, T* gradient, A* buffer) const {
+    SB_INLINE A spread_gradient(int64_t n, A upstream, T* gradient) const {
         const T* row = row_of<T>(q, n);
-        const A saved = static_cast<const A*>(mean)[n];
-        double count = 0.0, leftover = 0.0;
-        for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
-            const int64_t size = std::min(shape.vocab - first, kBlock<A>);
-            double block_count = 0.0, block_sum = 0.0;
-            const A* x = load_block<T, A>(row, first, size, -infinity<A>(), buffer);
-            sum_shifted(x, round_to_lanes(size), saved, block_count, block_sum);
-            count += block_count;
-            leftover += block_sum;
-        }
-        const A correction = static_cast<A>(count > 0.0 ? leftover / count : 0.0);
+        const A centre = static_cast<const A*>(mean)[n], rest = static_cast<const A*>(mean_low)[n];
         const A factor = static_cast<A>(2.0 * smoothness * static_cast<double>(upstream));
         const A chosen = to_accumulator(row[actions[n]]);  // before the gradient may overwrite it
-        for (int64_t w = 0; w < shape.vocab; ++w) {
-            const A x = to_accumulator(row[w]);
-            gradient[w] = from_accumulator<T>(x == -infinity<A>() ? A(0) : factor * ((x - saved) - correction));
-        }
-        return chosen == -infinity<A>() ? A(0) : factor * ((chosen - saved) - correction);
+        const auto slope = [=](A x) { return x == -infinity<A>() ? A(0) : factor * ((x - centre) - rest); };
+        SB_INDEPENDENT
+        for (int64_t w = 0; w < shape.vocab; ++w) gradient[w] = from_accumulator<T>(slope(to_accumulator(row[w])));
+        return slope(chosen);
     }
 };
 
 }  // namespace
 
-void critic_forward(const Rows& shape, Matrix q, const int64_t* actions, const void* targets, double smoothness, void* loss,
-                    void* td_error, void* mean, void* spread) {
-    run_kernel(Forward{shape, q, actions, targets, smoothness, loss, td_error, mean, spread}, shape);
+void critic_forward(const Rows& shape, Matrix q, const int64_t* actions, const void* targets, double smoothness,
+                    const CriticResults& out) {
+    run_kernel(Forward{shape, q, actions, targets, smoothness, out}, shape);
 }
 
 void critic_backward(const Rows& shape, Matrix q, const int64_t* actions, double smoothness, const void* td_error,
-                     const void* mean, const void* grad_loss, MutableMatrix grad_q) {
-    run_kernel(Backward{shape, q, actions, smoothness, td_error, mean, grad_loss, grad_q}, shape);
+                     const void* mean, const void* mean_low, const void* grad_loss, MutableMatrix grad_q) {
+    run_kernel(Backward{shape, q, actions, smoothness, td_error, mean, mean_low, grad_loss, grad_q}, shape);
 }
 
 }  // namespace softbellman::cpu

@@ -1,8 +1,8 @@
 // Cross entropy of pi = softmax(x) under an oracle softmax(q / tau), a target token, or a mixture of both (eq 17), and the
 // gradient to x. Without q it is the negative log-likelihood of the target.
 //
-// Forward: one read of each input. Backward: one read of each and one write; both exponentials wait in scratch rows until
-// their sums are known, so rounding of the saved normalisers does not reach the gradient. A row belongs to one thread.
+// Forward: one read of each input. Backward: one read of each and one write in one sweep; what rounding took from the saved
+// normalisers was saved with them and does not reach the gradient. A row belongs to one thread.
 #include "../common/distillation_math.h"
 #include "block.h"
 #include "simd.h"
@@ -25,24 +25,32 @@ struct Forward {
     double tau;
     const int64_t* targets;
     const void* oracle_weight;
-    void* loss;
-    void* log_normalizer;
-    void* oracle_log_normalizer;
+    DistillationResults out;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
         for (int64_t n = first_row; n < last_row; ++n) {
-            double results[3] = {0, 0, 0};
-            if (!is_masked(shape.mask, n)) row_terms<T>(n, results);
-            static_cast<A*>(loss)[n] = static_cast<A>(results[0]);
-            static_cast<A*>(log_normalizer)[n] = static_cast<A>(results[1]);
-            if (oracle_log_normalizer != nullptr) static_cast<A*>(oracle_log_normalizer)[n] = static_cast<A>(results[2]);
+            Terms terms;
+            if (!is_masked(shape.mask, n)) terms = row_terms<T>(n);
+            const Rounded<A> policy(terms.maximum, terms.log_sum);
+            static_cast<A*>(out.loss)[n] = static_cast<A>(terms.loss);
+            static_cast<A*>(out.log_normalizer)[n] = policy.high;
+            static_cast<A*>(out.correction)[n] = weight_correction(policy, 1.0);
+            if (out.oracle_log_normalizer == nullptr) continue;
+            const Rounded<A> oracle(terms.oracle_maximum, terms.oracle_log_sum);
+            static_cast<A*>(out.oracle_log_normalizer)[n] = oracle.high;
+            static_cast<A*>(out.oracle_correction)[n] = weight_correction(oracle, 1.0);
         }
     }
 
+    // What a row amounts to; its normalisers are maximum + log_sum and oracle_maximum + oracle_log_sum.
+    struct Terms {
+        double loss = 0, maximum = 0, log_sum = 0, oracle_maximum = 0, oracle_log_sum = 0;
+    };
+
     template <class T>
-    SB_INLINE void row_terms(int64_t n, double* results) const {
+    SB_INLINE Terms row_terms(int64_t n) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
         const ScaledExp<A> exponential_of(1.0), oracle_exponential(scale);
@@ -70,18 +78,20 @@ struct Forward {
                               oracle);
             }
         }
-        results[1] = static_cast<double>(maximum);
-        results[2] = oracle.log_normalizer(scale);
-        if (maximum == -infinity<A>()) return;
-        const double above_maximum = std::log(total);
-        results[1] += above_maximum;
+        Terms terms;
+        terms.maximum = static_cast<double>(maximum);
+        terms.oracle_maximum = oracle.exists() ? oracle.maximum * scale : oracle.maximum;
+        terms.oracle_log_sum = oracle.exists() ? std::log(oracle.sum) : 0.0;
+        if (maximum == -infinity<A>()) return terms;
+        terms.log_sum = std::log(total);
         double target_shift = 0.0;
         if (alpha != A(1)) {
             const double target = static_cast<double>(to_accumulator(row_of<T>(logits, n)[targets[n]]));
-            target_shift = (static_cast<double>(maximum) - target) + above_maximum;
+            target_shift = (terms.maximum - target) + terms.log_sum;
         }
-        const double policy_shift = (static_cast<double>(maximum) - origin) + above_maximum;
-        results[0] = distillation_row_loss(policy_shift, target_shift, oracle, static_cast<double>(alpha));
+        const double policy_shift = (terms.maximum - origin) + terms.log_sum;
+        terms.loss = distillation_row_loss(policy_shift, target_shift, oracle, static_cast<double>(alpha));
+        return terms;
     }
 
     template <class A>
@@ -108,91 +118,87 @@ struct Backward {
     double tau;
     const int64_t* targets;
     const void* oracle_weight;
-    const void* log_normalizer;
-    const void* oracle_log_normalizer;
+    DistillationResults saved;
     const void* grad_loss;
     MutableMatrix grad_logits;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
-        Scratch<A> scratch(shape.vocab, q.data != nullptr ? 2 : 1);
+        BlockBuffer<A> buffer;
         for (int64_t n = first_row; n < last_row; ++n) {
             T* const gradient = row_of<T>(grad_logits, n);
             const A upstream = is_masked(shape.mask, n) ? A(0) : static_cast<const A*>(grad_loss)[n];
-            const A normalizer = static_cast<const A*>(log_normalizer)[n];
-            if (upstream == A(0) || normalizer == -infinity<A>()) {
+            const A log_normalizer = static_cast<const A*>(saved.log_normalizer)[n];
+            if (upstream == A(0) || log_normalizer == -infinity<A>()) {
                 store_zeros(gradient, shape.vocab);
                 continue;
             }
-            const double scale = 1.0 / tau;
             const A alpha = weight_of_oracle<A>(oracle_weight, q.data != nullptr, n);
-            const A oracle_normalizer = alpha != A(0) ? static_cast<const A*>(oracle_log_normalizer)[n] : -infinity<A>();
-            const bool has_oracle = oracle_normalizer != -infinity<A>();
+            const A oracle_log_normalizer =
+                alpha != A(0) ? static_cast<const A*>(saved.oracle_log_normalizer)[n] : -infinity<A>();
+            const bool has_oracle = oracle_log_normalizer != -infinity<A>();
 
-            const A* const policy = scratch.row(0);
-            const double policy_sum = exponentials<T>(row_of<T>(logits, n), normalizer, 1.0, scratch.row(0));
+            const T* const row = row_of<T>(logits, n);
+            const A kept = static_cast<const A*>(saved.correction)[n];
+            const auto policy = row_normalizer<T, A>(row, shape.vocab, log_normalizer, kept, 1.0, buffer.data);
             const double policy_weight =
                 (has_oracle ? static_cast<double>(alpha) : 0.0) + (1.0 - static_cast<double>(alpha));
-            const A policy_factor = static_cast<A>(static_cast<double>(upstream) * policy_weight / policy_sum);
-            const A* oracle = nullptr;
-            A oracle_factor = A(0);
+            const Weights<A> of_policy{policy.shift,
+                                       static_cast<A>(static_cast<double>(upstream) * policy_weight * policy.factor)};
+            // Read before the gradient may overwrite them.
+            const int64_t target = alpha != A(1) ? targets[n] : 0;
+            const ScaledExp<A> policy_exponential(1.0);
+            A soft = of_policy(to_accumulator(row[target]), policy_exponential);
             if (has_oracle) {
-                oracle = scratch.row(1);
-                const A shift = static_cast<A>(tau * static_cast<double>(oracle_normalizer));
-                const double oracle_sum = exponentials<T>(row_of<T>(q, n), shift, scale, scratch.row(1));
-                oracle_factor = static_cast<A>(static_cast<double>(upstream) * static_cast<double>(alpha) / oracle_sum);
+                const T* const oracle_row = row_of<T>(q, n);
+                const Weights<A> of_oracle = oracle_weights<T>(n, oracle_log_normalizer, upstream * alpha, buffer.data);
+                const ScaledExp<A> oracle_exponential(1.0 / tau);
+                soft -= of_oracle(to_accumulator(oracle_row[target]), oracle_exponential);
+                SB_INDEPENDENT
                 for (int64_t w = 0; w < shape.vocab; ++w) {
-                    gradient[w] = from_accumulator<T>(policy[w] * policy_factor - oracle[w] * oracle_factor);
+                    gradient[w] = from_accumulator<T>(of_policy(to_accumulator(row[w]), policy_exponential) -
+                                                      of_oracle(to_accumulator(oracle_row[w]), oracle_exponential));
                 }
             } else {
-                for (int64_t w = 0; w < shape.vocab; ++w) gradient[w] = from_accumulator<T>(policy[w] * policy_factor);
+                SB_INDEPENDENT
+                for (int64_t w = 0; w < shape.vocab; ++w) {
+                    gradient[w] = from_accumulator<T>(of_policy(to_accumulator(row[w]), policy_exponential));
+                }
             }
-            if (alpha == A(1)) continue;
-            const int64_t target = targets[n];
-            const A soft = policy[target] * policy_factor - (has_oracle ? oracle[target] * oracle_factor : A(0));
-            gradient[target] = from_accumulator<T>(soft - (A(1) - alpha) * upstream);
+            if (alpha != A(1)) gradient[target] = from_accumulator<T>(soft - (A(1) - alpha) * upstream);
         }
     }
 
-    // weights = exp(scale * (x - shift)) over a row; returns their sum.
+    template <class A>
+    struct Weights {
+        A shift, factor;
+        SB_INLINE A operator()(A x, ScaledExp<A> exponential_of) const { return exponential_of(x - shift) * factor; }
+    };
+
+    // The oracle's probabilities times `weight`. Its normaliser is one of q / tau, the shift one of q.
     template <class T, class A>
-    SB_INLINE double exponentials(const T* row, A shift, double scale, A* weights) const {
-        const ScaledExp<A> exponential_of(scale);
-        BlockBuffer<A> buffer;
-        if (!usable_shift(shift, scale)) shift = row_maximum<T, A>(row, shape.vocab, buffer.data);
-        double total = 0.0;
-        for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
-            const int64_t count = std::min(shape.vocab - first, kBlock<A>);
-            const A* x = load_block<T, A>(row, first, count, -infinity<A>(), buffer.data);
-            A lanes[kLanes];
-            for (int64_t l = 0; l < kLanes; ++l) lanes[l] = A(0);
-            for (int64_t i = 0; i < round_to_lanes(count); i += kLanes) {
-                for (int64_t l = 0; l < kLanes; ++l) {
-                    const A e = exponential_of(x[i + l] - shift);
-                    weights[first + i + l] = e;
-                    lanes[l] += e;
-                }
-            }
-            total += fold_lanes<A, kLanes>(lanes);
-        }
-        return total;
+    SB_INLINE Weights<A> oracle_weights(int64_t n, A log_normalizer, A weight, A* buffer) const {
+        const double scale = 1.0 / tau, exact = tau * static_cast<double>(log_normalizer);
+        const Rounded<A> shift(exact, 0.0);
+        const double kept = static_cast<double>(static_cast<const A*>(saved.oracle_correction)[n]);
+        const A correction = static_cast<A>(kept * static_cast<double>(weight_correction(shift, scale)));
+        const auto oracle = row_normalizer<T, A>(row_of<T>(q, n), shape.vocab, shift.high, correction, scale, buffer);
+        return {oracle.shift, static_cast<A>(static_cast<double>(weight) * oracle.factor)};
     }
 };
 
 }  // namespace
 
 void distillation_forward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
-                          const void* oracle_weight, void* loss, void* log_normalizer, void* oracle_log_normalizer) {
-    run_kernel(Forward{shape, logits, q, tau, targets, oracle_weight, loss, log_normalizer, oracle_log_normalizer}, shape);
+                          const void* oracle_weight, const DistillationResults& out) {
+    run_kernel(Forward{shape, logits, q, tau, targets, oracle_weight, out}, shape);
 }
 
 void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
-                           const void* oracle_weight, const void* log_normalizer, const void* oracle_log_normalizer,
-                           const void* grad_loss, MutableMatrix grad_logits) {
-    run_kernel(Backward{shape, logits, q, tau, targets, oracle_weight, log_normalizer, oracle_log_normalizer, grad_loss,
-                        grad_logits},
-               shape);
+                           const void* oracle_weight, const DistillationResults& saved, const void* grad_loss,
+                           MutableMatrix grad_logits) {
+    run_kernel(Backward{shape, logits, q, tau, targets, oracle_weight, saved, grad_loss, grad_logits}, shape);
 }
 
 }  // namespace softbellman::cpu

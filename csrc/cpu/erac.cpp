@@ -27,8 +27,8 @@ void form_targets(const Rows& shape, int64_t steps, const A* rewards, const uint
 
 void erac_forward(const Rows& shape, Matrix logits, Matrix target_q, Matrix q, const int64_t* actions, const void* rewards,
                   const uint8_t* terminal, int64_t steps, double tau, double smoothness, const EracResults& out) {
-    // Two by-products of the policy go where the critic's results will be written.
-    policy_forward(shape, logits, target_q, tau, kEntropyExact, out.value, out.entropy, out.loss, out.td_error);
+    policy_forward(shape, logits, target_q, tau, kEntropyExact,
+                   {out.value, out.entropy, nullptr, nullptr, nullptr, nullptr});
     if (shape.dtype == kFloat64) {
         form_targets(shape, steps, static_cast<const double*>(rewards), terminal, static_cast<const double*>(out.value),
                      static_cast<double*>(out.targets));
@@ -36,7 +36,7 @@ void erac_forward(const Rows& shape, Matrix logits, Matrix target_q, Matrix q, c
         form_targets(shape, steps, static_cast<const float*>(rewards), terminal, static_cast<const float*>(out.value),
                      static_cast<float*>(out.targets));
     }
-    critic_forward(shape, q, actions, out.targets, smoothness, out.loss, out.td_error, out.mean, out.spread);
+    critic_forward(shape, q, actions, out.targets, smoothness, out.critic);
 }
 
 }  // namespace softbellman::cpu

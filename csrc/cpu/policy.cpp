@@ -1,8 +1,8 @@
 // Value of a policy pi = softmax(logits) under q with its entropy (eq 9, 19, 20), and the gradients to logits and q.
 //
-// Forward: one read of each input, all sums in one sweep of a block. Backward: one read of each, one write of each gradient.
-// A first sweep over the row (still in cache for the second) finds what the rounding of the saved normaliser and value left
-// over, so the gradient of a row sums to zero far below float32 rounding. A row belongs to one thread.
+// Forward: one read of each input, all sums in one sweep of a block. Backward: one read of each, one write of each gradient,
+// in one sweep. What rounding took from the saved normaliser and value was saved with them, so that it does not reach the
+// gradient. A row belongs to one thread.
 #include "../common/policy_math.h"
 #include "block.h"
 #include "simd.h"
@@ -40,26 +40,33 @@ struct Forward {
     Matrix q;
     double tau;
     int entropy_mode;
-    void* value;
-    void* entropy;
-    void* log_normalizer;
-    void* effective_tau;
+    PolicyResults out;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
         for (int64_t n = first_row; n < last_row; ++n) {
-            double results[4] = {0, 0, 0, 0};
-            if (!is_masked(shape.mask, n)) row_terms<T>(n, results);
-            static_cast<A*>(value)[n] = static_cast<A>(results[0]);
-            static_cast<A*>(entropy)[n] = static_cast<A>(results[1]);
-            static_cast<A*>(log_normalizer)[n] = static_cast<A>(results[2]);
-            static_cast<A*>(effective_tau)[n] = static_cast<A>(results[3]);
+            Terms terms;
+            if (!is_masked(shape.mask, n)) terms = row_terms<T>(n);
+            const Rounded<A> value(terms.origin, terms.above_origin);
+            static_cast<A*>(out.value)[n] = value.high;
+            static_cast<A*>(out.entropy)[n] = static_cast<A>(terms.entropy);
+            if (out.log_normalizer == nullptr) continue;  // no gradient will be asked for
+            const Rounded<A> normalizer(terms.maximum, terms.log_sum);
+            static_cast<A*>(out.value_low)[n] = value.low;
+            static_cast<A*>(out.log_normalizer)[n] = normalizer.high;
+            static_cast<A*>(out.correction)[n] = weight_correction(normalizer, 1.0);
+            static_cast<A*>(out.effective_tau)[n] = static_cast<A>(terms.effective_tau);
         }
     }
 
+    // What a row amounts to; its value is origin + above_origin, its normaliser maximum + log_sum.
+    struct Terms {
+        double origin = 0, above_origin = 0, entropy = 0, maximum = 0, log_sum = 0, effective_tau = 0;
+    };
+
     template <class T>
-    SB_INLINE void row_terms(int64_t n, double* results) const {
+    SB_INLINE Terms row_terms(int64_t n) const {
         using A = Accumulator<T>;
         const ScaledExp<A> exponential_of(1.0);
         BlockBuffer<A> x_buffer, q_buffer;
@@ -80,17 +87,19 @@ struct Forward {
             add_block<A>(x, y, padded, maximum, static_cast<A>(sums.origin), exponential_of, sums);
             if (entropy_mode == kEntropyNormalized) add_squares<A>(x, padded, maximum, sums);
         }
-        results[2] = static_cast<double>(maximum);
-        results[3] = entropy_mode == kEntropyExact ? tau : 0.0;
-        if (maximum == -infinity<A>()) return;
-        const double log_sum = std::log(sums.weight);
-        const double row_entropy = log_sum - sums.logits / sums.weight;
-        results[1] = row_entropy < 0.0 ? 0.0 : row_entropy;
-        results[2] += log_sum;
+        Terms terms;
+        terms.maximum = static_cast<double>(maximum);
+        terms.effective_tau = entropy_mode == kEntropyExact ? tau : 0.0;
+        if (maximum == -infinity<A>()) return terms;
+        terms.log_sum = std::log(sums.weight);
+        const double row_entropy = terms.log_sum - sums.logits / sums.weight;
+        terms.entropy = row_entropy < 0.0 ? 0.0 : row_entropy;
         // sum (d - log_sum)^2 = sum log pi^2
-        const double squares = sums.shifted_square + log_sum * (log_sum * sums.count - 2.0 * sums.shifted);
-        results[3] = effective_temperature(tau, entropy_mode, squares);
-        results[0] = sums.origin + sums.q / sums.weight + results[3] * results[1];
+        const double squares = sums.shifted_square + terms.log_sum * (terms.log_sum * sums.count - 2.0 * sums.shifted);
+        terms.effective_tau = effective_temperature(tau, entropy_mode, squares);
+        terms.origin = sums.origin;
+        terms.above_origin = sums.q / sums.weight + terms.effective_tau * terms.entropy;
+        return terms;
     }
 
     template <class A>
@@ -135,23 +144,19 @@ struct Backward {
     Rows shape;
     Matrix logits;
     Matrix q;
-    const void* value;
-    const void* entropy;
-    const void* log_normalizer;
-    const void* effective_tau;
+    PolicyResults saved;
     const void* grad_value;
     const void* grad_entropy;
     MutableMatrix grad_logits;
     MutableMatrix grad_q;
 
-    // What the second sweep needs to know of a row.
+    // What the sweep needs to know of a row.
     template <class A>
     struct Row {
-        A shift;             // the saved normaliser, or the maximum where that cannot serve
-        A value;             // subtracted from q before anything else
-        A log_sum;           // log pi = x - shift - log_sum
-        A inverse_sum;       // pi = weight / sum
-        A value_correction;  // mean under pi of q - value - effective_tau log pi, zero but for rounding
+        A shift;  // log pi = x - shift - log_sum
+        A log_sum;
+        A inverse_sum;  // pi = exp(x - shift) * inverse_sum
+        A value, value_low;
         A entropy;
         A effective_tau;
         A grad_value;
@@ -161,108 +166,88 @@ struct Backward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
-        Scratch<A> scratch(shape.vocab, 1);
         for (int64_t n = first_row; n < last_row; ++n) {
             T* const to_logits = grad_logits.data != nullptr ? row_of<T>(grad_logits, n) : nullptr;
             T* const to_q = grad_q.data != nullptr ? row_of<T>(grad_q, n) : nullptr;
             Row<A> row;
             row.grad_value = grad_value != nullptr ? static_cast<const A*>(grad_value)[n] : A(0);
             row.grad_entropy = grad_entropy != nullptr ? static_cast<const A*>(grad_entropy)[n] : A(0);
-            row.shift = static_cast<const A*>(log_normalizer)[n];
-            row.value = static_cast<const A*>(value)[n];
-            row.effective_tau = static_cast<const A*>(effective_tau)[n];
+            row.shift = static_cast<const A*>(saved.log_normalizer)[n];
             const bool no_gradient = row.grad_value == A(0) && row.grad_entropy == A(0);
             if (is_masked(shape.mask, n) || no_gradient || row.shift == -infinity<A>()) {
                 if (to_logits != nullptr) store_zeros(to_logits, shape.vocab);
                 if (to_q != nullptr) store_zeros(to_q, shape.vocab);
                 continue;
             }
-            first_sweep<T>(n, row, scratch.row(0));
-            second_sweep<T>(n, row, scratch.row(0), to_logits, to_q);
+            read_saved<T>(n, row);
+            if (to_logits == nullptr) {
+                if (to_q != nullptr) sweep<T, false, false, true>(n, row, row.grad_value, to_logits, to_q);
+                continue;
+            }
+            // A value of -inf (a possible action with q = -inf) has no finite gradient to the logits: none is given.
+            const A upstream = row.grad_value;
+            if (std::fabs(row.value) == infinity<A>()) row.grad_value = A(0);
+            if (row.grad_value != A(0)) {
+                if (to_q != nullptr) sweep<T, true, true, true>(n, row, upstream, to_logits, to_q);
+                if (to_q == nullptr) sweep<T, true, true, false>(n, row, upstream, to_logits, to_q);
+            } else {
+                if (to_q != nullptr) sweep<T, true, false, true>(n, row, upstream, to_logits, to_q);
+                if (to_q == nullptr) sweep<T, true, false, false>(n, row, upstream, to_logits, to_q);
+            }
         }
     }
 
     template <class T, class A>
-    SB_INLINE void first_sweep(int64_t n, Row<A>& row, A* weights) const {
+    SB_INLINE void read_saved(int64_t n, Row<A>& row) const {
+        BlockBuffer<A> buffer;
+        const A correction = static_cast<const A*>(saved.correction)[n];
+        const auto normalizer =
+            row_normalizer<T, A>(row_of<T>(logits, n), shape.vocab, row.shift, correction, 1.0, buffer.data);
+        row.shift = normalizer.shift;
+        row.log_sum = static_cast<A>(-std::log(normalizer.factor));
+        row.inverse_sum = static_cast<A>(normalizer.factor);
+        row.value = static_cast<const A*>(saved.value)[n];
+        row.value_low = static_cast<const A*>(saved.value_low)[n];
+        row.entropy = static_cast<const A*>(saved.entropy)[n];
+        row.effective_tau = static_cast<const A*>(saved.effective_tau)[n];
+    }
+
+    // Both gradients of an element are written after both of its inputs are read.
+    template <class T, bool kToLogits, bool kWithValue, bool kToQ, class A>
+    SB_INLINE void sweep(int64_t n, const Row<A>& row, A upstream, T* to_logits, T* to_q) const {
         const ScaledExp<A> exponential_of(1.0);
-        BlockBuffer<A> x_buffer, q_buffer;
-        if (!usable_shift(row.shift, 1.0)) row.shift = row_maximum<T, A>(row_of<T>(logits, n), shape.vocab, x_buffer.data);
-        double sum = 0.0, sum_logits = 0.0, sum_q = 0.0;
-        for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
-            const int64_t count = std::min(shape.vocab - first, kBlock<A>);
-            const int64_t padded = round_to_lanes(count);
-            const A* x = load_block<T, A>(row_of<T>(logits, n), first, count, -infinity<A>(), x_buffer.data);
-            const A* y = load_block<T, A>(row_of<T>(q, n), first, count, A(0), q_buffer.data);
-            A weight[kWidth], by_logit[kWidth], by_q[kWidth];
-            for (int64_t l = 0; l < kWidth; ++l) weight[l] = by_logit[l] = by_q[l] = A(0);
-            for (int64_t i = 0; i < padded; i += kWidth) {
-                for (int64_t l = 0; l < kWidth; ++l) {
-                    const A d = x[i + l] - row.shift;
-                    const A e = exponential_of(d);
-                    weights[first + i + l] = e;
-                    weight[l] += e;
-                    by_logit[l] += e * unless_zero(e, d);
-                    by_q[l] += e * unless_zero(e, y[i + l] - row.value);
-                }
-            }
-            sum += fold_lanes<A, kWidth>(weight);
-            sum_logits += fold_lanes<A, kWidth>(by_logit);
-            sum_q += fold_lanes<A, kWidth>(by_q);
-        }
-        const double log_sum = std::log(sum);
-        const double row_entropy = log_sum - sum_logits / sum;
-        row.log_sum = static_cast<A>(log_sum);
-        row.inverse_sum = static_cast<A>(1.0 / sum);
-        row.entropy = static_cast<A>(row_entropy);
-        row.value_correction = static_cast<A>(sum_q / sum + static_cast<double>(row.effective_tau) * row_entropy);
-        // A value of -inf (a possible action with q = -inf) has no finite gradient to the logits: none is given.
-        if (!(std::fabs(row.value) < infinity<A>()) && row.value == row.value) row.grad_value = A(0);
-    }
-
-    // The logits' gradient comes first: it reads q, which the gradient of q may overwrite.
-    template <class T, class A>
-    SB_INLINE void second_sweep(int64_t n, const Row<A>& row, const A* weights, T* to_logits, T* to_q) const {
-        if (to_logits != nullptr) logits_gradient<T>(n, row, weights, to_logits);
-        if (to_q == nullptr) return;
-        const A upstream = grad_value != nullptr ? static_cast<const A*>(grad_value)[n] : A(0);
-        const A factor = row.inverse_sum * upstream;
-        for (int64_t w = 0; w < shape.vocab; ++w) to_q[w] = from_accumulator<T>(weights[w] * factor);
-    }
-
-    template <class T, class A>
-    SB_INLINE void logits_gradient(int64_t n, const Row<A>& row, const A* weights, T* to_logits) const {
-        const T* x = row_of<T>(logits, n);
-        const T* y = row_of<T>(q, n);
-        if (row.grad_value == A(0)) {
-            for (int64_t w = 0; w < shape.vocab; ++w) {
-                const A log_pi = to_accumulator(x[w]) - row.shift - row.log_sum;
-                const A slope = -row.grad_entropy * (log_pi + row.entropy);
-                to_logits[w] = from_accumulator<T>(weights[w] * row.inverse_sum * unless_zero(weights[w], slope));
-            }
-            return;
-        }
+        const T* const x = row_of<T>(logits, n);
+        const T* const y = row_of<T>(q, n);
+        const A shift = row.shift, log_sum = row.log_sum, inverse_sum = row.inverse_sum, value = row.value;
+        const A value_low = row.value_low, entropy = row.entropy, effective_tau = row.effective_tau;
+        const A by_value = row.grad_value, by_entropy = row.grad_entropy;
+        SB_INDEPENDENT
         for (int64_t w = 0; w < shape.vocab; ++w) {
-            const A log_pi = to_accumulator(x[w]) - row.shift - row.log_sum;
-            const A advantage = to_accumulator(y[w]) - row.value - (row.effective_tau * log_pi + row.value_correction);
-            const A slope = row.grad_value * advantage - row.grad_entropy * (log_pi + row.entropy);
-            to_logits[w] = from_accumulator<T>(weights[w] * row.inverse_sum * unless_zero(weights[w], slope));
+            const A d = to_accumulator(x[w]) - shift;
+            const A probability = exponential_of(d) * inverse_sum;
+            if constexpr (kToLogits) {
+                const A log_pi = d - log_sum;
+                A slope = -by_entropy * (log_pi + entropy);
+                if constexpr (kWithValue) {
+                    const A advantage = to_accumulator(y[w]) - value - (effective_tau * log_pi + value_low);
+                    slope += by_value * advantage;
+                }
+                to_logits[w] = from_accumulator<T>(probability * unless_zero(probability, slope));
+            }
+            if constexpr (kToQ) to_q[w] = from_accumulator<T>(probability * upstream);
         }
     }
 };
 
 }  // namespace
 
-void policy_forward(const Rows& shape, Matrix logits, Matrix q, double tau, int entropy_mode, void* value, void* entropy,
-                    void* log_normalizer, void* effective_tau) {
-    run_kernel(Forward{shape, logits, q, tau, entropy_mode, value, entropy, log_normalizer, effective_tau}, shape);
+void policy_forward(const Rows& shape, Matrix logits, Matrix q, double tau, int entropy_mode, const PolicyResults& out) {
+    run_kernel(Forward{shape, logits, q, tau, entropy_mode, out}, shape);
 }
 
-void policy_backward(const Rows& shape, Matrix logits, Matrix q, const void* value, const void* entropy,
-                     const void* log_normalizer, const void* effective_tau, const void* grad_value, const void* grad_entropy,
-                     MutableMatrix grad_logits, MutableMatrix grad_q) {
-    run_kernel(Backward{shape, logits, q, value, entropy, log_normalizer, effective_tau, grad_value, grad_entropy,
-                        grad_logits, grad_q},
-               shape);
+void policy_backward(const Rows& shape, Matrix logits, Matrix q, const PolicyResults& saved, const void* grad_value,
+                     const void* grad_entropy, MutableMatrix grad_logits, MutableMatrix grad_q) {
+    run_kernel(Backward{shape, logits, q, saved, grad_value, grad_entropy, grad_logits, grad_q}, shape);
 }
 
 }  // namespace softbellman::cpu

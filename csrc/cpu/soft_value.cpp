@@ -1,9 +1,9 @@
 // Soft value tau * log sum_w prior(w) exp(q(w) / tau) and its gradient (eq 14).
 //
 // Forward: one read of q; without a prior one sweep, in which the shift follows the maximum from afar, else two sweeps of
-// each block inside the first-level cache. Backward: one read of q and one write of the gradient; exponentials wait in one
-// row of scratch until their sum is known, so the rounding of the saved value, large when |value| / tau is, never reaches
-// the gradient. A row belongs to one thread.
+// each block inside the first-level cache. Backward: one read of q and one write of the gradient in one sweep. What rounding
+// took from the saved value, large when |value| / tau is, does not reach the gradient: the forward pass saves by how much it
+// moves every weight. A row belongs to one thread.
 #include "block.h"
 #include "simd.h"
 
@@ -17,30 +17,13 @@ SB_INLINE const A* allowed(const A* x, const A* prior, int64_t padded, A* buffer
     return buffer;
 }
 
+// Sum of prior(w) exp(scale (x - shift)).
 template <class A>
-SB_INLINE double sum_weights(const A* x, const A* prior, int64_t padded, A shift, ScaledExp<A> exponential_of, A* weights) {
+SB_INLINE double sum_weighted(const A* x, const A* prior, int64_t padded, A shift, ScaledExp<A> exponential_of) {
     A lanes[kLanes];
     for (int64_t l = 0; l < kLanes; ++l) lanes[l] = A(0);
-    if (prior != nullptr) {
-        for (int64_t i = 0; i < padded; i += kLanes) {
-            for (int64_t l = 0; l < kLanes; ++l) {
-                const A weight = prior[i + l] * exponential_of(x[i + l] - shift);
-                if (weights != nullptr) weights[i + l] = weight;
-                lanes[l] += weight;
-            }
-        }
-    } else if (weights != nullptr) {
-        for (int64_t i = 0; i < padded; i += kLanes) {
-            for (int64_t l = 0; l < kLanes; ++l) {
-                const A weight = exponential_of(x[i + l] - shift);
-                weights[i + l] = weight;
-                lanes[l] += weight;
-            }
-        }
-    } else {
-        for (int64_t i = 0; i < padded; i += kLanes) {
-            for (int64_t l = 0; l < kLanes; ++l) lanes[l] += exponential_of(x[i + l] - shift);
-        }
+    for (int64_t i = 0; i < padded; i += kLanes) {
+        for (int64_t l = 0; l < kLanes; ++l) lanes[l] += prior[i + l] * exponential_of(x[i + l] - shift);
     }
     return fold_lanes<A, kLanes>(lanes);
 }
@@ -52,24 +35,26 @@ struct Forward {
     Matrix prior;
     const int64_t* actions;
     void* value;
+    void* correction;
     void* gathered;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
-        A* const values = static_cast<A*>(value);
         A* const chosen = static_cast<A*>(gathered);
         for (int64_t n = first_row; n < last_row; ++n) {
             const bool masked = is_masked(shape.mask, n);
             if (actions != nullptr && chosen != nullptr) {
                 chosen[n] = masked ? A(0) : to_accumulator(row_of<T>(q, n)[actions[n]]);
             }
-            values[n] = masked ? A(0) : row_value<T>(n);
+            const Rounded<A> exact = masked ? Rounded<A>(0.0, 0.0) : row_value<T>(n);
+            static_cast<A*>(value)[n] = exact.high;
+            static_cast<A*>(correction)[n] = weight_correction(exact, 1.0 / tau);
         }
     }
 
     template <class T>
-    SB_INLINE Accumulator<T> row_value(int64_t n) const {
+    SB_INLINE Rounded<Accumulator<T>> row_value(int64_t n) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
         const ScaledExp<A> exponential_of(scale);
@@ -95,10 +80,10 @@ struct Forward {
                 maximum = block;
             }
             if (maximum == -infinity<A>()) continue;
-            total += sum_weights<A>(x, weight, padded, maximum, exponential_of, nullptr);
+            total += sum_weighted<A>(x, weight, padded, maximum, exponential_of);
         }
-        if (maximum == -infinity<A>() || maximum == infinity<A>()) return maximum;
-        return static_cast<A>(static_cast<double>(maximum) + tau * std::log(total));
+        const bool finite = maximum != -infinity<A>() && maximum != infinity<A>();
+        return Rounded<A>(static_cast<double>(maximum), finite ? tau * std::log(total) : 0.0);
     }
 };
 
@@ -109,6 +94,7 @@ struct Backward {
     Matrix prior;
     const int64_t* actions;
     const void* value;
+    const void* correction;
     const void* grad_value;
     const void* grad_gathered;
     MutableMatrix grad_q;
@@ -116,7 +102,6 @@ struct Backward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
-        Scratch<A> scratch(shape.vocab, 1);
         for (int64_t n = first_row; n < last_row; ++n) {
             T* const gradient = row_of<T>(grad_q, n);
             if (is_masked(shape.mask, n)) {
@@ -129,7 +114,7 @@ struct Backward {
             if (upstream == A(0) || saved == -infinity<A>()) {
                 store_zeros(gradient, shape.vocab);
             } else {
-                softmax_part = row_gradient<T>(n, upstream, saved, gradient, scratch.row(0));
+                softmax_part = row_gradient<T>(n, upstream, saved, gradient);
             }
             if (actions != nullptr && grad_gathered != nullptr) {
                 gradient[actions[n]] = from_accumulator<T>(softmax_part + static_cast<const A*>(grad_gathered)[n]);
@@ -137,32 +122,51 @@ struct Backward {
         }
     }
 
+    // Writes the gradient of a row; returns the chosen action's before it is rounded to the data's type.
     template <class T>
-    SB_INLINE Accumulator<T> row_gradient(int64_t n, Accumulator<T> upstream, Accumulator<T> saved, T* gradient,
-                                          Accumulator<T>* weights) const {
+    SB_INLINE Accumulator<T> row_gradient(int64_t n, Accumulator<T> upstream, Accumulator<T> saved, T* gradient) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
         const ScaledExp<A> exponential_of(scale);
         BlockBuffer<A> q_buffer, prior_buffer;
-        A shift = saved;
-        // With a prior the exponential alone may overflow where its weight is tiny: shift by the maximum.
-        if (prior.data != nullptr || !usable_shift(saved, scale))
-            shift = allowed_maximum<T>(n, q_buffer.data, prior_buffer.data);
+        const T* const row = row_of<T>(q, n);
+        const int64_t action = actions != nullptr ? actions[n] : -1;
+        const A chosen = action >= 0 ? to_accumulator(row[action]) : A(0);  // before the gradient may overwrite it
+        if (prior.data != nullptr) {
+            return prior_gradient<T>(n, upstream, gradient, chosen, exponential_of, q_buffer.data, prior_buffer.data);
+        }
+        const A kept = static_cast<const A*>(correction)[n];
+        const auto normalizer = row_normalizer<T, A>(row, shape.vocab, saved, kept, scale, q_buffer.data);
+        const A shift = normalizer.shift, factor = static_cast<A>(static_cast<double>(upstream) * normalizer.factor);
+        SB_INDEPENDENT
+        for (int64_t w = 0; w < shape.vocab; ++w) {
+            gradient[w] = from_accumulator<T>(exponential_of(to_accumulator(row[w]) - shift) * factor);
+        }
+        return action >= 0 ? exponential_of(chosen - shift) * factor : A(0);
+    }
+
+    // With a prior the exponential alone may overflow where its weight is tiny: the row is walked for maximum and sum.
+    template <class T, class A>
+    SB_INLINE A prior_gradient(int64_t n, A upstream, T* gradient, A chosen, ScaledExp<A> exponential_of, A* q_buffer,
+                               A* prior_buffer) const {
+        const T* const row = row_of<T>(q, n);
+        const A* const prior_row = row_of<A>(prior, n);
+        const A shift = allowed_maximum<T>(n, q_buffer, prior_buffer);
         double total = 0.0;
         for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
             const int64_t padded = round_to_lanes(count);
-            const A* x = load_block<T, A>(row_of<T>(q, n), first, count, -infinity<A>(), q_buffer.data);
-            const A* weight = nullptr;
-            if (prior.data != nullptr) {
-                weight = load_block<A, A>(row_of<A>(prior, n), first, count, A(0), prior_buffer.data);
-                x = allowed(x, weight, padded, q_buffer.data);
-            }
-            total += sum_weights<A>(x, weight, padded, shift, exponential_of, weights + first);
+            const A* x = load_block<T, A>(row, first, count, -infinity<A>(), q_buffer);
+            const A* weight = load_block<A, A>(prior_row, first, count, A(0), prior_buffer);
+            total += sum_weighted<A>(allowed(x, weight, padded, q_buffer), weight, padded, shift, exponential_of);
         }
         const A factor = static_cast<A>(static_cast<double>(upstream) / total);
-        for (int64_t w = 0; w < shape.vocab; ++w) gradient[w] = from_accumulator<T>(weights[w] * factor);
-        return actions != nullptr ? weights[actions[n]] * factor : A(0);
+        const auto weigh = [&](A x, A weight) { return weight > A(0) ? weight * exponential_of(x - shift) * factor : A(0); };
+        SB_INDEPENDENT
+        for (int64_t w = 0; w < shape.vocab; ++w) {
+            gradient[w] = from_accumulator<T>(weigh(to_accumulator(row[w]), prior_row[w]));
+        }
+        return actions != nullptr ? weigh(chosen, prior_row[actions[n]]) : A(0);
     }
 
     template <class T>
@@ -173,9 +177,7 @@ struct Backward {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
             const int64_t padded = round_to_lanes(count);
             const A* x = load_block<T, A>(row_of<T>(q, n), first, count, -infinity<A>(), q_buffer);
-            if (prior.data != nullptr) {
-                x = allowed(x, load_block<A, A>(row_of<A>(prior, n), first, count, A(0), prior_buffer), padded, q_buffer);
-            }
+            x = allowed(x, load_block<A, A>(row_of<A>(prior, n), first, count, A(0), prior_buffer), padded, q_buffer);
             const A block = block_maximum(x, padded);
             if (!(block <= maximum)) maximum = block;
         }
@@ -208,13 +210,13 @@ void exponential_forward(const Rows& shape, const void* x, double scale, void* r
 }
 
 void soft_value_forward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, void* value,
-                        void* gathered) {
-    run_kernel(Forward{shape, q, tau, prior, actions, value, gathered}, shape);
+                        void* correction, void* gathered) {
+    run_kernel(Forward{shape, q, tau, prior, actions, value, correction, gathered}, shape);
 }
 
 void soft_value_backward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, const void* value,
-                         const void* grad_value, const void* grad_gathered, MutableMatrix grad_q) {
-    run_kernel(Backward{shape, q, tau, prior, actions, value, grad_value, grad_gathered, grad_q}, shape);
+                         const void* correction, const void* grad_value, const void* grad_gathered, MutableMatrix grad_q) {
+    run_kernel(Backward{shape, q, tau, prior, actions, value, correction, grad_value, grad_gathered, grad_q}, shape);
 }
 
 }  // namespace softbellman::cpu

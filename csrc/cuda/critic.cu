@@ -24,7 +24,7 @@ struct CriticRows {
 template <class T>
 __global__ void __launch_bounds__(kForwardThreads<T>)
     critic_forward_kernel(CriticRows<T> in, RowStrands strands, const Accumulator<T>* targets, Accumulator<T>* loss,
-                          Accumulator<T>* td_error, Accumulator<T>* mean, Accumulator<T>* spread) {
+                          Accumulator<T>* td_error, Accumulator<T>* mean, Accumulator<T>* mean_low, Accumulator<T>* spread) {
     using A = Accumulator<T>;
     constexpr int kU = kPacketsOneInput;
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
@@ -33,6 +33,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
                 set(loss, row, A(0));
                 set(td_error, row, A(0));
                 set(mean, row, A(0));
+                set(mean_low, row, A(0));
                 set(spread, row, A(0));
             }
             continue;
@@ -68,7 +69,9 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         const A error = element_or_nan(q, in.actions[row], in.vocab) - targets[row];
         set(loss, row, critic_row_loss(error, moments.deviation, in.smoothness));
         set(td_error, row, error);
-        set(mean, row, origin + moments.mean);
+        const A row_mean = origin + moments.mean;
+        set(mean, row, row_mean);
+        set(mean_low, row, lost(origin, moments.mean, row_mean));
         set(spread, row, moments.deviation);
     }
 }
@@ -76,7 +79,8 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
 template <class T>
 __global__ void __launch_bounds__(kBackwardThreads)
     critic_backward_kernel(CriticRows<T> in, const Accumulator<T>* td_error, const Accumulator<T>* mean,
-                           const Accumulator<T>* grad_loss, T* grad_q, std::int64_t grad_q_stride) {
+                           const Accumulator<T>* mean_low, const Accumulator<T>* grad_loss, T* grad_q,
+                           std::int64_t grad_q_stride) {
     using A = Accumulator<T>;
     constexpr int kU = kPacketsBackward;
     const int first = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
@@ -88,7 +92,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
             write_zeros(grad, in.vocab, first, stride);
             continue;
         }
-        const A row_mean = mean[row];
+        const A row_mean = mean[row], row_mean_low = mean_low[row];
         const A of_action = critic_gradient_action(td_error[row], row_grad);
         const std::int64_t action = in.actions[row];
         const int lead = store_lead(grad);
@@ -106,7 +110,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
                 widen(packets[u], x);
 #pragma unroll
                 for (int k = 0; k < kLanes<T>; ++k) {
-                    A gradient = critic_gradient_spread(x[k], row_mean, in.smoothness, row_grad);
+                    A gradient = critic_gradient_spread(x[k], row_mean, row_mean_low, in.smoothness, row_grad);
                     if (reader.column(vector, k) == action) gradient += of_action;
                     out[k] = from_accumulator<T>(gradient);
                 }
@@ -120,8 +124,8 @@ __global__ void __launch_bounds__(kBackwardThreads)
 
 void critic_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                     const std::int64_t* actions, const void* targets, double smoothness, const std::uint8_t* mask,
-                    void* loss, void* td_error, void* mean, void* spread, void* partials, unsigned* tickets, int device,
-                    void* stream) {
+                    void* loss, void* td_error, void* mean, void* mean_low, void* spread, void* partials, unsigned* tickets,
+                    int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -134,15 +138,15 @@ void critic_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std
         const StrandLaunch launch = strand_launch<T, Moments<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
         SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands,
                   static_cast<const A*>(targets), static_cast<A*>(loss), static_cast<A*>(td_error), static_cast<A*>(mean),
-                  static_cast<A*>(spread));
+                  static_cast<A*>(mean_low), static_cast<A*>(spread));
         check_launch("critic_forward");
     });
 }
 
 void critic_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                      const std::int64_t* actions, double smoothness, const std::uint8_t* mask, const void* td_error,
-                     const void* mean, const void* grad_loss, void* grad_q, std::int64_t grad_q_stride, int device,
-                     void* stream) {
+                     const void* mean, const void* mean_low, const void* grad_loss, void* grad_q, std::int64_t grad_q_stride,
+                     int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -154,7 +158,8 @@ void critic_backward(const void* q, std::int64_t q_stride, std::int64_t rows, st
         const auto kernel = critic_backward_kernel<T>;
         const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward, device);
         SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(td_error),
-                  static_cast<const A*>(mean), static_cast<const A*>(grad_loss), static_cast<T*>(grad_q), grad_q_stride);
+                  static_cast<const A*>(mean), static_cast<const A*>(mean_low), static_cast<const A*>(grad_loss),
+                  static_cast<T*>(grad_q), grad_q_stride);
         check_launch("critic_backward");
     });
 }

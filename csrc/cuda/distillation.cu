@@ -3,7 +3,7 @@
 //
 // Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block or several a row
 // beyond (split_rows.cuh); both normalisers and the expectation of the logits under p in one online state. Backward: one
-// read of each, one write (a second read of rows whose normaliser is beyond 1024, to stay exact there).
+// read of each, one write (a second read of rows whose normaliser is beyond 2^27).
 #include "families.cuh"
 
 namespace softbellman::cuda {
@@ -25,7 +25,7 @@ struct DistillationRows {
 
 template <class A>
 struct DistillationStatistics {
-    A *loss, *log_normalizer, *oracle_log_normalizer;
+    A *loss, *log_normalizer, *correction, *oracle_log_normalizer, *oracle_correction;
 };
 
 template <class T, bool kWithOracle>
@@ -40,7 +40,9 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
             if (threadIdx.x == 0) {
                 set(out.loss, row, A(0));
                 set(out.log_normalizer, row, A(0));
+                set(out.correction, row, A(1));
                 set(out.oracle_log_normalizer, row, A(0));
+                set(out.oracle_correction, row, A(1));
             }
             continue;
         }
@@ -82,8 +84,14 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         if (alpha != A(1) && in.targets != nullptr && exists)
             target_shift = log_sum + (maximum - element_or_nan(logits_row, in.targets[row], in.vocab));
         set(out.loss, row, exists ? distillation_row_loss(log_sum, target_shift, state.oracle, alpha) : A(0));
-        set(out.log_normalizer, row, maximum + log_sum);
-        set(out.oracle_log_normalizer, row, kWithOracle ? state.oracle.log_normalizer(scale) : A(0));
+        const A normalizer = maximum + log_sum;
+        set(out.log_normalizer, row, normalizer);
+        set(out.correction, row, state.policy.correction(normalizer, A(1)));
+        const A oracle_normalizer = kWithOracle ? state.oracle.log_normalizer(scale) : -infinity<A>();
+        set(out.oracle_log_normalizer, row, oracle_normalizer);
+        // Of the weights as the backward pass forms them: there the normaliser is one of q, not of q / tau.
+        set(out.oracle_correction, row,
+            weight_correction(state.oracle.maximum, state.oracle.sum, oracle_normalizer * in.tau, scale));
     }
 }
 
@@ -112,10 +120,16 @@ __global__ void __launch_bounds__(kBackwardThreads)
         const auto policy_of = [&](A x) { return exponential(x - log_normalizer); };
         const auto oracle_of = [&](A value) { return exponential((value - centre) * in.scale); };
         A policy_scale = oracle_weight + (A(1) - alpha), oracle_scale = oracle_weight;
-        if (is_coarse(log_normalizer))
+        if (is_coarse(log_normalizer)) {
             policy_scale /= row_total(logits_row, in.vocab, [&](A x, int) { return policy_of(x); });
-        if (oracle_weight != A(0) && is_coarse(oracle_normalizer))
+        } else {
+            policy_scale *= saved.correction[row];
+        }
+        if (oracle_weight != A(0) && is_coarse(oracle_normalizer)) {
             oracle_scale /= row_total(q_row, in.vocab, [&](A value, int) { return oracle_of(value); });
+        } else if (oracle_weight != A(0)) {
+            oracle_scale *= saved.oracle_correction[row];
+        }
         const std::int64_t target = in.targets != nullptr ? in.targets[row] : -1;
         const int lead = store_lead(grad);
         const RowReader<T> logits(logits_row, in.vocab, lead), q(q_row, in.vocab, lead);
@@ -164,7 +178,8 @@ DistillationRows<T> distillation_rows(const void* logits, std::int64_t logits_st
 void distillation_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride,
                           std::int64_t rows, std::int64_t vocab, int dtype, double tau, const std::int64_t* targets,
                           const void* oracle_weight, const std::uint8_t* mask, void* loss, void* log_normalizer,
-                          void* oracle_log_normalizer, void* partials, unsigned* tickets, int device, void* stream) {
+                          void* correction, void* oracle_log_normalizer, void* oracle_correction, void* partials,
+                          unsigned* tickets, int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -174,7 +189,8 @@ void distillation_forward(const void* logits, std::int64_t logits_stride, const 
         const auto in =
             distillation_rows<T>(logits, logits_stride, q, q_stride, rows, vocab, tau, targets, oracle_weight, mask);
         const DistillationStatistics<A> out{static_cast<A*>(loss), static_cast<A*>(log_normalizer),
-                                            static_cast<A*>(oracle_log_normalizer)};
+                                            static_cast<A*>(correction), static_cast<A*>(oracle_log_normalizer),
+                                            static_cast<A*>(oracle_correction)};
         const auto kernel = q != nullptr ? distillation_forward_kernel<T, true> : distillation_forward_kernel<T, false>;
         const StrandLaunch launch =
             strand_launch<T, DistillationState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
@@ -186,8 +202,9 @@ void distillation_forward(const void* logits, std::int64_t logits_stride, const 
 void distillation_backward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride,
                            std::int64_t rows, std::int64_t vocab, int dtype, double tau, const std::int64_t* targets,
                            const void* oracle_weight, const std::uint8_t* mask, const void* log_normalizer,
-                           const void* oracle_log_normalizer, const void* grad_loss, void* grad_logits,
-                           std::int64_t grad_logits_stride, int device, void* stream) {
+                           const void* correction, const void* oracle_log_normalizer, const void* oracle_correction,
+                           const void* grad_loss, void* grad_logits, std::int64_t grad_logits_stride, int device,
+                           void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -196,8 +213,9 @@ void distillation_backward(const void* logits, std::int64_t logits_stride, const
         const DeviceGuard guard(device);
         const auto in =
             distillation_rows<T>(logits, logits_stride, q, q_stride, rows, vocab, tau, targets, oracle_weight, mask);
-        const DistillationStatistics<const A> saved{nullptr, static_cast<const A*>(log_normalizer),
-                                                    static_cast<const A*>(oracle_log_normalizer)};
+        const DistillationStatistics<const A> saved{
+            nullptr, static_cast<const A*>(log_normalizer), static_cast<const A*>(correction),
+            static_cast<const A*>(oracle_log_normalizer), static_cast<const A*>(oracle_correction)};
         const auto kernel = q != nullptr ? distillation_backward_kernel<T, true> : distillation_backward_kernel<T, false>;
         const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1, device);
         SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, saved, static_cast<const A*>(grad_loss),

@@ -31,7 +31,7 @@ struct EracRows {
 
 template <class A>
 struct EracStatistics {
-    A *loss, *td_error, *targets, *value, *entropy, *mean, *spread;
+    A *loss, *td_error, *targets, *value, *entropy, *mean, *mean_low, *spread;
 };
 
 template <class A>
@@ -103,7 +103,9 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         set(out.targets, row, target);
         set(out.td_error, row, error);
         set(out.loss, row, critic_row_loss(error, state.moments.deviation, in.smoothness));
-        set(out.mean, row, origin + state.moments.mean);
+        const A mean = origin + state.moments.mean;
+        set(out.mean, row, mean);
+        set(out.mean_low, row, lost(origin, state.moments.mean, mean));
         set(out.spread, row, state.moments.deviation);
     }
 }
@@ -114,8 +116,8 @@ void erac_forward(const void* logits, std::int64_t logits_stride, const void* ta
                   const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                   const std::int64_t* actions, const void* rewards, const std::uint8_t* terminal, std::int64_t steps,
                   double tau, double smoothness, const std::uint8_t* mask, void* loss, void* td_error, void* targets,
-                  void* value, void* entropy, void* mean, void* spread, void* partials, unsigned* tickets, int device,
-                  void* stream) {
+                  void* value, void* entropy, void* mean, void* mean_low, void* spread, void* partials, unsigned* tickets,
+                  int device, void* stream) {
     check_row_sizes(rows, vocab);
     if (steps < 1 || rows % steps != 0)
         throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
@@ -140,9 +142,9 @@ void erac_forward(const void* logits, std::int64_t logits_stride, const void* ta
                              A(tau),
                              A(smoothness),
                              mask};
-        const EracStatistics<A> out{static_cast<A*>(loss),  static_cast<A*>(td_error), static_cast<A*>(targets),
-                                    static_cast<A*>(value), static_cast<A*>(entropy),  static_cast<A*>(mean),
-                                    static_cast<A*>(spread)};
+        const EracStatistics<A> out{static_cast<A*>(loss),     static_cast<A*>(td_error), static_cast<A*>(targets),
+                                    static_cast<A*>(value),    static_cast<A*>(entropy),  static_cast<A*>(mean),
+                                    static_cast<A*>(mean_low), static_cast<A*>(spread)};
         const auto kernel = erac_forward_kernel<T>;
         const StrandLaunch launch =
             strand_launch<T, EracState<A>>(rows + 1, vocab, kForwardThreads<T>, partials, tickets, device);

@@ -94,10 +94,18 @@ __device__ __forceinline__ Accumulator<T> row_total(const T* row, int length, co
 }
 
 // A normaliser saved in the accumulator's precision is wrong by up to |normaliser| * 2^-25 in the exponent of every
-// probability of its row. Past this size that shows, and the backward pass sums the row once more to divide it out.
+// probability of its row. The forward pass saves a factor that mends it; past this size the weights themselves come near to
+// overflowing, and the backward pass sums the row once more.
 template <class A>
 __device__ __forceinline__ bool is_coarse(A normalizer) {
-    return larger(normalizer, -normalizer) > A(1024) && larger(normalizer, -normalizer) < infinity<A>();
+    constexpr A kLimit = sizeof(A) == 4 ? A(1 << 27) : A(std::int64_t{1} << 56);
+    return larger(normalizer, -normalizer) > kLimit && larger(normalizer, -normalizer) < infinity<A>();
+}
+
+// What rounding took from the sum a + b, `a` the part of it that may be large.
+template <class A>
+__device__ __forceinline__ A lost(A a, A b, A rounded) {
+    return rounded - rounded == A(0) ? (a - rounded) + b : A(0);
 }
 
 // Backward passes reduce nothing as a rule, so a long row is shared out among blocks (gridDim.y): four rounds of a block

@@ -4,7 +4,7 @@
 // Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block or several a row
 // beyond (split_rows.cuh); the sums of pi, pi log pi and pi q share one running maximum, and the normalized entropy's norm
 // comes from moments of the logits in the same pass. Backward: one read of each input and one write of each gradient,
-// nothing reduced (a second read of the logits of rows whose normaliser is beyond 1024, to stay exact there).
+// nothing reduced (a second read of the logits of rows whose normaliser is beyond 2^27).
 #include "families.cuh"
 
 namespace softbellman::cuda {
@@ -22,7 +22,7 @@ struct PolicyRows {
 
 template <class A>
 struct PolicyStatistics {
-    A *value, *entropy, *log_normalizer, *effective_tau;
+    A *value, *entropy, *log_normalizer, *correction, *value_low, *effective_tau;
 };
 
 template <class T, bool kWithMoments>
@@ -37,6 +37,8 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
                 set(out.value, row, A(0));
                 set(out.entropy, row, A(0));
                 set(out.log_normalizer, row, A(0));
+                set(out.correction, row, A(1));
+                set(out.value_low, row, A(0));
                 set(out.effective_tau, row, A(0));
             }
             continue;
@@ -67,9 +69,12 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         if (!reduce_row(strands, row, logits.vectors(), state, read, merge)) continue;
         const PolicyTerms<A> terms = state.terms(A(0));
         const A effective_tau = effective_temperature(tau, entropy_mode, terms.log_policy_squared);
-        set(out.value, row, terms.expectation + effective_tau * terms.entropy);
+        const A of_entropy = effective_tau * terms.entropy, value = terms.expectation + of_entropy;
+        set(out.value, row, value);
+        set(out.value_low, row, lost(terms.expectation, of_entropy, value));
         set(out.entropy, row, terms.entropy);
         set(out.log_normalizer, row, terms.log_normalizer);
+        set(out.correction, row, terms.correction);
         set(out.effective_tau, row, effective_tau);
     }
 }
@@ -99,13 +104,12 @@ __global__ void __launch_bounds__(kBackwardThreads)
             continue;
         }
         const A value = saved.value[row], entropy = saved.entropy[row], log_normalizer = saved.log_normalizer[row];
-        const A effective_tau = saved.effective_tau[row];
+        const A value_low = saved.value_low[row], effective_tau = saved.effective_tau[row];
         const A weight_value = get(out.grad_value, row, A(0)), weight_entropy = get(out.grad_entropy, row, A(0));
         const T* logits_row = in.logits + row * in.logits_stride;
-        A correction = A(0);
+        A log_mass = -logarithm(saved.correction[row]);  // of the weights exp(x - log_normalizer)
         if (is_coarse(log_normalizer))
-            correction =
-                logarithm(row_total(logits_row, in.vocab, [&](A x, int) { return exponential(x - log_normalizer); }));
+            log_mass = logarithm(row_total(logits_row, in.vocab, [&](A x, int) { return exponential(x - log_normalizer); }));
         const int lead = store_lead(grad_logits != nullptr ? grad_logits : grad_q);
         const RowReader<T> logits(logits_row, in.vocab, lead);
         const RowReader<T> q(in.q + row * in.q_stride, in.vocab, lead);
@@ -120,10 +124,11 @@ __global__ void __launch_bounds__(kBackwardThreads)
             T for_logits[kLanes<T>], for_q[kLanes<T>];
 #pragma unroll
             for (int k = 0; k < kLanes<T>; ++k) {
-                const A log_probability = (x[k] - log_normalizer) - correction;
+                const A log_probability = (x[k] - log_normalizer) - log_mass;
                 const A probability = x[k] == -infinity<A>() ? A(0) : exponential(log_probability);
-                for_logits[k] = from_accumulator<T>(policy_gradient_logits(
-                    probability, log_probability, values[k], value, entropy, effective_tau, weight_value, weight_entropy));
+                for_logits[k] =
+                    from_accumulator<T>(policy_gradient_logits(probability, log_probability, values[k], value, value_low,
+                                                               entropy, effective_tau, weight_value, weight_entropy));
                 for_q[k] = from_accumulator<T>(weight_value * probability);
             }
             if (grad_logits != nullptr) logits_writer.write(j, for_logits);
@@ -136,8 +141,8 @@ __global__ void __launch_bounds__(kBackwardThreads)
 
 void policy_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
                     std::int64_t vocab, int dtype, double tau, int entropy_mode, const std::uint8_t* mask, void* value,
-                    void* entropy, void* log_normalizer, void* effective_tau, void* partials, unsigned* tickets, int device,
-                    void* stream) {
+                    void* entropy, void* log_normalizer, void* correction, void* value_low, void* effective_tau,
+                    void* partials, unsigned* tickets, int device, void* stream) {
     check_row_sizes(rows, vocab);
     if (entropy_mode < kEntropyExact || entropy_mode > kEntropyNone)
         throw std::invalid_argument("entropy_mode must be 0, 1 or 2, got " + std::to_string(entropy_mode) + ".");
@@ -148,8 +153,9 @@ void policy_forward(const void* logits, std::int64_t logits_stride, const void* 
         const DeviceGuard guard(device);
         const PolicyRows<T> in{static_cast<const T*>(logits), logits_stride, static_cast<const T*>(q), q_stride, rows,
                                static_cast<int>(vocab),       mask};
-        const PolicyStatistics<A> out{static_cast<A*>(value), static_cast<A*>(entropy), static_cast<A*>(log_normalizer),
-                                      static_cast<A*>(effective_tau)};
+        const PolicyStatistics<A> out{static_cast<A*>(value),          static_cast<A*>(entropy),
+                                      static_cast<A*>(log_normalizer), static_cast<A*>(correction),
+                                      static_cast<A*>(value_low),      static_cast<A*>(effective_tau)};
         const auto kernel =
             entropy_mode == kEntropyNormalized ? policy_forward_kernel<T, true> : policy_forward_kernel<T, false>;
         const StrandLaunch launch =
@@ -162,9 +168,9 @@ void policy_forward(const void* logits, std::int64_t logits_stride, const void* 
 
 void policy_backward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
                      std::int64_t vocab, int dtype, const std::uint8_t* mask, const void* value, const void* entropy,
-                     const void* log_normalizer, const void* effective_tau, const void* grad_value, const void* grad_entropy,
-                     void* grad_logits, std::int64_t grad_logits_stride, void* grad_q, std::int64_t grad_q_stride,
-                     int device, void* stream) {
+                     const void* log_normalizer, const void* correction, const void* value_low, const void* effective_tau,
+                     const void* grad_value, const void* grad_entropy, void* grad_logits, std::int64_t grad_logits_stride,
+                     void* grad_q, std::int64_t grad_q_stride, int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -173,8 +179,9 @@ void policy_backward(const void* logits, std::int64_t logits_stride, const void*
         const DeviceGuard guard(device);
         const PolicyRows<T> in{static_cast<const T*>(logits), logits_stride, static_cast<const T*>(q), q_stride, rows,
                                static_cast<int>(vocab),       mask};
-        const PolicyStatistics<const A> saved{static_cast<const A*>(value), static_cast<const A*>(entropy),
-                                              static_cast<const A*>(log_normalizer), static_cast<const A*>(effective_tau)};
+        const PolicyStatistics<const A> saved{static_cast<const A*>(value),          static_cast<const A*>(entropy),
+                                              static_cast<const A*>(log_normalizer), static_cast<const A*>(correction),
+                                              static_cast<const A*>(value_low),      static_cast<const A*>(effective_tau)};
         const PolicyGradients<T> out{static_cast<const A*>(grad_value), static_cast<const A*>(grad_entropy),
                                      static_cast<T*>(grad_logits),      grad_logits_stride,
                                      static_cast<T*>(grad_q),           grad_q_stride};

@@ -2,7 +2,8 @@
 //
 // Forward: one read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block or several a row beyond
 // (split_rows.cuh); each thread keeps an online softmax state, merged by a tree. Backward: one read, one write, nothing
-// reduced: the saved value is enough (a second read of rows whose |value| / tau is beyond 1024, to stay exact there).
+// reduced: the saved value and what its rounding did to the weights are enough (a second read of rows whose |value| / tau is
+// beyond 2^27).
 #include "families.cuh"
 
 namespace softbellman::cuda {
@@ -31,13 +32,15 @@ __device__ __forceinline__ void read_prior(const Accumulator<T>* prior, const Ro
 
 template <class T, bool kWithPrior>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    soft_value_forward_kernel(SoftValueRows<T> in, RowStrands strands, Accumulator<T>* value, Accumulator<T>* gathered) {
+    soft_value_forward_kernel(SoftValueRows<T> in, RowStrands strands, Accumulator<T>* value, Accumulator<T>* correction,
+                              Accumulator<T>* gathered) {
     using A = Accumulator<T>;
     constexpr int kU = kWithPrior ? 1 : kPacketsOneInput;  // the weights of a packet need registers too
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
                 set(value, row, A(0));
+                set(correction, row, A(1));
                 set(gathered, row, A(0));
             }
             continue;
@@ -72,15 +75,18 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         };
         SoftmaxState<A> state;
         if (!reduce_row(strands, row, reader.vectors(), state, read, merge)) continue;
-        set(value, row, state.value(in.tau));
+        const A row_value = state.value(in.tau);
+        set(value, row, row_value);
+        set(correction, row, state.correction(row_value, scale));
         if (gathered != nullptr) gathered[row] = element_or_nan(q, in.actions[row], in.vocab);
     }
 }
 
 template <class T, bool kWithPrior>
 __global__ void __launch_bounds__(kBackwardThreads)
-    soft_value_backward_kernel(SoftValueRows<T> in, const Accumulator<T>* value, const Accumulator<T>* grad_value,
-                               const Accumulator<T>* grad_gathered, T* grad_q, std::int64_t grad_q_stride) {
+    soft_value_backward_kernel(SoftValueRows<T> in, const Accumulator<T>* value, const Accumulator<T>* correction,
+                               const Accumulator<T>* grad_value, const Accumulator<T>* grad_gathered, T* grad_q,
+                               std::int64_t grad_q_stride) {
     using A = Accumulator<T>;
     constexpr int kU = kPacketsBackward;
     const int first = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
@@ -98,9 +104,14 @@ __global__ void __launch_bounds__(kBackwardThreads)
         const A* prior = kWithPrior ? in.prior + row * in.prior_stride : nullptr;
         const T* q = in.q + row * in.q_stride;
         const auto weigh = [&](A x, A prior_weight) { return soft_value_weight(x, row_value, in.scale, prior_weight); };
-        if (weight_value != A(0) && is_coarse(row_value * in.scale))
-            weight_value /=
-                row_total(q, in.vocab, [&](A x, int w) { return weigh(x, kWithPrior ? __ldg(prior + w) : A(1)); });
+        if (weight_value != A(0)) {
+            if (is_coarse(row_value * in.scale)) {
+                weight_value /=
+                    row_total(q, in.vocab, [&](A x, int w) { return weigh(x, kWithPrior ? __ldg(prior + w) : A(1)); });
+            } else {
+                weight_value *= correction[row];
+            }
+        }
         const int lead = store_lead(grad);
         const RowReader<T> reader(q, in.vocab, lead);
         const RowWriter<T> writer(grad, in.vocab, lead);
@@ -150,7 +161,8 @@ SoftValueRows<T> soft_value_rows(const void* q, std::int64_t q_stride, std::int6
 
 void soft_value_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
                         const void* prior, std::int64_t prior_stride, const std::int64_t* actions, const std::uint8_t* mask,
-                        void* value, void* gathered, void* partials, unsigned* tickets, int device, void* stream) {
+                        void* value, void* correction, void* gathered, void* partials, unsigned* tickets, int device,
+                        void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -163,15 +175,15 @@ void soft_value_forward(const void* q, std::int64_t q_stride, std::int64_t rows,
             strand_launch<T, SoftmaxState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
         A* const gathered_out = actions != nullptr ? static_cast<A*>(gathered) : nullptr;
         SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, static_cast<A*>(value),
-                  gathered_out);
+                  static_cast<A*>(correction), gathered_out);
         check_launch("soft_value_forward");
     });
 }
 
 void soft_value_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
                          const void* prior, std::int64_t prior_stride, const std::int64_t* actions, const std::uint8_t* mask,
-                         const void* value, const void* grad_value, const void* grad_gathered, void* grad_q,
-                         std::int64_t grad_q_stride, int device, void* stream) {
+                         const void* value, const void* correction, const void* grad_value, const void* grad_gathered,
+                         void* grad_q, std::int64_t grad_q_stride, int device, void* stream) {
     check_row_sizes(rows, vocab);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -183,7 +195,8 @@ void soft_value_backward(const void* q, std::int64_t q_stride, std::int64_t rows
         const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward, device);
         const A* const grad_of_gathered = actions != nullptr ? static_cast<const A*>(grad_gathered) : nullptr;
         SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(value),
-                  static_cast<const A*>(grad_value), grad_of_gathered, static_cast<T*>(grad_q), grad_q_stride);
+                  static_cast<const A*>(correction), static_cast<const A*>(grad_value), grad_of_gathered,
+                  static_cast<T*>(grad_q), grad_q_stride);
         check_launch("soft_value_backward");
     });
 }

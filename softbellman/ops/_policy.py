@@ -10,14 +10,16 @@ from ._library import register, register_backward
 from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
 ENTROPY_MODES = ("exact", "normalized", "none")
+RESULTS = 6  # numbers that a row gets
 
 
 def policy_row_terms(
     logits: Tensor, q: Tensor, tau: float, entropy_mode: int, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Value, entropy, log-normaliser and effective temperature [...] of rows [..., V]."""
+) -> tuple[Tensor, ...]:
+    """Value and entropy [...] of rows [..., V], and what the backward pass needs of a row besides: log-normaliser, what
+    its rounding does to the weights, the low part of the value, effective temperature."""
     policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
-    value, entropy, log_normalizer, effective_tau = (per_row(logits) for _ in range(4))
+    results = _results(logits)
     launch_rows(
         "policy_forward",
         logits,
@@ -31,12 +33,13 @@ def policy_row_terms(
         tau,
         entropy_mode,
         pointer(real),
-        pointer(value),
-        pointer(entropy),
-        pointer(log_normalizer),
-        pointer(effective_tau),
+        *(pointer(result) for result in results),
     )
-    return value, entropy, log_normalizer, effective_tau
+    return results
+
+
+def _results(logits: Tensor) -> tuple[Tensor, ...]:
+    return tuple(per_row(logits) for _ in range(RESULTS))
 
 
 def policy_row_gradients(
@@ -48,6 +51,8 @@ def policy_row_gradients(
     value: Tensor,
     entropy: Tensor,
     log_normalizer: Tensor,
+    correction: Tensor,
+    value_low: Tensor,
     effective_tau: Tensor,
     want_logits: bool,
     want_q: bool,
@@ -55,7 +60,8 @@ def policy_row_gradients(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the logits and of q, written `into` contiguous tensors where given (on the CPU their own)."""
     policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
-    saved = [statistic.contiguous() for statistic in (value, entropy, log_normalizer, effective_tau)]
+    results = (value, entropy, log_normalizer, correction, value_low, effective_tau)
+    saved = [statistic.contiguous() for statistic in results]
     upstream_value, upstream_entropy = vector(grad_value), vector(grad_entropy)
     grad_logits, grad_q = into or (_gradients(logits, want_logits), _gradients(q, want_q))
     launch(
@@ -92,7 +98,7 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, Tensor]:
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     logits, q, _, _, mask = inputs
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[2], output[3])
+    ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(logits, q, mask, *output)
 
 
@@ -112,17 +118,18 @@ def _autograd(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
 policy_backward = register_backward(
     "policy_backward",
     "(Tensor? grad_value, Tensor? grad_entropy, Tensor logits, Tensor q, Tensor? mask, Tensor value, "
-    "Tensor entropy, Tensor log_normalizer, Tensor effective_tau, bool want_logits, bool want_q) "
-    "-> (Tensor grad_logits, Tensor grad_q)",
+    "Tensor entropy, Tensor log_normalizer, Tensor correction, Tensor value_low, Tensor effective_tau, "
+    "bool want_logits, bool want_q) -> (Tensor grad_logits, Tensor grad_q)",
     kernel=policy_row_gradients,
     fake=_fake_backward,
 )
 policy = register(
     "policy",
     "(Tensor logits, Tensor q, float tau, int entropy_mode, Tensor? mask) "
-    "-> (Tensor value, Tensor entropy, Tensor log_normalizer, Tensor effective_tau)",
+    "-> (Tensor value, Tensor entropy, Tensor log_normalizer, Tensor correction, Tensor value_low, "
+    "Tensor effective_tau)",
     kernel=policy_row_terms,
-    fake=lambda logits, q, tau, entropy_mode, mask: tuple(per_row(logits) for _ in range(4)),
+    fake=lambda logits, *_: _results(logits),
     backward=_autograd,
     setup_context=_setup_context,
 )

@@ -52,5 +52,5 @@ def actor_loss(
     check_mask(mask, "logits", logits)
     check_not_negative("tau", tau)
     mode = check_choice("entropy", entropy, ENTROPY_MODES)
-    value, policy_entropy, _, _ = policy(logits, q.detach(), tau, mode, mask)
+    value, policy_entropy, *_ = policy(logits, q.detach(), tau, mode, mask)
     return ActorLoss(-value, policy_entropy)

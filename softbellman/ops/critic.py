@@ -20,6 +20,8 @@ from ._checks import (
 from ._library import register, register_backward
 from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
+RESULTS = 5  # numbers that a row gets: loss, td_error, the mean in two parts, spread
+
 
 class CriticLoss(NamedTuple):
     """`loss` [...], and its parts without a graph: `td_error` [...] and `spread` [...]."""
@@ -62,17 +64,17 @@ def critic_loss(
     check_numbers("targets", targets, "q", q)
     check_mask(mask, "q", q)
     check_not_negative("smoothness", smoothness)
-    loss, td_error, _, spread = _critic(q, actions, targets, mask, smoothness)
+    loss, td_error, _, _, spread = _critic(q, actions, targets, mask, smoothness)
     return CriticLoss(loss, td_error, spread)
 
 
 def critic_forward(
     q: Tensor, actions: Tensor, targets: Tensor, mask: Tensor | None, smoothness: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Loss, td_error, mean and spread [...] of rows [..., V]."""
     matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
     goals = vector(targets, statistic_dtype(q.dtype))
-    loss, td_error, mean, spread = (per_row(q) for _ in range(4))
+    results = _results(q)
     launch_rows(
         "critic_forward",
         q,
@@ -85,12 +87,13 @@ def critic_forward(
         pointer(goals),
         smoothness,
         pointer(real),
-        pointer(loss),
-        pointer(td_error),
-        pointer(mean),
-        pointer(spread),
+        *(pointer(result) for result in results),
     )
-    return loss, td_error, mean, spread
+    return results
+
+
+def _results(q: Tensor) -> tuple[Tensor, ...]:
+    return tuple(per_row(q) for _ in range(RESULTS))
 
 
 def critic_backward(
@@ -100,12 +103,13 @@ def critic_backward(
     mask: Tensor | None,
     td_error: Tensor,
     mean: Tensor,
+    mean_low: Tensor,
     smoothness: float,
     into: Tensor | None = None,
 ) -> Tensor:
     """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
     matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
-    td_error, mean, gradient = td_error.contiguous(), mean.contiguous(), gradient.contiguous()
+    saved = [statistic.contiguous() for statistic in (td_error, mean, mean_low, gradient)]
     grad_q = q.new_empty(q.shape) if into is None else into
     launch(
         "critic_backward",
@@ -118,9 +122,7 @@ def critic_backward(
         pointer(ids),
         smoothness,
         pointer(real),
-        pointer(td_error),
-        pointer(mean),
-        pointer(gradient),
+        *(pointer(statistic) for statistic in saved),
         pointer(grad_q),
         matrix.vocabulary,
     )
@@ -129,9 +131,8 @@ def critic_backward(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     q, actions, _, mask, ctx.smoothness = inputs
-    _, td_error, mean, spread = output
-    ctx.mark_non_differentiable(td_error, mean, spread)
-    ctx.save_for_backward(q, actions, mask, td_error, mean)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(q, actions, mask, *output[1:4])
 
 
 def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -144,16 +145,16 @@ def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ..
 critic_gradient = register_backward(
     "critic_loss_backward",
     "(Tensor gradient, Tensor q, Tensor actions, Tensor? mask, Tensor td_error, Tensor mean, "
-    "float smoothness) -> Tensor",
+    "Tensor mean_low, float smoothness) -> Tensor",
     kernel=critic_backward,
     fake=lambda gradient, q, *_: q.new_empty(q.shape),
 )
 _critic = register(
     "critic_loss",
     "(Tensor q, Tensor actions, Tensor targets, Tensor? mask, float smoothness) "
-    "-> (Tensor loss, Tensor td_error, Tensor mean, Tensor spread)",
+    "-> (Tensor loss, Tensor td_error, Tensor mean, Tensor mean_low, Tensor spread)",
     kernel=critic_forward,
-    fake=lambda q, *_: tuple(per_row(q) for _ in range(4)),
+    fake=lambda q, *_: _results(q),
     backward=_autograd,
     setup_context=_setup_context,
 )

@@ -22,6 +22,8 @@ from ._checks import (
 from ._library import register, register_backward
 from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
 
+RESULTS = 5  # numbers that a row gets: loss, two log-normalisers and what their rounding does to the weights
+
 
 def soft_target_cross_entropy(
     logits: Tensor,
@@ -114,12 +116,12 @@ def distillation_forward(
     targets: Tensor | None,
     oracle_weight: Tensor | None,
     mask: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Loss and the two log-normalisers [...] of rows [..., V]."""
     policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
     ids, real = vector(targets), vector(mask)
     weight = vector(oracle_weight, statistic_dtype(logits.dtype))
-    loss, log_normalizer, oracle_log_normalizer = (per_row(logits) for _ in range(3))
+    results = _results(logits)
     launch_rows(
         "distillation_forward",
         logits,
@@ -134,11 +136,13 @@ def distillation_forward(
         pointer(ids),
         pointer(weight),
         pointer(real),
-        pointer(loss),
-        pointer(log_normalizer),
-        pointer(oracle_log_normalizer),
+        *(pointer(result) for result in results),
     )
-    return loss, log_normalizer, oracle_log_normalizer
+    return results
+
+
+def _results(logits: Tensor) -> tuple[Tensor, ...]:
+    return tuple(per_row(logits) for _ in range(RESULTS))
 
 
 def distillation_backward(
@@ -150,14 +154,17 @@ def distillation_backward(
     oracle_weight: Tensor | None,
     mask: Tensor | None,
     log_normalizer: Tensor,
+    correction: Tensor,
     oracle_log_normalizer: Tensor,
+    oracle_correction: Tensor,
     into: Tensor | None = None,
 ) -> Tensor:
     """Gradient of the logits, written `into` a contiguous tensor where given (on the CPU the logits' own)."""
     policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
     ids, real = vector(targets), vector(mask)
     weight = vector(oracle_weight, statistic_dtype(logits.dtype))
-    saved = [statistic.contiguous() for statistic in (log_normalizer, oracle_log_normalizer, gradient)]
+    statistics = (log_normalizer, correction, oracle_log_normalizer, oracle_correction, gradient)
+    saved = [statistic.contiguous() for statistic in statistics]
     grad_logits = logits.new_empty(logits.shape) if into is None else into
     launch(
         "distillation_backward",
@@ -182,8 +189,8 @@ def distillation_backward(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     logits, q, ctx.tau, targets, oracle_weight, mask = inputs
-    ctx.mark_non_differentiable(output[1], output[2])
-    ctx.save_for_backward(logits, q, targets, oracle_weight, mask, output[1], output[2])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(logits, q, targets, oracle_weight, mask, *output[1:])
 
 
 def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -197,16 +204,18 @@ def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ..
 _distillation_backward = register_backward(
     "distillation_backward",
     "(Tensor gradient, Tensor logits, Tensor? q, float tau, Tensor? targets, Tensor? oracle_weight, "
-    "Tensor? mask, Tensor log_normalizer, Tensor oracle_log_normalizer) -> Tensor",
+    "Tensor? mask, Tensor log_normalizer, Tensor correction, Tensor oracle_log_normalizer, Tensor oracle_correction) "
+    "-> Tensor",
     kernel=distillation_backward,
     fake=lambda gradient, logits, *_: logits.new_empty(logits.shape),
 )
 _distillation = register(
     "distillation",
     "(Tensor logits, Tensor? q, float tau, Tensor? targets, Tensor? oracle_weight, Tensor? mask) "
-    "-> (Tensor loss, Tensor log_normalizer, Tensor oracle_log_normalizer)",
+    "-> (Tensor loss, Tensor log_normalizer, Tensor correction, Tensor oracle_log_normalizer, "
+    "Tensor oracle_correction)",
     kernel=distillation_forward,
-    fake=lambda logits, *_: tuple(per_row(logits) for _ in range(3)),
+    fake=lambda logits, *_: _results(logits),
     backward=_autograd,
     setup_context=_setup_context,
 )

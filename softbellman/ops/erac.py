@@ -97,10 +97,10 @@ def erac_critic_loss(
     check_mask(terminal, "q", q, name="terminal", meaning="nothing follows")
     check_not_negative("tau", tau)
     check_not_negative("smoothness", smoothness)
-    *results, _ = _erac(
+    results = _erac(
         logits.detach(), target_q.detach(), q, actions, rewards.detach(), mask, terminal, tau, smoothness
     )
-    return EracCriticLoss(*results)
+    return EracCriticLoss(*results[:6])
 
 
 def _forward(
@@ -117,7 +117,7 @@ def _forward(
     policy, averaged, matrix = row_matrix(logits), row_matrix(target_q), row_matrix(q)
     ids, real, ends = actions.contiguous(), vector(mask), vector(terminal)
     payoffs = vector(rewards, statistic_dtype(q.dtype))
-    loss, td_error, targets, value, entropy, spread, mean = _results(q)
+    loss, td_error, targets, value, entropy, spread, mean, mean_low = results = _results(q)
     launch_rows(
         "erac_forward",
         q,
@@ -143,20 +143,20 @@ def _forward(
         pointer(value),
         pointer(entropy),
         pointer(mean),
+        pointer(mean_low),
         pointer(spread),
     )
-    return loss, td_error, targets, value, entropy, spread, mean
+    return results
 
 
 def _results(q: Tensor) -> tuple[Tensor, ...]:
-    return tuple(per_row(q) for _ in range(7))
+    return tuple(per_row(q) for _ in range(8))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, _, q, actions, _, mask, _, _, ctx.smoothness = inputs
-    td_error, mean = output[1], output[-1]
     ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(q, actions, mask, td_error, mean)
+    ctx.save_for_backward(q, actions, mask, output[1], *output[-2:])
 
 
 def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -170,7 +170,7 @@ _erac = register(
     "erac_critic_loss",
     "(Tensor logits, Tensor target_q, Tensor q, Tensor actions, Tensor rewards, Tensor? mask, Tensor? terminal, "
     "float tau, float smoothness) -> (Tensor loss, Tensor td_error, Tensor targets, Tensor value, Tensor entropy, "
-    "Tensor spread, Tensor mean)",
+    "Tensor spread, Tensor mean, Tensor mean_low)",
     kernel=_forward,
     fake=lambda logits, target_q, q, *_: _results(q),
     backward=_autograd,

@@ -44,5 +44,5 @@ def policy_value(logits: Tensor, q: Tensor, *, tau: float, mask: Tensor | None =
     check_same_rows("q", q, "logits", logits)
     check_mask(mask, "logits", logits)
     check_not_negative("tau", tau)
-    value, entropy, _, _ = policy(logits, q, tau, 0, mask)
+    value, entropy, *_ = policy(logits, q, tau, 0, mask)
     return PolicyValue(value, entropy)

@@ -16,9 +16,9 @@ from ._checks import (
     check_numbers,
     check_positive,
     check_rows,
-    statistic_dtype,
 )
 from ._library import register, register_backward
+from ._rows import per_row
 from .soft_value import value_backward, value_forward
 
 
@@ -77,14 +77,14 @@ def _forward(
     mask: Tensor | None,
     terminal: Tensor | None,
     tau: float,
-) -> tuple[Tensor, Tensor]:
-    value, chosen = value_forward(q, tau, None, actions, mask)
+) -> tuple[Tensor, Tensor, Tensor]:
+    value, correction, chosen = value_forward(q, tau, None, actions, mask)
     target = rewards.to(value.dtype, copy=True)
     target[:, :-1] += _unless(terminal, value[:, 1:])  # 0 in masked rows
     residual = (chosen - target).masked_fill_((chosen == target) & chosen.isinf(), 0.0)
     if mask is not None:
         residual.masked_fill_(~mask, 0.0)
-    return residual, value
+    return residual, value, correction
 
 
 def _unless(terminal: Tensor | None, following: Tensor) -> Tensor:
@@ -97,6 +97,7 @@ def _backward(
     q: Tensor,
     actions: Tensor,
     value: Tensor,
+    correction: Tensor,
     mask: Tensor | None,
     terminal: Tensor | None,
     tau: float,
@@ -104,21 +105,21 @@ def _backward(
     grad_chosen = gradient.contiguous() if mask is None else gradient.masked_fill(~mask, 0.0).contiguous()
     grad_value = torch.zeros_like(grad_chosen)  # the value of position t + 1 enters the residual of t
     torch.neg(_unless(terminal, grad_chosen[:, :-1]), out=grad_value[:, 1:])
-    return value_backward(grad_value, grad_chosen, q, value, tau, None, actions, mask)
+    return value_backward(grad_value, grad_chosen, q, value, correction, tau, None, actions, mask)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     q, actions, rewards, mask, terminal, ctx.tau = inputs
     ctx.rewards_dtype = rewards.dtype
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(q, actions, output[1], mask, terminal)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(q, actions, *output[1:], mask, terminal)
 
 
-def _autograd(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    q, actions, value, mask, terminal = ctx.saved_tensors
+def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    q, actions, value, correction, mask, terminal = ctx.saved_tensors
     grad_q = grad_rewards = None
     if ctx.needs_input_grad[0]:
-        grad_q = _residual_backward(gradient, q, actions, value, mask, terminal, ctx.tau)
+        grad_q = _residual_backward(gradient, q, actions, value, correction, mask, terminal, ctx.tau)
     if ctx.needs_input_grad[2]:
         real = gradient if mask is None else gradient.masked_fill(~mask, 0.0)
         grad_rewards = (-real).to(ctx.rewards_dtype)
@@ -132,22 +133,21 @@ def _fake(
     mask: Tensor | None,
     terminal: Tensor | None,
     tau: float,
-) -> tuple[Tensor, Tensor]:
-    residual = q.new_empty(q.shape[:-1], dtype=statistic_dtype(q.dtype))
-    return residual, torch.empty_like(residual)
+) -> tuple[Tensor, ...]:
+    return tuple(per_row(q) for _ in range(3))
 
 
 _residual_backward = register_backward(
     "soft_bellman_residual_backward",
-    "(Tensor gradient, Tensor q, Tensor actions, Tensor value, Tensor? mask, Tensor? terminal, float tau) "
-    "-> Tensor",
+    "(Tensor gradient, Tensor q, Tensor actions, Tensor value, Tensor correction, Tensor? mask, Tensor? terminal, "
+    "float tau) -> Tensor",
     kernel=_backward,
-    fake=lambda gradient, q, actions, value, mask, terminal, tau: q.new_empty(q.shape),
+    fake=lambda gradient, q, *_: q.new_empty(q.shape),
 )
 _residual = register(
     "soft_bellman_residual",
     "(Tensor q, Tensor actions, Tensor rewards, Tensor? mask, Tensor? terminal, float tau) "
-    "-> (Tensor residual, Tensor value)",
+    "-> (Tensor residual, Tensor value, Tensor correction)",
     kernel=_forward,
     fake=_fake,
     backward=_autograd,

@@ -37,7 +37,7 @@ def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tens
     check_positive("tau", tau)
     check_vocabulary_vector("prior", prior, "q", q, boolean=False, per_row=True)
     check_mask(mask, "q", q)
-    value: Tensor = _soft_value(q, tau, prior, mask)
+    value: Tensor = _soft_value(q, tau, prior, mask)[0]
     return value
 
 
@@ -53,9 +53,10 @@ def prior_arguments(prior: Tensor | None, q: Tensor) -> tuple[Tensor | None, int
 
 def value_forward(
     q: Tensor, tau: float, prior: Tensor | None, actions: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The soft values [...] of rows [..., V] and their q at the actions, which is empty without actions."""
-    matrix, value = row_matrix(q), per_row(q)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The soft values [...] of rows [..., V], what their rounding does to the weights of the backward pass [...], and
+    their q at the actions, which is empty without actions."""
+    matrix, value, correction = row_matrix(q), per_row(q), per_row(q)
     chosen = value.new_empty(0) if actions is None else per_row(q)
     weights, weights_stride = prior_arguments(prior, q)
     ids, real = vector(actions), vector(mask)
@@ -73,9 +74,10 @@ def value_forward(
         pointer(ids),
         pointer(real),
         pointer(value),
+        pointer(correction),
         0 if actions is None else pointer(chosen),
     )
-    return value, chosen
+    return value, correction, chosen
 
 
 def value_backward(
@@ -83,6 +85,7 @@ def value_backward(
     grad_chosen: Tensor | None,
     q: Tensor,
     value: Tensor,
+    correction: Tensor,
     tau: float,
     prior: Tensor | None,
     actions: Tensor | None,
@@ -93,6 +96,7 @@ def value_backward(
     matrix, grad_q = row_matrix(q), q.new_empty(q.shape) if into is None else into
     weights, weights_stride = prior_arguments(prior, q)
     ids, real, value = vector(actions), vector(mask), value.contiguous()
+    correction = correction.contiguous()
     upstream_value, upstream_chosen = vector(grad_value), vector(grad_chosen)
     launch(
         "soft_value_backward",
@@ -108,6 +112,7 @@ def value_backward(
         pointer(ids),
         pointer(real),
         pointer(value),
+        pointer(correction),
         pointer(upstream_value),
         pointer(upstream_chosen),
         pointer(grad_q),
@@ -116,37 +121,47 @@ def value_backward(
     return grad_q
 
 
-def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> Tensor:
-    return value_forward(q, tau, prior, None, mask)[0]
+def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    return value_forward(q, tau, prior, None, mask)[:2]
 
 
 def _backward(
-    gradient: Tensor, q: Tensor, value: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None
+    gradient: Tensor,
+    q: Tensor,
+    value: Tensor,
+    correction: Tensor,
+    tau: float,
+    prior: Tensor | None,
+    mask: Tensor | None,
 ) -> Tensor:
-    return value_backward(gradient, None, q, value, tau, prior, None, mask)
+    return value_backward(gradient, None, q, value, correction, tau, prior, None, mask)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     q, ctx.tau, prior, mask = inputs
-    ctx.save_for_backward(q, output, prior, mask)
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(q, *output, prior, mask)
 
 
-def _autograd(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    q, value, prior, mask = ctx.saved_tensors
-    return _soft_value_backward(gradient, q, value, ctx.tau, prior, mask), None, None, None
+def _autograd(ctx: Any, gradient: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return None, None, None, None
+    q, value, correction, prior, mask = ctx.saved_tensors
+    return _soft_value_backward(gradient, q, value, correction, ctx.tau, prior, mask), None, None, None
 
 
 _soft_value_backward = register_backward(
     "soft_value_backward",
-    "(Tensor gradient, Tensor q, Tensor value, float tau, Tensor? prior, Tensor? mask) -> Tensor",
+    "(Tensor gradient, Tensor q, Tensor value, Tensor correction, float tau, Tensor? prior, Tensor? mask) -> Tensor",
     kernel=_backward,
-    fake=lambda gradient, q, value, tau, prior, mask: q.new_empty(q.shape),
+    fake=lambda gradient, q, *_: q.new_empty(q.shape),
 )
 _soft_value = register(
     "soft_value",
-    "(Tensor q, float tau, Tensor? prior, Tensor? mask) -> Tensor",
+    "(Tensor q, float tau, Tensor? prior, Tensor? mask) -> (Tensor value, Tensor correction)",
     kernel=_forward,
-    fake=lambda q, tau, prior, mask: per_row(q),
+    fake=lambda q, *_: (per_row(q), per_row(q)),
     backward=_autograd,
     setup_context=_setup_context,
 )

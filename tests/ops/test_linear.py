@@ -326,13 +326,13 @@ def test_backward_kernels_may_write_over_their_logits(dtype: torch.dtype) -> Non
             assert torch.equal(rows, expected)
             rows.copy_(copy)
 
-    _, first, second = distillation_forward(logits, q, 0.5, ids, numbers.abs(), None)
-    oracle = (0.5, ids, numbers.abs(), None, first, second)
+    _, *normalizers = distillation_forward(logits, q, 0.5, ids, numbers.abs(), None)
+    oracle = (0.5, ids, numbers.abs(), None, *normalizers)
     check(lambda into: distillation_backward(numbers, logits, q, *oracle, into=into), logits)
-    value, _ = value_forward(q, 0.5, None, ids, None)
-    check(lambda into: value_backward(numbers, numbers, q, value, 0.5, None, ids, None, into=into), q)
-    _, error, mean, _ = critic_forward(q, ids, numbers, None, 0.1)
-    check(lambda into: critic_backward(numbers, q, ids, None, error, mean, 0.1, into=into), q)
+    *values, _ = value_forward(q, 0.5, None, ids, None)
+    check(lambda into: value_backward(numbers, numbers, q, *values, 0.5, None, ids, None, into=into), q)
+    _, *saved, _ = critic_forward(q, ids, numbers, None, 0.1)
+    check(lambda into: critic_backward(numbers, q, ids, None, *saved, 0.1, into=into), q)
     saved = policy_row_terms(logits, q, 0.3, 0, None)
     check(
         lambda *into: policy_row_gradients(numbers, numbers, logits, q, None, *saved, True, True, into=into),

@@ -55,17 +55,17 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
     loss = registered.linear_cross_entropy(*actor, *critic, 0.5, ids, numbers, mask, None, 2, 0)
     policy = registered.linear_policy(*actor, *critic, 0.3, 0, mask, 2, 0)
     regression = registered.linear_critic_loss(*critic, ids, numbers, 0.1, mask, 2, 7)
-    value, _ = registered.linear_soft_value(*critic, 0.5, None, ids, mask, 2)
+    *values, _ = registered.linear_soft_value(*critic, 0.5, None, ids, mask, 2)
     mixed = (*actor, *critic, 0.5, ids, numbers, mask, None, 2)
-    yield "linear_cross_entropy_backward", (numbers, *mixed, *loss[1:3], 7)
+    yield "linear_cross_entropy_backward", (numbers, *mixed, *loss[1:5], 7)
     yield (
         "linear_critic_loss_backward",
-        (numbers, *critic, ids, numbers, 0.1, mask, 2, *regression[1:3], 2),
+        (numbers, *critic, ids, numbers, 0.1, mask, 2, *regression[1:4], 2),
     )
-    yield "linear_soft_value_backward", (numbers, None, *critic, 0.5, None, ids, mask, 2, value, 5)
-    both = (*actor, *critic, 0.3, 0, mask, 2, *policy[:4])
+    yield "linear_soft_value_backward", (numbers, None, *critic, 0.5, None, ids, mask, 2, *values, 5)
+    both = (*actor, *critic, 0.3, 0, mask, 2, *policy[:6])
     yield "linear_policy_backward", (numbers, None, *both, 2, 7)
-    yield "linear_sum_backward", (torch.tensor(0.5), *critic, *regression[5:])
+    yield "linear_sum_backward", (torch.tensor(0.5), *critic, *regression[6:])
 
 
 CALLS = list(raw_calls())

@@ -68,10 +68,10 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
             (logits.detach(), 1, 2, 0.5, torch.tensor([True, False, False, False, False]), mask),
         )
         q, logits = q.detach(), logits.detach()
-        value = soft_value(q, tau=0.5, mask=mask)
-        yield "soft_value_backward", (numbers, q, value, 0.5, prior, mask)
-        yield "soft_bellman_residual_backward", (numbers, q, ids, value, mask, ~mask, 0.5)
-        yield "critic_loss_backward", (numbers, q, ids, mask, numbers, numbers, 0.1)
+        values = torch.ops.softbellman.soft_value(q, 0.5, None, mask)
+        yield "soft_value_backward", (numbers, q, *values, 0.5, prior, mask)
+        yield "soft_bellman_residual_backward", (numbers, q, ids, *values, mask, ~mask, 0.5)
+        yield "critic_loss_backward", (numbers, q, ids, mask, numbers, numbers, numbers, 0.1)
         saved = torch.ops.softbellman.policy(logits, q, 0.5, 0, mask)
         for wanted in ((True, True), (True, False), (False, True)):
             yield "policy_backward", (numbers, None, logits, q, mask, *saved, *wanted)

@@ -47,7 +47,7 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
     const int bytes = kBytes[dtype], wide = dtype == 1 ? 8 : 4;
     Matrix logits(vocab, gap, shift, bytes, true), q(vocab, 0, shift + 1, bytes, true);
     Matrix to_logits(vocab, gap, shift, bytes, false), to_q(vocab, 1, shift, bytes, false), prior(vocab, 0, 1, wide, true);
-    std::vector<std::vector<double>> storage(8, std::vector<double>((kRows * wide + 7) / 8));
+    std::vector<std::vector<double>> storage(9, std::vector<double>((kRows * wide + 7) / 8));
     const auto statistic = [&](int i) { return static_cast<void*>(storage[i].data()); };
     std::vector<std::int64_t> ids(kRows, vocab - 1), tokens(kRows);
     ids[kMaskedRow] = 1 << 20;
@@ -63,31 +63,35 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
 
     for (const void* weights : {static_cast<const void*>(nullptr), static_cast<const void*>(prior.data)}) {
         cuda::soft_value_forward(q.data, q.stride, kRows, vocab, dtype, 0.5, weights, prior.stride, ids.data(), mask.data(),
-                                 statistic(0), statistic(1), partials, tickets, 0, nullptr);
-        cuda::soft_value_backward(q.data, q.stride, kRows, vocab, dtype, 1e-4, weights, prior.stride, ids.data(),
-                                  mask.data(), statistic(0), statistic(2), statistic(3), to_q.data, to_q.stride, 0, nullptr);
+                                 statistic(0), statistic(1), statistic(2), partials, tickets, 0, nullptr);
+        // A temperature that small lets every row be read a second time.
+        cuda::soft_value_backward(q.data, q.stride, kRows, vocab, dtype, 1e-18, weights, prior.stride, ids.data(),
+                                  mask.data(), statistic(0), statistic(1), statistic(3), statistic(4), to_q.data,
+                                  to_q.stride, 0, nullptr);
     }
     for (int mode = 0; mode < 3; ++mode)
         cuda::policy_forward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, 0.5, mode, mask.data(),
-                             statistic(0), statistic(1), statistic(2), statistic(3), partials, tickets, 0, nullptr);
+                             statistic(0), statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), partials,
+                             tickets, 0, nullptr);
     cuda::policy_backward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, mask.data(), statistic(0),
-                          statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), to_logits.data,
-                          to_logits.stride, to_q.data, to_q.stride, 0, nullptr);
+                          statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), statistic(6), statistic(7),
+                          to_logits.data, to_logits.stride, to_q.data, to_q.stride, 0, nullptr);
     cuda::critic_forward(q.data, q.stride, kRows, vocab, dtype, ids.data(), statistic(0), 0.1, mask.data(), statistic(1),
-                         statistic(2), statistic(3), statistic(4), partials, tickets, 0, nullptr);
-    for (void* out : {statistic(5)}) std::memset(out, 0x3f, kRows * wide);
+                         statistic(2), statistic(3), statistic(4), statistic(5), partials, tickets, 0, nullptr);
+    for (void* out : {statistic(6)}) std::memset(out, 0x3f, kRows * wide);
     cuda::critic_backward(q.data, q.stride, kRows, vocab, dtype, ids.data(), 0.1, mask.data(), statistic(2), statistic(3),
-                          statistic(5), to_q.data, to_q.stride, 0, nullptr);
+                          statistic(4), statistic(6), to_q.data, to_q.stride, 0, nullptr);
     cuda::erac_forward(logits.data, logits.stride, to_logits.data, to_logits.stride, q.data, q.stride, kRows, vocab, dtype,
                        ids.data(), statistic(0), mask.data(), 1, 0.5, 0.1, mask.data(), statistic(1), statistic(2),
-                       statistic(3), statistic(4), statistic(5), statistic(6), statistic(7), partials, tickets, 0, nullptr);
+                       statistic(3), statistic(4), statistic(5), statistic(6), statistic(7), statistic(8), partials, tickets,
+                       0, nullptr);
     for (const void* oracle : {static_cast<const void*>(nullptr), static_cast<const void*>(q.data)}) {
         cuda::distillation_forward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
-                                   nullptr, mask.data(), statistic(0), statistic(1), statistic(2), partials, tickets, 0,
-                                   nullptr);
+                                   nullptr, mask.data(), statistic(0), statistic(1), statistic(2), statistic(3),
+                                   statistic(4), partials, tickets, 0, nullptr);
         cuda::distillation_backward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
-                                    nullptr, mask.data(), statistic(1), statistic(2), statistic(5), to_logits.data,
-                                    to_logits.stride, 0, nullptr);
+                                    nullptr, mask.data(), statistic(1), statistic(2), statistic(3), statistic(4),
+                                    statistic(6), to_logits.data, to_logits.stride, 0, nullptr);
     }
     cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 7, 0, 0, forbidden.data(), mask.data(),
                          tokens.data(), statistic(0), statistic(1), partials, tickets, 0, nullptr);

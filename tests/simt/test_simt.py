@@ -27,6 +27,7 @@ ERAC_RESULTS = (
     "value",
     "entropy",
     "mean",
+    "mean_low",
     "spread",
 )  # as the launcher takes them
 
@@ -34,15 +35,15 @@ ERAC_RESULTS = (
 def run_soft_value(
     simt: ModuleType, batch: Batch, q: Tensor, tau: float, prior: Tensor | None
 ) -> list[Tensor]:
-    value, gathered = batch.statistic(), batch.statistic()
+    value, correction, gathered = (batch.statistic() for _ in range(3))
     upstream, upstream_gathered = (batch.random(batch.rows).to(batch.wide) for _ in range(2))
     weights: list[Any] = [0, 0]
     if prior is not None:
         weights = [prior.data_ptr(), prior.stride(0) if prior.dim() == 2 else 0]
     row = [batch.rows, batch.vocab, batch.code, tau, *weights, batch.actions, batch.mask]
-    batch.call(simt.soft_value_forward, q, *row, value, gathered)
+    batch.call(simt.soft_value_forward, q, *row, value, correction, gathered)
     grad = batch.gradient()
-    batch.call(simt.soft_value_backward, q, *row, value, upstream, upstream_gathered, grad)
+    batch.call(simt.soft_value_backward, q, *row, value, correction, upstream, upstream_gathered, grad)
     return [value, gathered, grad, upstream, upstream_gathered]
 
 
@@ -103,11 +104,10 @@ def test_policy(simt: ModuleType, vocab: int, dtype: torch.dtype, entropy: str) 
     batch = Batch(vocab, dtype, shift=vocab % 4, gap=1, seed=mode)
     logits = batch.matrix(remove_tokens(2 * batch.random(batch.rows, vocab), PATTERNS[(vocab + mode) % 6]))
     q = batch.matrix(batch.random(batch.rows, vocab), shift=batch.shift + 1)
-    value, policy_entropy, normalizer, tau = (batch.statistic() for _ in range(4))
+    results = [batch.statistic() for _ in range(6)]
+    value, policy_entropy = results[:2]
     shape = [batch.rows, vocab, batch.code]
-    batch.call(
-        simt.policy_forward, logits, q, *shape, 0.3, mode, batch.mask, value, policy_entropy, normalizer, tau
-    )
+    batch.call(simt.policy_forward, logits, q, *shape, 0.3, mode, batch.mask, *results)
     x, leaf = batch.leaf(logits), batch.leaf(q)
     expected, expected_entropy = reference_policy(x, leaf, batch.mask, entropy)
     batch.check(value, expected)
@@ -116,8 +116,7 @@ def test_policy(simt: ModuleType, vocab: int, dtype: torch.dtype, entropy: str) 
     upstream, upstream_entropy = (batch.random(batch.rows).to(batch.wide) for _ in range(2))
     to_logits, to_q = batch.gradient(), batch.gradient(shift=batch.shift + 2)
     batch.call(
-        simt.policy_backward, logits, q, *shape, batch.mask, value, policy_entropy, normalizer, tau, upstream,
-        upstream_entropy, to_logits, to_q,
+        simt.policy_backward, logits, q, *shape, batch.mask, *results, upstream, upstream_entropy, to_logits, to_q,
     )  # fmt: skip
     total = (expected * upstream.double() + expected_entropy * upstream_entropy.double()).sum()
     expected_logits, expected_q = torch.autograd.grad(total, [x, leaf])
@@ -144,15 +143,16 @@ def test_critic(simt: ModuleType, vocab: int, dtype: torch.dtype, smoothness: fl
     chosen = torch.arange(batch.rows), batch.actions
     values[chosen] = values[chosen].clamp(min=-1.0)  # the action taken exists
     q, targets = batch.matrix(values), batch.random(batch.rows).to(batch.wide)
-    loss, error, mean, spread = (batch.statistic() for _ in range(4))
+    results = [batch.statistic() for _ in range(5)]
+    loss, error, mean, mean_low, spread = results
     row = [batch.rows, vocab, batch.code, batch.actions]
-    batch.call(simt.critic_forward, q, *row, targets, smoothness, batch.mask, loss, error, mean, spread)
+    batch.call(simt.critic_forward, q, *row, targets, smoothness, batch.mask, *results)
     leaf = batch.leaf(q)
     expected = reference.critic_loss(leaf, batch.actions, targets.double(), batch.mask, smoothness=smoothness)
     for actual, wanted in ((loss, expected.loss), (error, expected.td_error), (spread, expected.spread)):
         batch.check(actual, wanted, scale=4.0)
     upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
-    batch.call(simt.critic_backward, q, *row, smoothness, batch.mask, error, mean, upstream, grad)
+    batch.call(simt.critic_backward, q, *row, smoothness, batch.mask, error, mean, mean_low, upstream, grad)
     batch.check(grad, torch.autograd.grad((expected.loss * upstream.double()).sum(), leaf)[0], scale=2.0)
 
 
@@ -160,10 +160,10 @@ def test_critic_spread_under_cancellation(simt: ModuleType) -> None:
     """Values near 30 with a variance of 1e-3: E[q^2] - E[q]^2 would have no digit left in float32."""
     batch = Batch(1030, torch.float32)
     q = batch.matrix(30 + 0.03 * batch.random(batch.rows, 1030))
-    loss, error, mean, spread = (batch.statistic() for _ in range(4))
+    *results, spread = [batch.statistic() for _ in range(5)]
     targets = torch.zeros(batch.rows)
     shape = [batch.rows, batch.vocab, batch.code, batch.actions, targets, 1.0, batch.mask]
-    batch.call(simt.critic_forward, q, *shape, loss, error, mean, spread)
+    batch.call(simt.critic_forward, q, *shape, *results, spread)
     expected = reference.critic_loss(q.double(), batch.actions, targets.double(), batch.mask, smoothness=1.0)
     torch.testing.assert_close(spread.double(), expected.spread, rtol=2e-6, atol=0)
 
@@ -197,7 +197,7 @@ def test_erac(simt: ModuleType, vocab: int, dtype: torch.dtype, steps: int) -> N
     for name, wanted in expected._asdict().items():
         batch.check(results[name], wanted.flatten(), scale=8.0)
     upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
-    saved = [results["td_error"], results["mean"]]
+    saved = [results[name] for name in ("td_error", "mean", "mean_low")]
     row = [batch.rows, vocab, batch.code, batch.actions, 0.2, batch.mask]
     batch.call(simt.critic_backward, q, *row, *saved, upstream, grad)
     total = (expected.loss.flatten() * upstream.double()).sum()
@@ -219,8 +219,8 @@ def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: st
     oracle: list[Any] = [0, 0] if kind == "tokens" else [q]
     targets: Any = 0 if kind == "oracle" else batch.actions
     row = [batch.rows, vocab, batch.code, 0.6, targets, alpha if kind == "mixture" else 0, batch.mask]
-    loss, normalizer, oracle_normalizer = (batch.statistic() for _ in range(3))
-    batch.call(simt.distillation_forward, logits, *oracle, *row, loss, normalizer, oracle_normalizer)
+    loss, *normalizers = results = [batch.statistic() for _ in range(5)]
+    batch.call(simt.distillation_forward, logits, *oracle, *row, *results)
     leaf = batch.leaf(logits)
     if kind == "tokens":
         expected = reference.token_cross_entropy(leaf, batch.actions, batch.mask)
@@ -229,9 +229,7 @@ def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: st
         expected = reference.soft_target_cross_entropy(leaf, q.double(), tau=0.6, mask=batch.mask, **mixed)
     batch.check(loss, expected)
     upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
-    batch.call(
-        simt.distillation_backward, logits, *oracle, *row, normalizer, oracle_normalizer, upstream, grad
-    )
+    batch.call(simt.distillation_backward, logits, *oracle, *row, *normalizers, upstream, grad)
     batch.check(grad, torch.autograd.grad((expected * upstream.double()).sum(), leaf)[0])
 
 
@@ -295,14 +293,14 @@ def test_bits_do_not_depend_on_position_or_schedule(simt: ModuleType, vocab: int
             batch.mask.fill_(True)
             logits, q = (batch.matrix(v.expand(rows, vocab), shift + o) for v, o in ((values, 0), (other, 1)))
             shape = [rows, vocab, batch.code]
-            outputs = [batch.statistic() for _ in range(11)]
+            outputs = [batch.statistic() for _ in range(15)]
             batch_outputs, batch._outputs = batch._outputs, []
             zeros = torch.zeros(rows, dtype=torch.long)
-            batch.call(simt.soft_value_forward, q, *shape, 0.4, 0, 0, zeros, 0, *outputs[:2])
-            batch.call(simt.policy_forward, logits, q, *shape, 0.3, 1, 0, *outputs[2:6])
-            batch.call(simt.critic_forward, q, *shape, zeros, torch.zeros(rows), 1.0, 0, *outputs[6:10])
-            batch.call(simt.distillation_forward, logits, q, *shape, 0.5, 0, 0, 0, outputs[10], 0, 0)
-            assert len(batch_outputs) == 11
+            batch.call(simt.soft_value_forward, q, *shape, 0.4, 0, 0, zeros, 0, *outputs[:3])
+            batch.call(simt.policy_forward, logits, q, *shape, 0.3, 1, 0, *outputs[3:9])
+            batch.call(simt.critic_forward, q, *shape, zeros, torch.zeros(rows), 1.0, 0, *outputs[9:14])
+            batch.call(simt.distillation_forward, logits, q, *shape, 0.5, 0, 0, 0, outputs[14], 0, 0, 0, 0)
+            assert len(batch_outputs) == 15
             for row in (0, rows - 1):
                 seen.add(tuple(output[row].item() for output in outputs))
     assert len(seen) == 1
@@ -327,7 +325,7 @@ def test_long_rows_use_several_blocks_and_warps(simt: ModuleType) -> None:
 
 def test_device_stream_and_errors(simt: ModuleType) -> None:
     q, value = torch.randn(2, 8), torch.zeros(2)
-    tail = [0.5, 0, 0, 0, 0, value.data_ptr(), 0, 0, 0]
+    tail = [0.5, 0, 0, 0, 0, value.data_ptr(), 0, 0, 0, 0]
     simt.soft_value_forward(q.data_ptr(), 8, 2, 8, 0, *tail, 1, STREAM)
     device, stream, launches, *_ = simt.last_launch()
     assert (device, stream) == (1, STREAM), "the launch must be on the device and the stream asked for"
@@ -339,7 +337,7 @@ def test_device_stream_and_errors(simt: ModuleType) -> None:
     with pytest.raises(ValueError, match="vocab between 1"):
         simt.soft_value_forward(q.data_ptr(), 8, 2, 0, 0, *tail, 0, STREAM)
     with pytest.raises(ValueError, match="entropy_mode must be"):
-        simt.policy_forward(0, 8, 0, 8, 2, 8, 0, 0.5, 3, 0, 0, 0, 0, 0, 0, 0, 0, STREAM)
+        simt.policy_forward(0, 8, 0, 8, 2, 8, 0, 0.5, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, STREAM)
     simt.soft_value_forward(0, 8, 0, 8, 0, *tail, 0, STREAM)  # no rows: nothing to launch
     assert simt.last_launch()[2] == launches
     assert simt.device_count() == 2
@@ -351,6 +349,6 @@ def test_ids_outside_the_vocabulary_are_not_followed(simt: ModuleType) -> None:
     q = batch.matrix(batch.random(2, 8))
     gathered = batch.statistic()
     batch.call(
-        simt.soft_value_forward, q, 2, 8, 0, 1.0, 0, 0, batch.actions, batch.mask, torch.zeros(2), gathered
+        simt.soft_value_forward, q, 2, 8, 0, 1.0, 0, 0, batch.actions, batch.mask, torch.zeros(2), 0, gathered
     )
     assert gathered.isnan().all()

@@ -36,14 +36,14 @@ def run_all(simt: ModuleType, batch: Batch, logits: Tensor, q: Tensor) -> tuple[
         batch._outputs.clear()
 
     tokens = torch.full((batch.rows,), -5)
-    call("soft_value_forward", q, *shape, 0.4, 0, 0, batch.actions, batch.mask, *results(2))
-    call("policy_forward", logits, q, *shape, 0.3, 1, batch.mask, *results(4))
-    call("critic_forward", q, *shape, batch.actions, numbers, 1.0, batch.mask, *results(4))
+    call("soft_value_forward", q, *shape, 0.4, 0, 0, batch.actions, batch.mask, *results(3))
+    call("policy_forward", logits, q, *shape, 0.3, 1, batch.mask, *results(6))
+    call("critic_forward", q, *shape, batch.actions, numbers, 1.0, batch.mask, *results(5))
     call(
         "erac_forward", logits, q, logits, *shape, batch.actions, numbers, 0, batch.rows, 0.3, 1.0, batch.mask,
-        *results(7),
+        *results(8),
     )  # fmt: skip
-    call("distillation_forward", logits, q, *shape, 0.5, 0, 0, batch.mask, *results(3))
+    call("distillation_forward", logits, q, *shape, 0.5, 0, 0, batch.mask, *results(5))
     call("sample_forward", logits, *shape, 0.8, 5, 6, 9, 0, batch.mask, tokens, *results(2))
     return [*(result.tolist() for result in made), tokens.tolist()], blocks
 
@@ -79,9 +79,9 @@ def test_shared_rows_have_the_right_values(simt: ModuleType, vocab: int, dtype: 
     value, policy_value, entropy = (batch.statistic() for _ in range(3))
     outputs, batch._outputs = batch._outputs, []
     shape = [rows, vocab, batch.code]
-    batch.call(simt.soft_value_forward, q, *shape, 0.4, 0, 0, 0, batch.mask, value, 0)
+    batch.call(simt.soft_value_forward, q, *shape, 0.4, 0, 0, 0, batch.mask, value, 0, 0)
     assert simt.last_launch()[4] > 1
-    batch.call(simt.policy_forward, logits, q, *shape, 0.3, 0, batch.mask, policy_value, entropy, 0, 0)
+    batch.call(simt.policy_forward, logits, q, *shape, 0.3, 0, batch.mask, policy_value, entropy, 0, 0, 0, 0)
     assert len(outputs) == 3
     expected = reference.policy_value(batch.leaf(logits), batch.leaf(q), tau=0.3, mask=batch.mask)
     batch.check(value, reference.soft_value(batch.leaf(q), tau=0.4, mask=batch.mask))
@@ -99,7 +99,7 @@ def test_a_row_has_the_bits_it_has_in_a_large_batch(simt: ModuleType) -> None:
         q = batch.matrix(values.expand(rows, 6000))
         batch.share_rows(simt)
         result = batch.statistic()
-        batch.call(simt.soft_value_forward, q, rows, 6000, 0, 0.4, 0, 0, 0, 0, result, 0)
+        batch.call(simt.soft_value_forward, q, rows, 6000, 0, 0.4, 0, 0, 0, 0, result, 0, 0)
         bits |= set(result.tolist())
     assert len(bits) == 1
 
@@ -118,7 +118,7 @@ def test_memory_is_asked_for_where_rows_are_few_and_long(simt: ModuleType) -> No
 def test_few_long_rows_fill_the_device_backward(simt: ModuleType) -> None:
     """Gradients reduce nothing: the blocks of a row may be as many as it takes."""
     q = torch.randn(1, 60_000)
-    value, upstream, grad, again = (
+    value, ones, grad, again = (
         torch.zeros(1),
         torch.ones(1),
         torch.zeros(1, 60_000),
@@ -128,8 +128,8 @@ def test_few_long_rows_fill_the_device_backward(simt: ModuleType) -> None:
     for multiprocessors, out in ((1, grad), (132, again)):
         simt.set_multiprocessors(multiprocessors)
         simt.soft_value_backward(
-            q.data_ptr(), 60_000, 1, 60_000, 0, 1.0, 0, 0, 0, 0, value.data_ptr(), upstream.data_ptr(), 0, out.data_ptr(),
-            60_000, 0, 0,
+            q.data_ptr(), 60_000, 1, 60_000, 0, 1.0, 0, 0, 0, 0, value.data_ptr(), ones.data_ptr(), ones.data_ptr(), 0,
+            out.data_ptr(), 60_000, 0, 0,
         )  # fmt: skip
         counts.append(simt.last_launch()[4])
     assert counts == [8, 30]

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._checks import check_ids, check_mask, check_not_negative, check_numbers, statistic_dtype
 from .._library import register, register_backward
 from .._rows import per_row
-from ..critic import CriticLoss, critic_backward, critic_forward
+from ..critic import RESULTS, CriticLoss, critic_backward, critic_forward
 from ._arguments import check_chunk_rows, check_head, check_reduction, reduced
 from ._head import Head, HeadGradients, empty_gradients
 from ._passes import backward_pass, empty_sum, forward_pass, needed, no_gradients, select, sum_gradients
@@ -68,14 +68,14 @@ def linear_critic_loss(
     chunk = check_chunk_rows(chunk_rows)
     taken = check_reduction(reduction, head)
     results = _critic(*head, actions, targets.detach(), smoothness, mask, chunk, taken)
-    loss, td_error, _, spread, total, *_ = results
+    loss, td_error, _, _, spread, total, *_ = results
     if reduction != "none":
         loss = reduced(total, reduction, hidden, mask)
     return CriticLoss(loss, td_error, spread)
 
 
 class _CriticRows:
-    results = 4  # loss, td_error, mean, spread
+    results = RESULTS
 
     def __init__(self, actions: Tensor, targets: Tensor, smoothness: float) -> None:
         self.actions, self.targets, self.smoothness = actions, targets, smoothness
@@ -95,11 +95,13 @@ class _CriticRows:
         *logits: Tensor,
     ) -> None:
         (q,), (gradient,), (head,) = logits, upstream, heads
-        td_error, mean = saved if len(saved) == 2 else saved[1:3]
+        td_error, mean, mean_low = (
+            saved if len(saved) == 3 else saved[1:4]
+        )  # or all that the forward pass gave
         actions = rows.take(self.actions, part)
         assert gradient is not None
         critic_backward(
-            gradient, q, actions, rows.real(part), td_error, mean, self.smoothness, head.gradient()
+            gradient, q, actions, rows.real(part), td_error, mean, mean_low, self.smoothness, head.gradient()
         )
 
     def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
@@ -137,33 +139,32 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _backward(gradient: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *inputs, td_error, mean, wanted = arguments
+    *inputs, td_error, mean, mean_low, wanted = arguments
     kernel, head, rows, chunk = _prepare(*inputs)
     gradients = HeadGradients(head, wanted)
-    backward_pass(kernel, (head,), rows, chunk, (gradient,), (td_error, mean), (gradients,))
+    backward_pass(kernel, (head,), rows, chunk, (gradient,), (td_error, mean, mean_low), (gradients,))
     return gradients.rounded(inputs[0])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    loss, td_error, mean, spread, total, *gradients = output
+    loss, td_error, mean, mean_low, spread, total, *gradients = output
     hidden, weight, bias, actions, targets, ctx.smoothness, mask, ctx.chunk_rows, ctx.taken = inputs
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(loss if ctx.taken else total, td_error, mean, spread, *gradients)
+    ctx.mark_non_differentiable(loss if ctx.taken else total, td_error, mean, mean_low, spread, *gradients)
     if ctx.taken:
         ctx.save_for_backward(*inputs[:3], *gradients)
     else:
-        ctx.save_for_backward(hidden, weight, bias, actions, targets, mask, td_error, mean)
+        ctx.save_for_backward(hidden, weight, bias, actions, targets, mask, td_error, mean, mean_low)
 
 
 def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
     wanted, gradients = needed(ctx, 0), no_gradients()
     if ctx.taken:
-        gradients = sum_gradients(arriving[4], ctx.saved_tensors, wanted)
+        gradients = sum_gradients(arriving[RESULTS], ctx.saved_tensors, wanted)
     elif arriving[0] is not None and wanted:
-        *inputs, mask, td_error, mean = ctx.saved_tensors
-        computed = _critic_backward(
-            arriving[0], *inputs, ctx.smoothness, mask, ctx.chunk_rows, td_error, mean, wanted
-        )
+        *inputs, mask, td_error, mean, mean_low = ctx.saved_tensors
+        others = (mask, ctx.chunk_rows, td_error, mean, mean_low, wanted)
+        computed = _critic_backward(arriving[0], *inputs, ctx.smoothness, *others)
         gradients = select(computed, wanted)
     return (*gradients, *([None] * 6))
 
@@ -174,18 +175,18 @@ _INPUTS = (
 )
 _critic_backward = register_backward(
     "linear_critic_loss_backward",
-    f"(Tensor gradient, {_INPUTS}, Tensor td_error, Tensor mean, int wanted) "
+    f"(Tensor gradient, {_INPUTS}, Tensor td_error, Tensor mean, Tensor mean_low, int wanted) "
     "-> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
     kernel=_backward,
     fake=lambda *arguments: empty_gradients(arguments[1], arguments[2], arguments[-1]),
 )
 _critic = register(
     "linear_critic_loss",
-    f"({_INPUTS}, int taken) -> (Tensor loss, Tensor td_error, Tensor mean, Tensor spread, Tensor total, "
+    f"({_INPUTS}, int taken) -> (Tensor loss, Tensor td_error, Tensor mean, Tensor mean_low, Tensor spread, Tensor total, "
     "Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
     kernel=_forward,
     fake=lambda *arguments: (
-        *(per_row(arguments[0]) for _ in range(4)),
+        *(per_row(arguments[0]) for _ in range(RESULTS)),
         empty_sum(arguments[0]),
         *empty_gradients(arguments[0], arguments[1], arguments[-1], wide=True),
     ),

@@ -18,7 +18,7 @@ from .._checks import (
 )
 from .._library import register, register_backward
 from .._rows import per_row
-from ..distillation import distillation_backward, distillation_forward
+from ..distillation import RESULTS, distillation_backward, distillation_forward
 from ._arguments import check_chunk_rows, check_head, check_reduction, check_second_head, reduced
 from ._head import Head, HeadGradients, empty_gradients
 from ._passes import backward_pass, empty_sum, forward_pass, needed, no_gradients, select, sum_gradients
@@ -70,7 +70,7 @@ def linear_token_cross_entropy(
     taken, weights = check_reduction(reduction, head), _row_weights(row_weights, reduction, hidden)
     results = _cross_entropy(*head, None, None, None, 1.0, targets, None, mask, weights, chunk, taken)
     loss: Tensor = results[0]
-    return loss if reduction == "none" else reduced(results[3], reduction, hidden, mask)
+    return loss if reduction == "none" else reduced(results[RESULTS], reduction, hidden, mask)
 
 
 def linear_soft_target_cross_entropy(
@@ -141,7 +141,7 @@ def linear_soft_target_cross_entropy(
     taken, weights = check_reduction(reduction, head), _row_weights(row_weights, reduction, hidden)
     results = _cross_entropy(*head, *oracle.detach(), tau, targets, alpha, mask, weights, chunk, taken)
     loss: Tensor = results[0]
-    return loss if reduction == "none" else reduced(results[3], reduction, hidden, mask)
+    return loss if reduction == "none" else reduced(results[RESULTS], reduction, hidden, mask)
 
 
 def _row_weights(row_weights: Tensor | None, reduction: str, hidden: Tensor) -> Tensor | None:
@@ -154,7 +154,7 @@ def _row_weights(row_weights: Tensor | None, reduction: str, hidden: Tensor) -> 
 
 
 class _CrossEntropyRows:
-    results = 3  # loss, log-normaliser, log-normaliser of the oracle
+    results = RESULTS
 
     def __init__(
         self, tau: float, targets: Tensor | None, alpha: Tensor | None, row_weights: Tensor | None
@@ -184,9 +184,10 @@ class _CrossEntropyRows:
         policy, oracle = logits if len(logits) == 2 else (logits[0], None)
         (gradient,) = upstream
         assert gradient is not None
-        log_normalizer, oracle_log_normalizer = saved[-2:]
+        log_normalizer, correction, oracle_log_normalizer, oracle_correction = saved[-(RESULTS - 1) :]
         distillation_backward(
-            *(gradient, policy, oracle, *self._arguments(rows, part), log_normalizer, oracle_log_normalizer),
+            *(gradient, policy, oracle, *self._arguments(rows, part)),
+            *(log_normalizer, correction, oracle_log_normalizer, oracle_correction),
             into=heads[0].gradient(),
         )
 
@@ -236,34 +237,39 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _backward(gradient: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *inputs, log_normalizer, oracle_log_normalizer, wanted = arguments
+    inputs, saved, wanted = arguments[:-RESULTS], arguments[-RESULTS:-1], arguments[-1]
     kernel, heads, rows, chunk = _prepare(*inputs)
     gradients = HeadGradients(heads[0], wanted)
-    saved = (log_normalizer, oracle_log_normalizer)
     backward_pass(kernel, heads, rows, chunk, (gradient,), saved, (gradients,))
     return gradients.rounded(inputs[0])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    loss, log_normalizer, oracle_log_normalizer, total, *gradients = output
+    loss, normalizers, total, gradients = (
+        output[0],
+        output[1:RESULTS],
+        output[RESULTS],
+        output[RESULTS + 1 :],
+    )
     *tensors, ctx.chunk_rows, ctx.taken = inputs
     ctx.tau = tensors.pop(6)
     ctx.set_materialize_grads(False)
     constant = loss if ctx.taken else total
-    ctx.mark_non_differentiable(constant, log_normalizer, oracle_log_normalizer, *gradients)
+    ctx.mark_non_differentiable(constant, *normalizers, *gradients)
     if ctx.taken:
         ctx.save_for_backward(*inputs[:3], *gradients)
     else:
-        ctx.save_for_backward(*tensors, log_normalizer, oracle_log_normalizer)
+        ctx.save_for_backward(*tensors, *normalizers)
 
 
 def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
     wanted, gradients = needed(ctx, 0), no_gradients()
     if ctx.taken:
-        gradients = sum_gradients(arriving[3], ctx.saved_tensors, wanted)
+        gradients = sum_gradients(arriving[RESULTS], ctx.saved_tensors, wanted)
     elif arriving[0] is not None and wanted:
-        *heads, targets, oracle_weight, mask, _, first, second = ctx.saved_tensors
-        others = (targets, oracle_weight, mask, None, ctx.chunk_rows, first, second, wanted)
+        saved = ctx.saved_tensors
+        *heads, targets, oracle_weight, mask, _ = saved[: -(RESULTS - 1)]
+        others = (targets, oracle_weight, mask, None, ctx.chunk_rows, *saved[-(RESULTS - 1) :], wanted)
         computed = _cross_entropy_backward(arriving[0], *heads, ctx.tau, *others)
         gradients = select(computed, wanted)
     return (*gradients, *([None] * 10))
@@ -273,20 +279,20 @@ _HEADS = (
     "Tensor hidden, Tensor weight, Tensor? bias, Tensor? q_hidden, Tensor? q_weight, Tensor? q_bias, float tau, "
     "Tensor? targets, Tensor? oracle_weight, Tensor? mask, Tensor? row_weights, int chunk_rows"
 )
+_SAVED = "Tensor log_normalizer, Tensor correction, Tensor oracle_log_normalizer, Tensor oracle_correction"
 _cross_entropy_backward = register_backward(
     "linear_cross_entropy_backward",
-    f"(Tensor gradient, {_HEADS}, Tensor log_normalizer, Tensor oracle_log_normalizer, int wanted) "
-    "-> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
+    f"(Tensor gradient, {_HEADS}, {_SAVED}, int wanted) -> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
     kernel=_backward,
     fake=lambda *arguments: empty_gradients(arguments[1], arguments[2], arguments[-1]),
 )
 _cross_entropy = register(
     "linear_cross_entropy",
-    f"({_HEADS}, int taken) -> (Tensor loss, Tensor log_normalizer, Tensor oracle_log_normalizer, Tensor total, "
+    f"({_HEADS}, int taken) -> (Tensor loss, {_SAVED}, Tensor total, "
     "Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
     kernel=_forward,
     fake=lambda *arguments: (
-        *(per_row(arguments[0]) for _ in range(3)),
+        *(per_row(arguments[0]) for _ in range(RESULTS)),
         empty_sum(arguments[0]),
         *empty_gradients(arguments[0], arguments[1], arguments[-1], wide=True),
     ),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._checks import check_choice, check_mask, check_not_negative
 from .._library import register, register_backward
-from .._policy import ENTROPY_MODES, policy_row_gradients, policy_row_terms
+from .._policy import ENTROPY_MODES, RESULTS, policy_row_gradients, policy_row_terms
 from .._rows import per_row
 from ..actor import ActorLoss
 from ..policy_value import PolicyValue
@@ -121,14 +121,14 @@ def linear_actor_loss(
     chunk = check_chunk_rows(chunk_rows)
     taken = check_reduction(reduction, head)
     results = _policy(*head, *critic.detach(), tau, mode, mask, chunk, taken)
-    value, policy_entropy, total = results[0], results[1], results[4]
+    value, policy_entropy, total = results[0], results[1], results[RESULTS]
     if reduction == "none":
         return ActorLoss(-value, policy_entropy)
     return ActorLoss(-reduced(total, reduction, hidden, mask), policy_entropy.detach())
 
 
 class _PolicyRows:
-    results = 4  # value, entropy, log-normaliser, effective temperature
+    results = RESULTS
 
     def __init__(self, tau: float, entropy_mode: int, want_logits: bool, want_q: bool) -> None:
         self.tau, self.entropy_mode = tau, entropy_mode
@@ -149,10 +149,10 @@ class _PolicyRows:
     ) -> None:
         policy, q = logits
         grad_value, grad_entropy = upstream
-        value, entropy, log_normalizer, effective_tau = saved
+        value, entropy, log_normalizer, correction, value_low, effective_tau = saved
         policy_row_gradients(
             *(grad_value, grad_entropy, policy, q, rows.real(part)),
-            *(value, entropy, log_normalizer, effective_tau),
+            *(value, entropy, log_normalizer, correction, value_low, effective_tau),
             want_logits=self.want_logits,
             want_q=self.want_q,
             into=(
@@ -197,25 +197,26 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _backward(grad_value: Tensor | None, grad_entropy: Tensor | None, *arguments: Any) -> tuple[Tensor, ...]:
-    *inputs, value, entropy, log_normalizer, effective_tau, wanted, q_wanted = arguments
+    *others, wanted, q_wanted = arguments
+    inputs, saved = others[:-RESULTS], others[-RESULTS:]
     kernel, heads, rows, chunk = _prepare(*inputs, want_logits=wanted != 0, want_q=q_wanted != 0)
     gradients = HeadGradients(heads[0], wanted), HeadGradients(heads[1], q_wanted)
-    upstream, saved = (grad_value, grad_entropy), (value, entropy, log_normalizer, effective_tau)
+    upstream = (grad_value, grad_entropy)
     collecting = [collected if collected.wanted else None for collected in gradients]
     backward_pass(kernel, heads, rows, chunk, upstream, saved, collecting)
     return *gradients[0].rounded(inputs[0]), *gradients[1].rounded(inputs[3])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    value, entropy, log_normalizer, effective_tau, total, *gradients = output
+    (value, entropy, *statistics), total, gradients = output[:RESULTS], output[RESULTS], output[RESULTS + 1 :]
     *heads, ctx.tau, ctx.entropy_mode, mask, ctx.chunk_rows, ctx.taken = inputs
     ctx.set_materialize_grads(False)
     constants = (value, entropy) if ctx.taken else (total,)
-    ctx.mark_non_differentiable(*constants, log_normalizer, effective_tau, *gradients)
+    ctx.mark_non_differentiable(*constants, *statistics, *gradients)
     if ctx.taken:
         ctx.save_for_backward(*inputs[:3], *gradients)
     else:
-        ctx.save_for_backward(*heads, mask, value, entropy, log_normalizer, effective_tau)
+        ctx.save_for_backward(*heads, mask, value, entropy, *statistics)
 
 
 def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -225,12 +226,12 @@ def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad_value is None:
         q_wanted = 0  # the entropy does not depend on q
     if ctx.taken:
-        gradients = sum_gradients(arriving[4], ctx.saved_tensors, wanted)
+        gradients = sum_gradients(arriving[RESULTS], ctx.saved_tensors, wanted)
     elif not (grad_value is None and grad_entropy is None) and (wanted or q_wanted):
-        *heads, mask, value, entropy, log_normalizer, effective_tau = ctx.saved_tensors
+        *heads, mask = ctx.saved_tensors[:-RESULTS]
         computed = _policy_backward(
             *(grad_value, grad_entropy, *heads, ctx.tau, ctx.entropy_mode, mask, ctx.chunk_rows),
-            *(value, entropy, log_normalizer, effective_tau, wanted, q_wanted),
+            *(*ctx.saved_tensors[-RESULTS:], wanted, q_wanted),
         )
         gradients, q_gradients = select(computed[:3], wanted), select(computed[3:], q_wanted)
     return (*gradients, *q_gradients, *([None] * 5))
@@ -248,21 +249,21 @@ _INPUTS = (
     "Tensor hidden, Tensor weight, Tensor? bias, Tensor q_hidden, Tensor q_weight, Tensor? q_bias, float tau, "
     "int entropy_mode, Tensor? mask, int chunk_rows"
 )
+_SAVED = "Tensor value, Tensor entropy, Tensor log_normalizer, Tensor correction, Tensor value_low, Tensor effective_tau"
 _policy_backward = register_backward(
     "linear_policy_backward",
-    f"(Tensor? grad_value, Tensor? grad_entropy, {_INPUTS}, Tensor value, Tensor entropy, Tensor log_normalizer, "
-    "Tensor effective_tau, int wanted, int q_wanted) -> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias, "
+    f"(Tensor? grad_value, Tensor? grad_entropy, {_INPUTS}, {_SAVED}, int wanted, int q_wanted) "
+    "-> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias, "
     "Tensor grad_q_hidden, Tensor grad_q_weight, Tensor grad_q_bias)",
     kernel=_backward,
     fake=_fake_backward,
 )
 _policy = register(
     "linear_policy",
-    f"({_INPUTS}, int taken) -> (Tensor value, Tensor entropy, Tensor log_normalizer, Tensor effective_tau, "
-    "Tensor total, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
+    f"({_INPUTS}, int taken) -> ({_SAVED}, Tensor total, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
     kernel=_forward,
     fake=lambda *arguments: (
-        *(per_row(arguments[0]) for _ in range(4)),
+        *(per_row(arguments[0]) for _ in range(RESULTS)),
         empty_sum(arguments[0]),
         *empty_gradients(arguments[0], arguments[1], arguments[-1], wide=True),
     ),

@@ -118,7 +118,7 @@ def linear_soft_bellman_residual(
     check_mask(mask, "hidden", hidden)
     check_mask(terminal, "hidden", hidden, name="terminal", meaning="nothing follows")
     check_positive("tau", tau)
-    value, chosen = _soft_value(*head, tau, None, actions, mask, check_chunk_rows(chunk_rows))
+    value, _, chosen = _soft_value(*head, tau, None, actions, mask, check_chunk_rows(chunk_rows))
     following = value[:, 1:]  # 0 in masked rows
     if terminal is not None:
         following = following.masked_fill(terminal[:, :-1], 0.0)
@@ -130,7 +130,7 @@ def linear_soft_bellman_residual(
 class _ValueRows:
     def __init__(self, tau: float, prior: Tensor | None, actions: Tensor | None) -> None:
         self.tau, self.prior, self.actions = tau, prior, actions
-        self.results = 1 if actions is None else 2  # value, chosen
+        self.results = 2 if actions is None else 3  # value, correction, chosen
 
     def _arguments(
         self, rows: RealRows, part: slice
@@ -151,10 +151,10 @@ class _ValueRows:
         heads: Sequence[Head],
         *logits: Tensor,
     ) -> None:
-        (q,), (head,), (value,) = logits, heads, saved
+        (q,), (head,), (value, correction) = logits, heads, saved
         grad_value, grad_chosen = upstream
         arguments = self._arguments(rows, part)
-        value_backward(grad_value, grad_chosen, q, value, *arguments, into=head.gradient())
+        value_backward(grad_value, grad_chosen, q, value, correction, *arguments, into=head.gradient())
 
     def unit(self, rows: RealRows, part: slice, like: Tensor) -> Sequence[Tensor | None]:
         raise NotImplementedError("values are not summed")
@@ -178,46 +178,46 @@ def _prepare(
     return kernel, Head(hidden, weight, bias, rows, chunk), rows, chunk
 
 
-def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     kernel, head, rows, chunk = _prepare(*inputs)
-    value, *chosen = forward_pass(kernel, (head,), rows, chunk)
+    value, correction, *chosen = forward_pass(kernel, (head,), rows, chunk)
     shape = inputs[0].shape[:-1]
-    return value.view(shape), chosen[0].view(shape) if chosen else value.new_empty(0)
+    return value.view(shape), correction.view(shape), chosen[0].view(shape) if chosen else value.new_empty(0)
 
 
 def _backward(
     grad_value: Tensor | None, grad_chosen: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    *inputs, value, wanted = arguments
+    *inputs, value, correction, wanted = arguments
     kernel, head, rows, chunk = _prepare(*inputs)
     gradients = HeadGradients(head, wanted)
-    backward_pass(kernel, (head,), rows, chunk, (grad_value, grad_chosen), (value,), (gradients,))
+    backward_pass(kernel, (head,), rows, chunk, (grad_value, grad_chosen), (value, correction), (gradients,))
     return gradients.rounded(inputs[0])
 
 
-def _fake(*inputs: Any) -> tuple[Tensor, Tensor]:
+def _fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     hidden, actions = inputs[0], inputs[5]
     value = per_row(hidden)
-    return value, value.new_empty(0) if actions is None else per_row(hidden)
+    return value, per_row(hidden), value.new_empty(0) if actions is None else per_row(hidden)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.chunk_rows = inputs
     ctx.tau = tensors.pop(3)
     ctx.set_materialize_grads(False)
-    if inputs[5] is None:
-        ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*tensors, output[0])
+    ctx.mark_non_differentiable(*(output[1:] if inputs[5] is None else output[1:2]))
+    ctx.save_for_backward(*tensors, *output[:2])
 
 
-def _autograd(ctx: Any, grad_value: Tensor | None, grad_chosen: Tensor | None) -> tuple[Tensor | None, ...]:
+def _autograd(
+    ctx: Any, grad_value: Tensor | None, _: Tensor | None, grad_chosen: Tensor | None
+) -> tuple[Tensor | None, ...]:
     wanted, gradients = needed(ctx, 0), no_gradients()
     if wanted and not (grad_value is None and grad_chosen is None):
-        *head, prior, actions, mask, value = ctx.saved_tensors
+        *head, prior, actions, mask, value, correction = ctx.saved_tensors
         grad_chosen = None if actions is None else grad_chosen
-        computed = _soft_value_backward(
-            grad_value, grad_chosen, *head, ctx.tau, prior, actions, mask, ctx.chunk_rows, value, wanted
-        )
+        others = (prior, actions, mask, ctx.chunk_rows, value, correction, wanted)
+        computed = _soft_value_backward(grad_value, grad_chosen, *head, ctx.tau, *others)
         gradients = select(computed, wanted)
     return (*gradients, *([None] * 5))
 
@@ -228,14 +228,14 @@ _INPUTS = (
 )
 _soft_value_backward = register_backward(
     "linear_soft_value_backward",
-    f"(Tensor? grad_value, Tensor? grad_chosen, {_INPUTS}, Tensor value, int wanted) "
+    f"(Tensor? grad_value, Tensor? grad_chosen, {_INPUTS}, Tensor value, Tensor correction, int wanted) "
     "-> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias)",
     kernel=_backward,
     fake=lambda *arguments: empty_gradients(arguments[2], arguments[3], arguments[-1]),
 )
 _soft_value = register(
     "linear_soft_value",
-    f"({_INPUTS}) -> (Tensor value, Tensor chosen)",
+    f"({_INPUTS}) -> (Tensor value, Tensor correction, Tensor chosen)",
     kernel=_forward,
     fake=_fake,
     backward=_autograd,
