@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
 
 ENTROPY_MODES = ("exact", "normalized", "none")
 RESULTS = 6  # numbers that a row gets
@@ -63,7 +63,10 @@ def policy_row_gradients(
     results = (value, entropy, log_normalizer, correction, value_low, effective_tau)
     saved = [statistic.contiguous() for statistic in results]
     upstream_value, upstream_entropy = vector(grad_value), vector(grad_entropy)
-    grad_logits, grad_q = into or (_gradients(logits, want_logits), _gradients(q, want_q))
+    grad_logits, grad_q = into or (
+        new_gradient(rows) if wanted else rows.new_empty(0)
+        for rows, wanted in ((logits, want_logits), (q, want_q))
+    )
     launch(
         "policy_backward",
         logits,

@@ -68,6 +68,14 @@ def per_row(rows: Tensor) -> Tensor:
     return rows.new_empty(rows.shape[:-1], dtype=statistic_dtype(rows.dtype))
 
 
+def new_gradient(rows: Tensor) -> Tensor:
+    """An uninitialised tensor like `rows` [..., V]; on the CPU a large one asks for huge pages (docs/native.md)."""
+    gradient = rows.new_empty(rows.shape)
+    if gradient.nbytes >= _native.cpu.HUGE_PAGE_MINIMUM and not gradient.is_cuda:
+        _native.cpu.ask_for_huge_pages(gradient.data_ptr(), gradient.nbytes)
+    return gradient
+
+
 def launch(kernel: str, like: Tensor, *arguments: float) -> None:
     """Run a native kernel where `like` lives: with torch's threads or on its CUDA stream."""
     if like.numel() == 0:

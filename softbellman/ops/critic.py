@@ -18,7 +18,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
 
 RESULTS = 5  # numbers that a row gets: loss, td_error, the mean in two parts, spread
 
@@ -110,7 +110,7 @@ def critic_backward(
     """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
     matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
     saved = [statistic.contiguous() for statistic in (td_error, mean, mean_low, gradient)]
-    grad_q = q.new_empty(q.shape) if into is None else into
+    grad_q = new_gradient(q) if into is None else into
     launch(
         "critic_backward",
         q,

@@ -20,7 +20,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
 
 RESULTS = 5  # numbers that a row gets: loss, two log-normalisers and what their rounding does to the weights
 
@@ -165,7 +165,7 @@ def distillation_backward(
     weight = vector(oracle_weight, statistic_dtype(logits.dtype))
     statistics = (log_normalizer, correction, oracle_log_normalizer, oracle_correction, gradient)
     saved = [statistic.contiguous() for statistic in statistics]
-    grad_logits = logits.new_empty(logits.shape) if into is None else into
+    grad_logits = new_gradient(logits) if into is None else into
     launch(
         "distillation_backward",
         logits,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._checks import check_mask, check_positive, check_rows, check_vocabulary_vector, statistic_dtype
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
 
 
 def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -93,7 +93,7 @@ def value_backward(
     into: Tensor | None = None,
 ) -> Tensor:
     """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
-    matrix, grad_q = row_matrix(q), q.new_empty(q.shape) if into is None else into
+    matrix, grad_q = row_matrix(q), new_gradient(q) if into is None else into
     weights, weights_stride = prior_arguments(prior, q)
     ids, real, value = vector(actions), vector(mask), value.contiguous()
     correction = correction.contiguous()
