@@ -69,6 +69,14 @@ SB_INLINE double fold_lanes(const A* lanes) {
     return tree[0];
 }
 
+// The largest of kWidth lanes; NaN is passed over.
+template <class A, int64_t kWidth>
+SB_INLINE A largest_lane(const A* lanes) {
+    A largest = -infinity<A>();
+    for (int64_t l = 0; l < kWidth; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
+    return largest;
+}
+
 // The largest element; NaN is passed over, unless all others are -inf: then it is returned, so that no kernel takes a row
 // of NaN for a row without any possible action.
 template <class A>
@@ -78,8 +86,7 @@ SB_INLINE A block_maximum(const A* x, int64_t padded) {
     for (int64_t i = 0; i < padded; i += kLanes) {
         for (int64_t l = 0; l < kLanes; ++l) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
     }
-    A largest = -infinity<A>();
-    for (int64_t l = 0; l < kLanes; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
+    const A largest = largest_lane<A, kLanes>(lanes);
     if (largest != -infinity<A>()) return largest;
     for (int64_t i = 0; i < padded; ++i) {
         if (x[i] != x[i]) return x[i];
@@ -125,8 +132,7 @@ SB_INLINE double sum_and_maximum(const A* x, int64_t padded, A shift, ScaledExp<
             largest[l] = x[i + l] > largest[l] ? x[i + l] : largest[l];
         }
     }
-    maximum = -infinity<A>();
-    for (int64_t l = 0; l < kLanes; ++l) maximum = largest[l] > maximum ? largest[l] : maximum;
+    maximum = largest_lane<A, kLanes>(largest);
     return fold_lanes<A, kLanes>(lanes);
 }
 

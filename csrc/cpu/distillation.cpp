@@ -1,8 +1,9 @@
 // Cross entropy of pi = softmax(x) under an oracle softmax(q / tau), a target token, or a mixture of both (eq 17), and the
 // gradient to x. Without q it is the negative log-likelihood of the target.
 //
-// Forward: one read of each input. Backward: one read of each and one write in one sweep; what rounding took from the saved
-// normalisers was saved with them and does not reach the gradient. A row belongs to one thread.
+// Forward: one read of each input in one sweep; the shifts of both exponentials follow the maxima from afar. Backward: one
+// read of each and one write in one sweep; what rounding took from the saved normalisers was saved with them and does not
+// reach the gradient. A row belongs to one thread.
 #include "../common/distillation_math.h"
 #include "block.h"
 #include "simd.h"
@@ -10,7 +11,10 @@
 namespace softbellman::cpu {
 namespace {
 
-constexpr int64_t kWidth = 32;
+constexpr int64_t kWidth = 16;  // five running numbers of more lanes would not fit the vector registers
+
+// The most by which q / tau may lie above the oracle's shift before its sums are moved: so little that no digit is lost.
+constexpr double kLargestStep = 1.0;
 
 template <class A>
 SB_INLINE A weight_of_oracle(const void* oracle_weight, bool has_oracle, int64_t n) {
@@ -37,7 +41,6 @@ struct Forward {
             static_cast<A*>(out.loss)[n] = static_cast<A>(terms.loss);
             static_cast<A*>(out.log_normalizer)[n] = policy.high;
             static_cast<A*>(out.correction)[n] = weight_correction(policy, 1.0);
-            if (out.oracle_log_normalizer == nullptr) continue;
             const Rounded<A> oracle(terms.oracle_maximum, terms.oracle_log_sum);
             static_cast<A*>(out.oracle_log_normalizer)[n] = oracle.high;
             static_cast<A*>(out.oracle_correction)[n] = weight_correction(oracle, 1.0);
@@ -63,9 +66,16 @@ struct Forward {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
             const int64_t padded = round_to_lanes(count);
             const A* x = load_block<T, A>(row_of<T>(logits, n), first, count, -infinity<A>(), x_buffer.data);
-            add_exponentials(x, padded, 1.0, exponential_of, maximum, total);
-            if (alpha == A(0)) continue;
+            if (alpha == A(0)) {
+                add_exponentials(x, padded, 1.0, exponential_of, maximum, total);
+                continue;
+            }
             const A* y = load_block<T, A>(row_of<T>(q, n), first, count, -infinity<A>(), q_buffer.data);
+            if (add_block<A>(x, y, padded, maximum, static_cast<A>(origin), exponential_of, oracle_exponential, total,
+                             oracle)) {
+                continue;
+            }
+            add_exponentials(x, padded, 1.0, exponential_of, maximum, total);
             const A largest = block_maximum(y, padded);
             if (!(static_cast<double>(largest) <= oracle.maximum)) {
                 oracle.rescale(static_cast<double>(largest), scale);
@@ -92,6 +102,53 @@ struct Forward {
         const double policy_shift = (terms.maximum - origin) + terms.log_sum;
         terms.loss = distillation_row_loss(policy_shift, target_shift, oracle, static_cast<double>(alpha));
         return terms;
+    }
+
+    // Adds a block to both distributions' sums; false where one of its maxima lies too far above its shift, or there is
+    // none.
+    template <class A>
+    SB_INLINE bool add_block(const A* x, const A* y, int64_t padded, A shift, A origin, ScaledExp<A> exponential_of,
+                             ScaledExp<A> oracle_exponential, double& total, OracleState<double>& oracle) const {
+        const A oracle_shift = static_cast<A>(oracle.maximum);
+        if (!(std::fabs(shift) < infinity<A>()) || !(std::fabs(oracle_shift) < infinity<A>())) return false;
+        // A logit of -inf where the oracle's probability is 0 makes the quick sum NaN: only then are such terms looked for.
+        BlockSums sums = sum_block<false>(x, y, padded, shift, oracle_shift, origin, exponential_of, oracle_exponential);
+        if (sums.largest - static_cast<double>(shift) > kLargestExcess ||
+            sums.largest_q - oracle.maximum > kLargestStep * tau) {
+            return false;
+        }
+        if (sums.cross != sums.cross) {
+            sums = sum_block<true>(x, y, padded, shift, oracle_shift, origin, exponential_of, oracle_exponential);
+        }
+        total += sums.policy;
+        oracle.sum += sums.weight;
+        oracle.cross += sums.cross;
+        return true;
+    }
+
+    struct BlockSums {
+        double policy, weight, cross, largest, largest_q;
+    };
+
+    template <bool kGuarded, class A>
+    static SB_INLINE BlockSums sum_block(const A* x, const A* y, int64_t padded, A shift, A oracle_shift, A origin,
+                                         ScaledExp<A> exponential_of, ScaledExp<A> oracle_exponential) {
+        A policy[kWidth], weight[kWidth], cross[kWidth], largest[kWidth], largest_q[kWidth];
+        for (int64_t l = 0; l < kWidth; ++l) policy[l] = weight[l] = cross[l] = A(0);
+        for (int64_t l = 0; l < kWidth; ++l) largest[l] = largest_q[l] = -infinity<A>();
+        for (int64_t i = 0; i < padded; i += kWidth) {
+            for (int64_t l = 0; l < kWidth; ++l) {
+                policy[l] += exponential_of(x[i + l] - shift);
+                const A e = oracle_exponential(y[i + l] - oracle_shift), by = x[i + l] - origin;
+                weight[l] += e;
+                cross[l] += e * (kGuarded ? unless_zero(e, by) : by);
+                largest[l] = x[i + l] > largest[l] ? x[i + l] : largest[l];
+                largest_q[l] = y[i + l] > largest_q[l] ? y[i + l] : largest_q[l];
+            }
+        }
+        return {fold_lanes<A, kWidth>(policy), fold_lanes<A, kWidth>(weight), fold_lanes<A, kWidth>(cross),
+                static_cast<double>(largest_lane<A, kWidth>(largest)),
+                static_cast<double>(largest_lane<A, kWidth>(largest_q))};
     }
 
     template <class A>

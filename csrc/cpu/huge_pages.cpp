@@ -26,7 +26,8 @@ bool ask_for_huge_pages(void* data, int64_t bytes) {
     static const bool asking = wanted();
     static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
     const auto address = reinterpret_cast<uintptr_t>(data);
-    const uintptr_t first = (address + page - 1) / page * page, last = (address + static_cast<uintptr_t>(bytes)) / page * page;
+    const uintptr_t first = (address + page - 1) / page * page,
+                    last = (address + static_cast<uintptr_t>(bytes)) / page * page;
     if (!asking || bytes < kHugePageMinimum || last <= first) return false;
     return madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE) == 0;
 #else

@@ -77,8 +77,8 @@ void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double ta
 void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset, uint64_t row_base,
                     const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy);
 
-// Asks the system to back memory that is about to be written by huge pages; false where it is too little, the system has none
-// or SOFTBELLMAN_HUGE_PAGES=0 is in the environment. Never an error: the memory serves either way.
+// Asks the system to back memory that is about to be written by huge pages; false where it is too little, the system has
+// none or SOFTBELLMAN_HUGE_PAGES=0 is in the environment. Never an error: the memory serves either way.
 constexpr int64_t kHugePageMinimum = int64_t{4} << 20;
 bool ask_for_huge_pages(void* data, int64_t bytes);
 

@@ -1,8 +1,8 @@
 // Value of a policy pi = softmax(logits) under q with its entropy (eq 9, 19, 20), and the gradients to logits and q.
 //
-// Forward: one read of each input, all sums in one sweep of a block. Backward: one read of each, one write of each gradient,
-// in one sweep. What rounding took from the saved normaliser and value was saved with them, so that it does not reach the
-// gradient. A row belongs to one thread.
+// Forward: one read of each input in one sweep; the shift of the exponentials follows the maximum from afar. Backward: one
+// read of each, one write of each gradient, in one sweep. What rounding took from the saved normaliser and value was saved
+// with them, so that it does not reach the gradient. A row belongs to one thread.
 #include "../common/policy_math.h"
 #include "block.h"
 #include "simd.h"
@@ -10,21 +10,24 @@
 namespace softbellman::cpu {
 namespace {
 
-constexpr int64_t kWidth = 32;  // three running sums of 64 lanes would not fit the vector registers
+constexpr int64_t kWidth = 16;  // three running sums and a maximum of more lanes would not fit the vector registers
 
-// Sums of one row, all with the factor exp(-maximum); d = x - maximum <= 0.
+// The most by which a logit may lie above the shift before the sums are moved: so little that no digit of them is lost.
+constexpr double kLargestStep = 1.0;
+
+// Sums of one row, all with the factor exp(-shift); d = x - shift <= kLargestStep.
 struct Sums {
     double weight = 0, logits = 0, q = 0;               // sum e^d, sum e^d d, sum e^d (q - origin)
     double count = 0, shifted = 0, shifted_square = 0;  // over logits > -inf: 1, d, d^2
-    double origin = 0;                                  // the q of the largest logit
+    double origin = 0;                                  // the q of the logit that gave the shift
 
-    SB_INLINE void move_maximum(double drop) {  // drop = old maximum - new maximum <= 0, -inf at the start
+    SB_INLINE void move_shift(double drop) {  // drop = old shift - new shift <= 0, -inf at the start
         if (weight == 0.0) return;
         const double factor = std::exp(drop);
         logits = factor == 0.0 ? 0.0 : factor * (logits + drop * weight);
         q = factor == 0.0 ? 0.0 : factor * q;
         weight *= factor;
-        shifted_square += drop * (2.0 * shifted + drop * count);  // all terms have one sign: no cancellation
+        shifted_square += drop * (2.0 * shifted + drop * count);
         shifted += drop * count;
     }
 
@@ -52,7 +55,7 @@ struct Forward {
             static_cast<A*>(out.value)[n] = value.high;
             static_cast<A*>(out.entropy)[n] = static_cast<A>(terms.entropy);
             if (out.log_normalizer == nullptr) continue;  // no gradient will be asked for
-            const Rounded<A> normalizer(terms.maximum, terms.log_sum);
+            const Rounded<A> normalizer(terms.shift, terms.log_sum);
             static_cast<A*>(out.value_low)[n] = value.low;
             static_cast<A*>(out.log_normalizer)[n] = normalizer.high;
             static_cast<A*>(out.correction)[n] = weight_correction(normalizer, 1.0);
@@ -60,9 +63,9 @@ struct Forward {
         }
     }
 
-    // What a row amounts to; its value is origin + above_origin, its normaliser maximum + log_sum.
+    // What a row amounts to; its value is origin + above_origin, its normaliser shift + log_sum.
     struct Terms {
-        double origin = 0, above_origin = 0, entropy = 0, maximum = 0, log_sum = 0, effective_tau = 0;
+        double origin = 0, above_origin = 0, entropy = 0, shift = 0, log_sum = 0, effective_tau = 0;
     };
 
     template <class T>
@@ -70,27 +73,29 @@ struct Forward {
         using A = Accumulator<T>;
         const ScaledExp<A> exponential_of(1.0);
         BlockBuffer<A> x_buffer, q_buffer;
-        A maximum = -infinity<A>();
+        A shift = -infinity<A>();
         Sums sums;
         for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
             const int64_t padded = round_to_lanes(count);
             const A* x = load_block<T, A>(row_of<T>(logits, n), first, count, -infinity<A>(), x_buffer.data);
             const A* y = load_block<T, A>(row_of<T>(q, n), first, count, A(0), q_buffer.data);
-            const A block = block_maximum(x, padded);
-            if (!(block <= maximum)) {
-                sums.move_maximum(static_cast<double>(maximum) - static_cast<double>(block));
-                sums.move_origin(origin_at(x, y, count, block, sums.origin));
-                maximum = block;
+            if (!add_block<A>(x, y, padded, shift, exponential_of, sums)) {
+                const A block = block_maximum(x, padded);
+                if (!(block <= shift)) {
+                    sums.move_shift(static_cast<double>(shift) - static_cast<double>(block));
+                    sums.move_origin(origin_at(x, y, count, block, sums.origin));
+                    shift = block;
+                }
+                if (shift == -infinity<A>()) continue;
+                add_terms(block_sums<A>(x, y, padded, shift, static_cast<A>(sums.origin), exponential_of), sums);
             }
-            if (maximum == -infinity<A>()) continue;
-            add_block<A>(x, y, padded, maximum, static_cast<A>(sums.origin), exponential_of, sums);
-            if (entropy_mode == kEntropyNormalized) add_squares<A>(x, padded, maximum, sums);
+            if (entropy_mode == kEntropyNormalized) add_squares<A>(x, padded, shift, sums);
         }
         Terms terms;
-        terms.maximum = static_cast<double>(maximum);
+        terms.shift = static_cast<double>(shift);
         terms.effective_tau = entropy_mode == kEntropyExact ? tau : 0.0;
-        if (maximum == -infinity<A>()) return terms;
+        if (shift == -infinity<A>()) return terms;
         terms.log_sum = std::log(sums.weight);
         const double row_entropy = terms.log_sum - sums.logits / sums.weight;
         terms.entropy = row_entropy < 0.0 ? 0.0 : row_entropy;
@@ -102,33 +107,63 @@ struct Forward {
         return terms;
     }
 
+    struct BlockSums {
+        double weight, logits, q, largest;
+    };
+
+    static SB_INLINE void add_terms(const BlockSums& block, Sums& sums) {
+        sums.weight += block.weight;
+        sums.logits += block.logits;
+        sums.q += block.q;
+    }
+
+    // Adds a block to the sums; false where its largest logit lies too far above the shift, or there is none yet.
     template <class A>
-    static SB_INLINE void add_block(const A* x, const A* y, int64_t padded, A maximum, A origin, ScaledExp<A> exponential_of,
+    static SB_INLINE bool add_block(const A* x, const A* y, int64_t padded, A shift, ScaledExp<A> exponential_of,
                                     Sums& sums) {
-        A weight[kWidth], by_logit[kWidth], by_q[kWidth];
+        if (!(std::fabs(shift) < infinity<A>())) return false;
+        const BlockSums block = block_sums<A>(x, y, padded, shift, static_cast<A>(sums.origin), exponential_of);
+        if (block.largest - static_cast<double>(shift) > kLargestStep) return false;
+        add_terms(block, sums);
+        return true;
+    }
+
+    // A q of -inf or NaN where the policy is 0 makes the quick sum NaN: only then are such terms looked for.
+    template <class A>
+    static SB_INLINE BlockSums block_sums(const A* x, const A* y, int64_t padded, A shift, A origin,
+                                          ScaledExp<A> exponential_of) {
+        const BlockSums quick = sum_block<false>(x, y, padded, shift, origin, exponential_of);
+        return quick.q == quick.q ? quick : sum_block<true>(x, y, padded, shift, origin, exponential_of);
+    }
+
+    template <bool kGuarded, class A>
+    static SB_INLINE BlockSums sum_block(const A* x, const A* y, int64_t padded, A shift, A origin,
+                                         ScaledExp<A> exponential_of) {
+        A weight[kWidth], by_logit[kWidth], by_q[kWidth], largest[kWidth];
         for (int64_t l = 0; l < kWidth; ++l) weight[l] = by_logit[l] = by_q[l] = A(0);
+        for (int64_t l = 0; l < kWidth; ++l) largest[l] = -infinity<A>();
         for (int64_t i = 0; i < padded; i += kWidth) {
             for (int64_t l = 0; l < kWidth; ++l) {
-                const A d = x[i + l] - maximum;
-                const A e = exponential_of(d);
+                const A d = x[i + l] - shift;
+                const A e = exponential_of(d), by = y[i + l] - origin;
                 weight[l] += e;
-                by_logit[l] += e * unless_zero(e, d);
-                by_q[l] += e * unless_zero(e, y[i + l] - origin);
+                by_logit[l] += e * (d > kNegligible<A> ? d : kNegligible<A>);  // d may be -inf
+                by_q[l] += e * (kGuarded ? unless_zero(e, by) : by);
+                largest[l] = x[i + l] > largest[l] ? x[i + l] : largest[l];
             }
         }
-        sums.weight += fold_lanes<A, kWidth>(weight);
-        sums.logits += fold_lanes<A, kWidth>(by_logit);
-        sums.q += fold_lanes<A, kWidth>(by_q);
+        return {fold_lanes<A, kWidth>(weight), fold_lanes<A, kWidth>(by_logit), fold_lanes<A, kWidth>(by_q),
+                static_cast<double>(largest_lane<A, kWidth>(largest))};
     }
 
     template <class A>
-    static SB_INLINE void add_squares(const A* x, int64_t padded, A maximum, Sums& sums) {
+    static SB_INLINE void add_squares(const A* x, int64_t padded, A shift, Sums& sums) {
         A count[kWidth], shifted[kWidth], square[kWidth];
         for (int64_t l = 0; l < kWidth; ++l) count[l] = shifted[l] = square[l] = A(0);
         for (int64_t i = 0; i < padded; i += kWidth) {
             for (int64_t l = 0; l < kWidth; ++l) {
                 const bool possible = x[i + l] != -infinity<A>();
-                const A d = possible ? x[i + l] - maximum : A(0);
+                const A d = possible ? x[i + l] - shift : A(0);
                 count[l] += possible ? A(1) : A(0);
                 shifted[l] += d;
                 square[l] += d * d;

@@ -14,6 +14,10 @@ namespace softbellman::cpu {
 template <class A>
 struct ScaledExp;
 
+// Below this an exponential is 0.
+template <class A>
+constexpr A kNegligible = sizeof(A) == 4 ? A(-87) : A(-709);
+
 template <>
 struct ScaledExp<float> {
     float scale_high, scale_low;  // of scale / log 2
