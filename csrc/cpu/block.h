@@ -120,20 +120,21 @@ SB_INLINE double unless_zero(double weight, double factor) {
     return bit_cast<double>(bit_cast<uint64_t>(factor) & possible);
 }
 
-// Sum of exp(scale (x - shift)), and the largest x, found in the same sweep.
+// Sum of exp(scale (x - shift)), and the largest x, found in the same sweep; of more lanes both would not fit the registers.
 template <class A>
 SB_INLINE double sum_and_maximum(const A* x, int64_t padded, A shift, ScaledExp<A> exponential_of, A& maximum) {
-    A lanes[kLanes], largest[kLanes];
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] = A(0);
-    for (int64_t l = 0; l < kLanes; ++l) largest[l] = -infinity<A>();
-    for (int64_t i = 0; i < padded; i += kLanes) {
-        for (int64_t l = 0; l < kLanes; ++l) {
+    constexpr int64_t kWidth = kLanes / 2;
+    A lanes[kWidth], largest[kWidth];
+    for (int64_t l = 0; l < kWidth; ++l) lanes[l] = A(0);
+    for (int64_t l = 0; l < kWidth; ++l) largest[l] = -infinity<A>();
+    for (int64_t i = 0; i < padded; i += kWidth) {
+        for (int64_t l = 0; l < kWidth; ++l) {
             lanes[l] += exponential_of(x[i + l] - shift);
             largest[l] = x[i + l] > largest[l] ? x[i + l] : largest[l];
         }
     }
-    maximum = largest_lane<A, kLanes>(largest);
-    return fold_lanes<A, kLanes>(lanes);
+    maximum = largest_lane<A, kWidth>(largest);
+    return fold_lanes<A, kWidth>(lanes);
 }
 
 // Adds a block to total = sum of exp(scale (x - shift)). The shift stays while the sums stay far from overflowing; the first
