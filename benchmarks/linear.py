@@ -9,7 +9,8 @@ hidden states, weight and bias (policy_value: the values alone, as a critic's ta
 - `sum`: ours with reduction="sum", gradients taken along by the forward pass (losses only);
 - `rows`: ours with reduction="none", which makes the logits a second time in the backward pass;
 - `whole`: `torch.nn.functional.linear`, then our operator on the whole logits;
-- `eager`: the same linear layer, then the plain expression of contenders.py; `compiled`: the same compiled.
+- `eager`: the same linear layer, then the plain expression of contenders.py; `compiled`: the same compiled;
+- `liger`: liger-kernel's fused linear cross-entropy, on a GPU and where it is installed.
 
 `peak` is the most a call holds beyond its arguments, results included; `share` leaves the results out and divides by the
 size of the logits (of both heads where there are two). `error` is the largest of a result against the plain expressions in
@@ -41,13 +42,13 @@ from benchmarks.linear_contenders import CASES, Case, Heads, contenders, errors,
 
 SHAPES = ((2048, 256, 4568), (2048, 512, 4568), (2048, 256, 32000), (2048, 256, 150000))
 QUICK = ((96, 16, 300),)
-PEERS = ("whole", "eager", "compiled")
+PEERS = ("whole", "eager", "compiled", "liger")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def measure(case: Case, data: Heads, arguments: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
-    functions = contenders(case, compiled=not arguments.no_compile)
+    functions = contenders(case, compiled=not arguments.no_compile, device=arguments.device)
     found = errors(case, {name: f for name, f in functions.items() if name != "compiled"}, data)
     calls = {
         name: (lambda heads, function=function: run_case(case, function, fresh(heads)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -152,8 +154,10 @@ def run_case(case: Case, function: Callable[[Heads], tuple[Tensor, ...]], data: 
     return torch.autograd.grad(function(data)[0].sum(), leaves)
 
 
-def contenders(case: Case, *, compiled: bool) -> dict[str, Callable[[Heads], tuple[Tensor, ...]]]:
-    """By name, each a function of the heads."""
+def contenders(
+    case: Case, *, compiled: bool, device: str = "cpu"
+) -> dict[str, Callable[[Heads], tuple[Tensor, ...]]]:
+    """By name, each a function of the heads; liger-kernel's loss where it is installed and the device is a GPU."""
     functions: dict[str, Callable[[Heads], tuple[Tensor, ...]]] = {}
     if case.reduces:
         functions["sum"] = lambda data: case.ours(data, "sum")
@@ -163,7 +167,19 @@ def contenders(case: Case, *, compiled: bool) -> dict[str, Callable[[Heads], tup
     if compiled:
         torch._dynamo.reset()
         functions["compiled"] = torch.compile(lambda data: plain(case, data), dynamic=False)
+    if case.name == "token_cross_entropy" and device.startswith("cuda") and find_spec("liger_kernel"):
+        functions["liger"] = _liger()
     return functions
+
+
+def _liger() -> Callable[[Heads], tuple[Tensor, ...]]:
+    loss = import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss(reduction="sum")
+
+    def call(data: Heads) -> tuple[Tensor, ...]:
+        hidden, weight, bias = data.actor
+        return (loss(weight, hidden, data.ids, bias),)
+
+    return call
 
 
 def fresh(data: Heads) -> Heads:

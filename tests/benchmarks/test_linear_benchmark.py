@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -54,3 +57,37 @@ def test_bad_shapes_are_a_usage_error(
     with pytest.raises(SystemExit):
         linear.main(["--shapes", shape])
     assert "--shapes takes" in capsys.readouterr().err
+
+
+def test_liger_is_a_contender_where_it_is_installed_and_the_device_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import linear_contenders as contenders
+
+    class Loss(torch.nn.Module):
+        """The arguments of liger-kernel's module, in its order."""
+
+        def __init__(self, reduction: str) -> None:
+            super().__init__()
+            self.reduction = reduction
+
+        def forward(
+            self, weight: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, bias: torch.Tensor
+        ) -> torch.Tensor:
+            logits = torch.nn.functional.linear(rows, weight, bias)
+            return torch.nn.functional.cross_entropy(logits, ids, reduction=self.reduction)
+
+    package, module = ModuleType("liger_kernel"), ModuleType("liger_kernel.transformers")
+    package.__spec__ = ModuleSpec("liger_kernel", None)
+    module.LigerFusedLinearCrossEntropyLoss = Loss  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "liger_kernel", package)
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", module)
+    case = contenders.CASES["token_cross_entropy"]
+    assert "liger" not in contenders.contenders(case, compiled=False)
+    assert "liger" not in contenders.contenders(
+        contenders.CASES["critic_loss"], compiled=False, device="cuda"
+    )
+    functions = contenders.contenders(case, compiled=False, device="cuda:0")
+    data = contenders.make_heads(20, 4, 30, torch.float32, "cpu")
+    assert contenders.errors(case, {"liger": functions["liger"]}, data)["liger"] < 1e-5
