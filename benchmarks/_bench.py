@@ -35,6 +35,15 @@ class Line(NamedTuple):
         return self.rows * self.vocabulary * self.dtype.itemsize
 
 
+class Contenders(NamedTuple):
+    """What computes one pass, by name: functions of what `prepare` makes of the inputs; their errors and peaks."""
+
+    calls: dict[str, Callable[[Any], object]]
+    prepare: dict[str, Callable[[Inputs], Any]]
+    errors: dict[str, float]
+    memory: dict[str, int]
+
+
 class Bench:
     """The inputs of one line and what is common to all of its cases."""
 
@@ -77,20 +86,25 @@ class Bench:
         moved = {"read": 1, "copy": 2, "copy_to_new": 2}
         return {name: moved[name] * self.line.matrix_bytes / timings[name].median for name in self.streams}
 
-    def case(self, operator: Operator, which: str) -> dict[str, Any]:
-        """Check, memory and times of one pass of one operator."""
-        torch._dynamo.reset()
+    def contenders(self, operator: Operator, which: str) -> Contenders:
+        """Ours, eager and compiled for one pass of one operator, checked, with their memory."""
         functions = {"ours": operator.ours, "eager": operator.plain}
         if self.compiled:
             functions["compiled"] = torch.compile(operator.plain, dynamic=False)
         require_gradients(self.inputs, operator, which)
-        errors, memory, prepare, calls = {}, {}, {}, {}
+        calls, prepare, errors, memory = found = Contenders({}, {}, {}, {})
         for name, function in functions.items():
             errors[name] = check_contender(operator, which, function, self.inputs[0], name == "ours")
             prepare[name], calls[name] = make_call(operator, which, function)
             argument = prepare[name](self.inputs[0])
             memory[name] = peak_bytes(partial(calls[name], argument), self.device)
             del argument
+        return found
+
+    def case(self, operator: Operator, which: str) -> dict[str, Any]:
+        """Check, memory and times of one pass of one operator."""
+        torch._dynamo.reset()
+        calls, prepare, errors, memory = self.contenders(operator, which)
         comparison = compare({**calls, **self.streams}, self.inputs, prepare=prepare, **self.options)
         return self._record(operator, which, comparison, errors, memory)
 

@@ -139,9 +139,14 @@ def environment() -> dict[str, Any]:
     return record
 
 
-def save_json(path: str | Path, benchmark: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One file per run: the environment and one entry per row of the table."""
-    content = {"benchmark": benchmark, "environment": environment(), "rows": list(rows)}
+def save_json(
+    path: str | Path,
+    benchmark: str,
+    rows: Sequence[Mapping[str, Any]],
+    machine: Mapping[str, Any] | None = None,
+) -> None:
+    """One file per run: the environment, of this moment unless given, and one entry per row of the table."""
+    content = {"benchmark": benchmark, "environment": machine or environment(), "rows": list(rows)}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -150,11 +155,18 @@ def as_record(timing: Timing) -> dict[str, float]:
     return asdict(timing)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns, as Markdown."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, ["-" * width for width in widths], *rows]:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    print(format_table(header, rows))
 
 
 def format_seconds(timing: Timing) -> str:

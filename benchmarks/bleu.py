@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     references: Tensor  # [B, R, L]
 
 
-def make_batch(sources: int, samples: int, references: int, seed: int) -> Batch:
+def make_batch(sources: int, samples: int, references: int, seed: int, length: int = LENGTH) -> Batch:
     """Zipf-like tokens; a hypothesis keeps about 60 % of the first reference's tokens."""
     generator = torch.Generator().manual_seed(seed)
     weights = 1.0 / torch.arange(1, VOCABULARY + 1, dtype=torch.float64)
@@ -41,9 +41,9 @@ def make_batch(sources: int, samples: int, references: int, seed: int) -> Batch:
         count = int(torch.tensor(shape).prod())
         return torch.multinomial(weights, count, replacement=True, generator=generator).view(shape) + 4
 
-    tokens = draw(sources, references, LENGTH)
-    kept = torch.rand((sources, samples, LENGTH), generator=generator) < 0.6
-    return Batch(torch.where(kept, tokens[:, :1], draw(sources, samples, LENGTH)), tokens)
+    tokens = draw(sources, references, length)
+    kept = torch.rand((sources, samples, length), generator=generator) < 0.6
+    return Batch(torch.where(kept, tokens[:, :1], draw(sources, samples, length)), tokens)
 
 
 def dense_prefix_bleu(batch: Batch, max_order: int = 4) -> Tensor:
