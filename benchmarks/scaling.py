@@ -2,11 +2,11 @@
 
     python -m benchmarks.scaling [--json FILE] [--axes V N T K threads] [--threads 1] [--cpu-time] [--repetitions 20]
         [--thread-counts 1 2] [--compile] [--keep-memory] [--quick]
-    python -m benchmarks.scaling --table FILE [--page docs/scaling.md]
+    python -m benchmarks.scaling --table FILE ... [--page docs/scaling.md]
 
 A sweep times one operator, and what plain PyTorch offers beside it, at all its sizes in turn, so every round gives an
 exponent: the least squares slope of log time over log size. The second form measures nothing: it prints the tables
-of a file the first has written, or puts them into a page. benchmarks/README.md says how to read them."""
+of files the first has written, or puts them into a page. benchmarks/README.md says how to read them."""
 
 from __future__ import annotations
 
@@ -99,11 +99,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--keep-memory", action="store_true", help="glibc keeps freed memory, as in softbellman-train"
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run, not how it grows")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="measure nothing: tables of this file")
+    parser.add_argument(
+        "--table", type=Path, nargs="+", metavar="FILE", help="measure nothing: the tables of these files"
+    )
     parser.add_argument("--page", type=Path, help="with --table: put them into this page")
     arguments = parser.parse_args(argv)
     if arguments.page and not arguments.table:
-        parser.error("--page takes the tables of a file: give --table FILE as well")
+        parser.error("--page takes the tables of files: give --table FILE as well")
     if arguments.cpu_time and arguments.threads != 1:
         parser.error("--cpu-time adds up the time of all threads: it needs --threads 1")
     if len(set(arguments.thread_counts)) < 2 or min(arguments.thread_counts) < 1:
@@ -116,7 +118,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     if arguments.table:
-        text = tables(json.loads(arguments.table.read_text()))
+        text = "\n\n".join(tables(json.loads(file.read_text())) for file in arguments.table)
         if arguments.page:
             write_tables(arguments.page, text)
         else:
