@@ -1,11 +1,11 @@
-"""Prefix BLEU against sacrebleu called for each prefix and against a dense comparison of all n-grams.
+"""Prefix BLEU against sacrebleu and nltk called for each prefix and against a dense comparison of all n-grams.
 
     python -m benchmarks.bleu [--threads 1] [--repetitions 20] [--cpu-time] [--json FILE]
 
 The dense method compares every n-gram of a hypothesis with every one of its own and of its references in
 tensors of [B, K, T, T] and [B, K, R, T, L] elements, one order after the other, then clips and sums for every
-prefix: what plain tensor operations offer. sacrebleu scores a few hypotheses; its time is scaled to the
-batch."""
+prefix: what plain tensor operations offer. sacrebleu scores a few hypotheses, and nltk does where it is installed (extra
+`bench`); their times are scaled to the batch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import argparse
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +26,7 @@ from softbellman.ops.bleu import prefix_bleu
 SIZES = ((50, 1, 1), (50, 5, 1), (50, 1, 5), (50, 5, 5), (128, 5, 1))  # sources, samples, references
 LENGTH = 50
 VOCABULARY = 4568
-SACREBLEU_HYPOTHESES = 2
+SCORED_HYPOTHESES = 2  # by the libraries that score one prefix a call
 
 
 class Batch(NamedTuple):
@@ -89,14 +91,36 @@ def sacrebleu_prefixes(batch: Batch, hypotheses: int) -> list[float]:
     return scores
 
 
+def nltk_prefixes(batch: Batch, hypotheses: int) -> list[float]:
+    """The same by nltk, whose add-one smoothing differs from sacrebleu's in prefixes of less than four tokens alone."""
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    smoothing = SmoothingFunction().method2
+    scores = []
+    samples = batch.hypotheses.shape[1]
+    for row in range(hypotheses):
+        words = batch.hypotheses[row // samples, row % samples].tolist()
+        references = batch.references[row // samples].tolist()
+        scores += [
+            sentence_bleu(references, words[: t + 1], smoothing_function=smoothing) for t in range(len(words))
+        ]
+    return scores
+
+
+LIBRARIES: dict[str, Callable[[Batch, int], list[float]]] = {"sacrebleu": sacrebleu_prefixes}
+if find_spec("nltk"):
+    LIBRARIES["nltk"] = nltk_prefixes
+
+
 def check_agreement(batch: Batch) -> None:
     ours = prefix_bleu(batch.hypotheses, batch.references)
     torch.testing.assert_close(ours, dense_prefix_bleu(batch), rtol=1e-4, atol=1e-6)
-    expected = torch.tensor(sacrebleu_prefixes(batch, SACREBLEU_HYPOTHESES))
     rows = batch.hypotheses.shape[0] * batch.hypotheses.shape[1]
-    torch.testing.assert_close(
-        ours.view(rows, -1)[:SACREBLEU_HYPOTHESES].flatten(), expected, rtol=0, atol=1e-6
-    )
+    actual = ours.view(rows, -1)[:SCORED_HYPOTHESES]
+    for name, score in LIBRARIES.items():
+        expected = torch.tensor(score(batch, SCORED_HYPOTHESES)).view(SCORED_HYPOTHESES, -1)
+        first = 3 if name == "nltk" else 0
+        torch.testing.assert_close(actual[:, first:], expected[:, first:], rtol=0, atol=1e-6)
 
 
 def run(
@@ -107,27 +131,28 @@ def run(
     contenders: dict[str, Callable[[Batch], object]] = {
         "ours": lambda batch: prefix_bleu(batch.hypotheses, batch.references),
         "dense": dense_prefix_bleu,
-        "sacrebleu": lambda batch: sacrebleu_prefixes(batch, SACREBLEU_HYPOTHESES),
     }
+    for name, score in LIBRARIES.items():
+        contenders[name] = partial(score, hypotheses=SCORED_HYPOTHESES)
     comparison = compare(contenders, batches, repetitions=repetitions, clock=clock)
-    share = sources * samples / SACREBLEU_HYPOTHESES
+    share = sources * samples / SCORED_HYPOTHESES
     prefixes = sources * samples * LENGTH
     row: dict[str, Any] = {
         "sources": sources,
         "samples": samples,
         "references": references,
         "length": LENGTH,
-        "sacrebleu_scaled_by": share,
+        "libraries_scaled_by": share,
         "million_prefixes_per_second": prefixes / comparison.timings["ours"].median / 1e6,
     }
     row |= {name: as_record(timing) for name, timing in comparison.timings.items()}
     against_dense = comparison.ratio("dense", "ours")
-    against_sacrebleu = comparison.ratio("sacrebleu", "ours")
     row["dense_over_ours"] = as_record(against_dense)
-    row["sacrebleu_over_ours"] = {
-        key: value if key == "repetitions" else value * share
-        for key, value in as_record(against_sacrebleu).items()
-    }
+    for name in LIBRARIES:
+        row[f"{name}_over_ours"] = {
+            key: value if key == "repetitions" else value * share
+            for key, value in as_record(comparison.ratio(name, "ours")).items()
+        }
     row["cells"] = [
         f"{sources} x {samples} x {LENGTH}",
         str(references),
@@ -135,9 +160,12 @@ def run(
         f"{row['million_prefixes_per_second']:.3g} M/s",
         format_seconds(comparison.timings["dense"]),
         format_ratio(against_dense),
-        f"{comparison.timings['sacrebleu'].median / SACREBLEU_HYPOTHESES / LENGTH * 1e6:.3g} us",
-        f"{against_sacrebleu.median * share:.3g}",
     ]
+    for name in LIBRARIES:
+        row["cells"] += [
+            f"{comparison.timings[name].median / SCORED_HYPOTHESES / LENGTH * 1e6:.3g} us",
+            f"{row[f'{name}_over_ours']['median']:.3g}",
+        ]
     return row
 
 
@@ -163,8 +191,7 @@ def main() -> None:
         "prefixes",
         "dense",
         "dense / ours",
-        "sacrebleu a prefix",
-        "sacrebleu / ours",
+        *(title for name in LIBRARIES for title in (f"{name} a prefix", f"{name} / ours")),
     ]
     print(
         f"threads: {arguments.threads}; {time_name} time, medians of {arguments.repetitions} with quartiles"
