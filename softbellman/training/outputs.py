@@ -36,8 +36,8 @@ from softbellman.training.rollout import LinearHead, row_features, row_logits
 from softbellman.training.settings import LogitsForm
 
 _LIKE_ROWS = 5120
-"""Chunks are at least as large as those of so many rows: 256 on the CPU, where V allows it (docs/linear.md). An update has a few
-hundred to a few thousand rows, and products of a twentieth of them would be slow."""
+"""Chunks are at least as large as those of so many rows: 256 on the CPU, where V allows it (docs/linear.md). An update has
+a few hundred to a few thousand rows, and products of a twentieth of them would be slow."""
 
 
 class Outputs(ABC):

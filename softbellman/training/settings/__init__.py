@@ -71,7 +71,7 @@ class Settings:
     logits: LogitsForm = "whole"
     """How an update holds the logits of its M tokens over the V words of the vocabulary. `whole`: as one tensor [M, V];
     `chunked`: a chunk of tokens at a time, forward and backward, for large vocabularies: less memory, the same results within
-    rounding, up to a fifth more time in some stages and less in others (docs/linear.md)."""
+    rounding, up to a fifth more time (docs/linear.md). For networks with a linear head."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when torch sees one."""
     output: str = ""
