@@ -165,6 +165,16 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def replace_between(page: Path, start: str, end: str, text: str) -> None:
+    """Replaces what stands between two marks of a page; ValueError where it has none."""
+    content = page.read_text(encoding="utf-8")
+    if start not in content or end not in content:
+        raise ValueError(f"{page} needs the lines {start} and {end}, between which the tables go")
+    before, rest = content.split(start, 1)
+    after = rest.split(end, 1)[1]
+    page.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print(format_table(header, rows))
 

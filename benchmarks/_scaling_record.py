@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks._harness import (
@@ -182,13 +181,3 @@ def _format_bytes(size: float) -> str:
         ("B", 1.0),
     )
     return f"{size / scale:.3g} {unit}"
-
-
-def write_tables(page: Path, text: str) -> None:
-    """Replaces what stands between the two marks of a page; ValueError where it has none."""
-    content = page.read_text(encoding="utf-8")
-    if START not in content or END not in content:
-        raise ValueError(f"{page} needs the lines {START} and {END}, between which the tables go")
-    before, rest = content.split(START, 1)
-    after = rest.split(END, 1)[1]
-    page.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")

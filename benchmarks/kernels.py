@@ -1,7 +1,7 @@
 """Every vocabulary-wide operator against eager PyTorch, torch.compile and the memory's own speed.
 
     python -m benchmarks.kernels [--device cuda] [--json FILE] [--operators policy_value ...]
-        [--shapes 2048x8192 ...] [--dtypes float32 ...] [--passes forward both] [--threads 2] [--quick]
+        [--shapes 2048x8192 ...] [--dtypes float32 ...] [--passes forward both] [--threads 2] [--keep-memory] [--quick]
 
 benchmarks/README.md says how to read the table."""
 
@@ -19,6 +19,7 @@ import torch
 from benchmarks._bench import Bench, Line
 from benchmarks._harness import Timing, format_ratio, format_seconds, print_table, save_json
 from benchmarks.contenders import OPERATORS
+from softbellman.training.allocator import keep_freed_memory
 
 PASSES = ("forward", "backward", "both")
 DTYPES = {
@@ -117,6 +118,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Sequence[Line
     parser.add_argument(
         "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
     )
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="glibc keeps freed memory, as in softbellman-train"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny shapes: does it run, not how fast")
     arguments = parser.parse_args(argv)
     if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
@@ -141,6 +145,8 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Sequence[Line
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments, lines = parse(argv)
+    if arguments.keep_memory:
+        keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     if arguments.device.startswith("cuda"):
         torch.cuda.set_device(arguments.device if ":" in arguments.device else 0)

@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
-from benchmarks._harness import compare, environment, save_json
-from benchmarks._scaling_record import key, record, tables, write_tables
+from benchmarks._harness import compare, environment, replace_between, save_json
+from benchmarks._scaling_record import END, START, key, record, tables
 from benchmarks._scaling_sweeps import FULL, QUICK, SWEEPS, Options, Sweep
 from softbellman.training.allocator import keep_freed_memory
 
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.table:
         text = "\n\n".join(tables(json.loads(file.read_text())) for file in arguments.table)
         if arguments.page:
-            write_tables(arguments.page, text)
+            replace_between(arguments.page, START, END, text)
         else:
             print(text)
         return
