@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.models.attention import DotAttention, MlpAttention
+from softbellman.models.projection import project
 from softbellman.models.records import DecoderState, Memory
 from softbellman.models.segments import needed_lengths, plan_segments
 
@@ -126,8 +127,7 @@ class AttentionDecoder(nn.Module, ABC):
 
     def project(self, features: Tensor) -> Tensor:
         """The output layer: [..., H] -> logits [..., V]."""
-        logits: Tensor = self.output(features)
-        return logits
+        return project(features, self.output.weight, self.output.bias)
 
     def projection(self) -> tuple[Tensor, Tensor]:
         """Weight [V, H] and bias [V] of `project`, for losses that do without the logits."""

@@ -115,6 +115,7 @@ class _Run:
                 seed=settings.seed,
                 device=self.device,
                 resume=self.resume or cached,
+                bfloat16=settings.model.bfloat16_products,
             )
             self.cache.keep(key, stage)
             draw_curve(self.folder.metrics_path, self.folder.curve_path)

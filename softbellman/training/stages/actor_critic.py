@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from softbellman.data import Batch
 from softbellman.models import AttentionDecoder, DecoderState, Memory
+from softbellman.models.projection import known_logits
 from softbellman.objectives import (
     Objective,
     actor_objective,
@@ -18,7 +19,6 @@ from softbellman.objectives import (
     td_targets,
 )
 from softbellman.ops import policy_value
-from softbellman.training.known_logits import known_logits
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
 from softbellman.training.settings import (

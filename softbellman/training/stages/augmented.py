@@ -95,7 +95,7 @@ class OracleStage:
         objective = soft_q_objective(
             q,
             labels.flatten()[rows],
-            rewards.flatten()[rows].to(q.dtype),
+            rewards.flatten()[rows],
             sequences=len(labels),
             tau=self._settings.tau,
             terminal=ends,

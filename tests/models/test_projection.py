@@ -1,0 +1,94 @@
+"""The output layer with bfloat16 factors: how much it errs, what type everything has, where it ends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import linear
+
+from softbellman.models import AttentionSeq2Seq
+from softbellman.models.projection import bfloat16_products, known_logits, project
+
+UNIT = 2.0**-8  # one rounding to bfloat16 errs by half of it, relatively
+
+
+@pytest.fixture
+def layer() -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((3, 40, 64), (200, 64), (200,))
+    return tuple(torch.randn(shape, generator=generator).requires_grad_() for shape in shapes)
+
+
+def gradients(outputs: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    upstream = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).to(outputs.dtype)
+    return torch.autograd.grad(outputs, inputs, upstream)
+
+
+def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float(((found.float() - wanted).norm() / wanted.norm()).detach())
+
+
+@pytest.mark.parametrize("use", ["none", "gradients", "all"])
+def test_products_err_by_the_rounding_of_their_factors(layer, use) -> None:
+    wanted = linear(*layer)
+    with bfloat16_products(use):
+        found = project(*layer)
+    assert found.dtype == (torch.bfloat16 if use == "all" else torch.float32)
+    assert found.shape == wanted.shape
+    if use != "all":
+        assert torch.equal(found, wanted)
+    assert relative_error(found, wanted) < UNIT
+    for ours, exact, parameter in zip(gradients(found, layer), gradients(wanted, layer), layer, strict=True):
+        assert ours.dtype == torch.float32
+        assert ours.shape == parameter.shape
+        error = relative_error(ours, exact)
+        assert error < UNIT
+        assert use == "none" or error > UNIT / 100  # they are rounded indeed
+
+
+@pytest.mark.parametrize("use", ["none", "gradients"])
+def test_known_logits_have_the_gradient_of_the_product(layer, use) -> None:
+    with bfloat16_products(use):
+        computed, known = project(*layer), known_logits(*layer, linear(*layer).detach())
+    assert torch.equal(computed, known)
+    for ours, theirs in zip(gradients(known, layer), gradients(computed, layer), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_forbidden_token_has_no_gradient(layer) -> None:
+    logits = linear(*layer).detach()
+    logits[..., 5] = -torch.inf
+    with bfloat16_products("all"):
+        known = known_logits(*layer, logits.bfloat16())
+    loss = -known.log_softmax(-1)[..., 0].sum()
+    found = torch.autograd.grad(loss, layer)
+    assert all(part.isfinite().all() for part in found)
+    assert (found[1][5] == 0).all() and found[2][5] == 0
+
+
+def test_the_backward_pass_works_as_the_forward_pass_did(layer) -> None:
+    with bfloat16_products("gradients"):
+        found = project(*layer)
+        within = gradients(found, layer)
+        found = project(*layer)
+    assert all(map(torch.equal, gradients(found, layer), within))
+    with bfloat16_products("all"), bfloat16_products("none"):
+        assert project(*layer).dtype == torch.float32
+    assert project(*layer).dtype == torch.float32
+
+
+def test_a_model_s_logits_and_weights() -> None:
+    torch.manual_seed(0)
+    model = AttentionSeq2Seq(20, 30, embedding=8, hidden=8, attention_size=8, dropout=0.0)
+    source, prefix = torch.randint(4, 20, (2, 5)), torch.randint(4, 30, (4, 6))
+    wanted = model(source, prefix)
+    with bfloat16_products("all"):
+        found = model(source, prefix)
+        step, _ = model.step(prefix[:, 0], model.begin(source).repeat(2))
+    assert found.dtype == step.dtype == torch.bfloat16
+    torch.testing.assert_close(
+        found.float(), wanted, rtol=0, atol=2 * UNIT * float(wanted.detach().abs().max())
+    )
+    torch.testing.assert_close(step, found[:, 0])
+    found.float().square().mean().backward()
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
