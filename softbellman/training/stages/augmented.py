@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from softbellman.data import PAD, Batch
 from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
-from softbellman.training.edited import Edited, edit_references
+from softbellman.training.edited import Edited, edit_references, share_prefixes
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, row_logits
 from softbellman.training.settings import (
@@ -91,7 +91,8 @@ class OracleStage:
         else:
             last = edited.mask & ~torch.nn.functional.pad(edited.mask[:, 1:], (0, 1))
             ends = last.flatten()[rows]
-        q = row_logits(self.modules["oracle"], batch.labels, prefix, rows)
+        shared = share_prefixes(prefix, rows, samples=len(prefix) // len(batch))
+        q = row_logits(self.modules["oracle"], batch.labels, prefix, shared.rows)
         objective = soft_q_objective(
             q,
             labels.flatten()[rows],
@@ -100,6 +101,7 @@ class OracleStage:
             tau=self._settings.tau,
             terminal=ends,
             counted=counted,
+            states=shared.states,
         )
         sums = {
             **objective.diagnostics,
@@ -118,6 +120,7 @@ class Chosen(NamedTuple):
         rows: flat indices of the real labels, Shape: ``[M]``.
         weights: those of one source add up to 1, Shape: ``[N']``.
         owner: source of each sequence, Shape: ``[N']``.
+        kept: number of each sequence among all N, Shape: ``[N']``.
     """
 
     prefix: Tensor
@@ -125,6 +128,7 @@ class Chosen(NamedTuple):
     rows: Tensor
     weights: Tensor
     owner: Tensor
+    kept: Tensor
 
 
 def choose_sequences(edited: Edited, drop_below: float) -> Chosen:
@@ -136,7 +140,7 @@ def choose_sequences(edited: Edited, drop_below: float) -> Chosen:
     weights = weights[kept]
     total = weights.new_zeros(sources).index_add_(0, owner, weights)
     rows = real_rows(edited.mask[kept])
-    return Chosen(edited.prefix[kept], edited.labels[kept], rows, weights / total[owner], owner)
+    return Chosen(edited.prefix[kept], edited.labels[kept], rows, weights / total[owner], owner, kept)
 
 
 class AugmentedStage:
@@ -175,12 +179,14 @@ class AugmentedStage:
         labels = chosen.labels.flatten()[rows]
         steps = chosen.labels.shape[1]
         weights = chosen.weights[torch.div(rows, steps, rounding_mode="floor")]  # (N',) -> (M,)
-        logits = row_logits(actor, source, chosen.prefix, rows)
+        samples = edited.weights.shape[1]
+        shared = share_prefixes(edited.prefix, rows, samples=samples, kept=chosen.kept)
+        logits = row_logits(actor, source, chosen.prefix, shared.rows)
         if self.oracle is None:
-            objective = weighted_likelihood(logits, labels, weights, sources=len(batch))
+            objective = weighted_likelihood(logits, labels, weights, sources=len(batch), states=shared.states)
         else:
             with torch.no_grad(), mode(self.oracle, training=False):
-                q = row_logits(self.oracle, reference, chosen.prefix, rows)
+                q = row_logits(self.oracle, reference, chosen.prefix, shared.rows)
             objective = oracle_distillation(
                 logits,
                 q,
@@ -189,6 +195,7 @@ class AugmentedStage:
                 tau=self.source.tau,
                 labels=labels,
                 oracle_share=self._share(labels),
+                states=shared.states,
             )
         norm = descend(objective.loss, actor, self.optimizers["actor"], settings.optimizer.clip)
         return {
