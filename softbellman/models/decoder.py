@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from softbellman.models.attention import DotAttention, MlpAttention
 from softbellman.models.projection import project
 from softbellman.models.records import DecoderState, Memory
+from softbellman.models.recurrent import run_lstm
 from softbellman.models.segments import needed_lengths, plan_segments
 
 
@@ -93,7 +94,7 @@ class AttentionDecoder(nn.Module, ABC):
             outputs = self._fed(embedded, state)
         else:
             start = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-            outputs = self._attend(memory, self.decoder(embedded, start)[0])
+            outputs = self._attend(memory, run_lstm(self.decoder, embedded, start)[0])
         dropped: Tensor = self.dropout(outputs)
         return dropped
 
@@ -118,7 +119,7 @@ class AttentionDecoder(nn.Module, ABC):
         for start, stop, alive in plan.parts:
             embedded = self.embedding_dropout(self.target_embedding(ordered[:alive, start:stop]))
             state = (hidden[:, :alive].contiguous(), cell[:, :alive].contiguous())
-            states, (hidden, cell) = self.decoder(embedded, state)
+            states, hidden, cell = run_lstm(self.decoder, embedded, state)
             read = memory if self.attention is None else memory.select(owner[:alive])
             outputs.append(self._attend(read, states).flatten(0, 1))  # (n, t, H) -> (n*t, H)
         found = torch.cat(outputs).index_select(0, plan.positions(rows, steps))

@@ -18,21 +18,26 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-Bfloat16: TypeAlias = Literal["none", "gradients", "all"]
-"""Which products of output layers have bfloat16 factors: none; those of the gradient; or the logits' as well, which are
-bfloat16 themselves then. Sums run in float32, and weights and their gradients stay in it."""
+Bfloat16: TypeAlias = Literal["none", "gradients", "output", "all"]
+"""Which products have bfloat16 factors: none; those of the output layer's gradient; the logits' as well, which are bfloat16
+themselves then; or those of LSTM layers too. Sums run in float32, and weights and their gradients stay in it."""
 
 _used: ContextVar[Bfloat16] = ContextVar("bfloat16 products", default="none")
 
 
 @contextmanager
 def bfloat16_products(use: Bfloat16) -> Iterator[None]:
-    """Within the block, and in backward passes of what is computed there, output layers work as `use` says."""
+    """Within the block, and in backward passes of what is computed there, layers work as `use` says."""
     token = _used.set(use)
     try:
         yield
     finally:
         _used.reset(token)
+
+
+def bfloat16_in_use() -> Bfloat16:
+    """What the block around says."""
+    return _used.get()
 
 
 def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -42,7 +47,7 @@ def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return linear(features, weight, bias)
     with torch.no_grad():
         factors = (features, weight, bias)
-        logits = linear(*(map(_narrow, factors) if use == "all" else factors))
+        logits = linear(*(map(_narrow, factors) if use in ("output", "all") else factors))
     return known_logits(features, weight, bias, logits)
 
 

@@ -60,7 +60,7 @@ def run_stage(
 ) -> None:
     """Train a stage to its end; its modules then hold the selected weights.
 
-    ``bfloat16`` names the products of output layers that have bfloat16 factors in updates; validation has none.
+    ``bfloat16`` names the products that have bfloat16 factors in updates; validation has none.
 
     Files in the run folder: ``checkpoints/STAGE-last.safetensors`` and ``-best.safetensors``, ``checkpoints/STAGE.state``.
     """

@@ -1,4 +1,4 @@
-"""The output layer with bfloat16 factors: how much it errs, what type everything has, where it ends."""
+"""Layers with bfloat16 factors: how much they err, what type everything has, where it ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch.nn.functional import linear
 
 from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import bfloat16_products, known_logits, project
+from softbellman.models.recurrent import run_lstm
 
 UNIT = 2.0**-8  # one rounding to bfloat16 errs by half of it, relatively
 
@@ -28,14 +29,14 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(((found.float() - wanted).norm() / wanted.norm()).detach())
 
 
-@pytest.mark.parametrize("use", ["none", "gradients", "all"])
+@pytest.mark.parametrize("use", ["none", "gradients", "output", "all"])
 def test_products_err_by_the_rounding_of_their_factors(layer, use) -> None:
     wanted = linear(*layer)
     with bfloat16_products(use):
         found = project(*layer)
-    assert found.dtype == (torch.bfloat16 if use == "all" else torch.float32)
+    assert found.dtype == (torch.bfloat16 if use in ("output", "all") else torch.float32)
     assert found.shape == wanted.shape
-    if use != "all":
+    if found.dtype == torch.float32:
         assert torch.equal(found, wanted)
     assert relative_error(found, wanted) < UNIT
     for ours, exact, parameter in zip(gradients(found, layer), gradients(wanted, layer), layer, strict=True):
@@ -77,18 +78,41 @@ def test_the_backward_pass_works_as_the_forward_pass_did(layer) -> None:
     assert project(*layer).dtype == torch.float32
 
 
-def test_a_model_s_logits_and_weights() -> None:
+@pytest.mark.parametrize("use", ["output", "all"])
+def test_a_model_s_logits_and_weights(use) -> None:
     torch.manual_seed(0)
     model = AttentionSeq2Seq(20, 30, embedding=8, hidden=8, attention_size=8, dropout=0.0)
     source, prefix = torch.randint(4, 20, (2, 5)), torch.randint(4, 30, (4, 6))
     wanted = model(source, prefix)
-    with bfloat16_products("all"):
+    with bfloat16_products(use):
         found = model(source, prefix)
         step, _ = model.step(prefix[:, 0], model.begin(source).repeat(2))
     assert found.dtype == step.dtype == torch.bfloat16
     torch.testing.assert_close(
         found.float(), wanted, rtol=0, atol=2 * UNIT * float(wanted.detach().abs().max())
     )
-    torch.testing.assert_close(step, found[:, 0])
+    torch.testing.assert_close(step.float(), found[:, 0].float(), rtol=0, atol=2 * UNIT)
     found.float().square().mean().backward()
     assert all(p.grad is None or p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_lstm_layers_err_by_the_rounding_of_their_factors(layers) -> None:
+    torch.manual_seed(0)
+    lstm = torch.nn.LSTM(12, 16, num_layers=layers, batch_first=True)
+    inputs = torch.randn(5, 9, 12, requires_grad=True)
+    state = torch.randn(2, layers, 5, 16).requires_grad_()
+    wanted, (hidden, cell) = lstm(inputs, (state[0], state[1]))
+    same = run_lstm(lstm, inputs, (state[0], state[1]))
+    assert all(map(torch.equal, same, (wanted, hidden, cell)))
+    with bfloat16_products("output"):
+        assert torch.equal(run_lstm(lstm, inputs, (state[0], state[1]))[0], wanted)
+    with bfloat16_products("all"):
+        found = run_lstm(lstm, inputs, (state[0], state[1]))
+    parts = (inputs, state, *lstm.parameters())
+    for ours, theirs in zip(found, (wanted, hidden, cell), strict=True):
+        assert ours.dtype == torch.float32
+        assert UNIT / 100 < relative_error(ours, theirs) < 2 * UNIT
+    for ours, theirs in zip(gradients(found[0], parts), gradients(wanted, parts), strict=True):
+        assert ours.dtype == torch.float32
+        assert relative_error(ours, theirs) < 4 * UNIT

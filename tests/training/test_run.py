@@ -116,6 +116,7 @@ VARIANTS = {
         {"actor", "completion"},
     ),
     "erac in bfloat16": ({"model.bfloat16_products": "all"}, ERAC_STAGES),
+    "erac, the output in bfloat16": ({"model.bfloat16_products": "output"}, ERAC_STAGES),
     "vaml in bfloat16": (
         {"algorithm": "vaml", "model.bfloat16_products": "all"},
         {"actor", "oracle", "augmented"},
