@@ -16,6 +16,13 @@ SWITCH = torch.backends.mkldnn.matmul
 POSSIBLE = products._may_stay_float32()
 
 
+@pytest.fixture(autouse=True)
+def forget_the_trial():
+    products._trial_is_accurate.cache_clear()
+    yield
+    products._trial_is_accurate.cache_clear()
+
+
 def test_products_are_float32_within_the_block_and_the_switch_is_put_back() -> None:
     before, cuda = SWITCH.fp32_precision, torch.backends.cuda.matmul.fp32_precision
     with onednn_products() as switched:
