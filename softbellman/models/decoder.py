@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.models.attention import DotAttention, MlpAttention
-from softbellman.models.projection import project
+from softbellman.models.projection import multiply, project
 from softbellman.models.records import DecoderState, Memory
 from softbellman.models.recurrent import run_lstm
 from softbellman.models.segments import needed_lengths, plan_segments
@@ -206,7 +206,7 @@ class AttentionDecoder(nn.Module, ABC):
             return states
         queries = states.reshape(memory.values.shape[0], -1, states.shape[2])  # (B*K, T, H) -> (B, K*T, H)
         context = self.attention(queries, memory.keys, memory.values, memory.bias).view(states.shape)
-        return torch.tanh(self.combine(torch.cat([context, states], dim=2)))
+        return torch.tanh(multiply(torch.cat([context, states], dim=2), self.combine.weight))
 
 
 def check_sizes(sizes: Mapping[str, int], rates: Mapping[str, float]) -> None:

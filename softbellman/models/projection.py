@@ -20,7 +20,8 @@ from torch.nn.functional import linear
 
 Bfloat16: TypeAlias = Literal["none", "gradients", "output", "all"]
 """Which products have bfloat16 factors: none; those of the output layer's gradient; the logits' as well, which are bfloat16
-themselves then; or those of LSTM layers too. Sums run in float32, and weights and their gradients stay in it."""
+themselves then; or those of LSTM layers and of the attention's output too. Sums run in float32, and weights and their
+gradients stay in it."""
 
 _used: ContextVar[Bfloat16] = ContextVar("bfloat16 products", default="none")
 
@@ -49,6 +50,13 @@ def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         factors = (features, weight, bias)
         logits = linear(*(map(_narrow, factors) if use in ("output", "all") else factors))
     return known_logits(features, weight, bias, logits)
+
+
+def multiply(inputs: Tensor, weight: Tensor) -> Tensor:
+    """``inputs @ weight.T`` of a layer that is no output layer: [..., D], [H, D] -> [..., H]."""
+    if _used.get() != "all":
+        return linear(inputs, weight)
+    return linear(_narrow(inputs), _narrow(weight)).to(inputs.dtype)
 
 
 def known_logits(features: Tensor, weight: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
