@@ -121,9 +121,9 @@ class AttentionDecoder(nn.Module, ABC):
             state = (hidden[:, :alive].contiguous(), cell[:, :alive].contiguous())
             states, hidden, cell = run_lstm(self.decoder, embedded, state)
             read = memory if self.attention is None else memory.select(owner[:alive])
-            outputs.append(self._attend(read, states).flatten(0, 1))  # (n, t, H) -> (n*t, H)
+            outputs.append(self._read(read, states).flatten(0, 1))  # (n, t, 2H) -> (n*t, 2H)
         found = torch.cat(outputs).index_select(0, plan.positions(rows, steps))
-        dropped: Tensor = self.dropout(found)
+        dropped: Tensor = self.dropout(self._combine(found))
         return dropped
 
     def project(self, features: Tensor) -> Tensor:
@@ -201,12 +201,20 @@ class AttentionDecoder(nn.Module, ABC):
         return output, DecoderState(state.memory, torch.stack(hidden, dim=1), torch.stack(cell, dim=1), feed)
 
     def _attend(self, memory: Memory, states: Tensor) -> Tensor:
-        """tanh(W [context; s]) of decoder states [N, T, H], or s; the rows of a source share one product."""
-        if self.attention is None or self.combine is None:
+        """tanh(W [context; s]) of decoder states [N, T, H], or s."""
+        return self._combine(self._read(memory, states))
+
+    def _read(self, memory: Memory, states: Tensor) -> Tensor:
+        """[context; s], [N, T, 2H], of decoder states [N, T, H], or s; the rows of a source share one product."""
+        if self.attention is None:
             return states
         queries = states.reshape(memory.values.shape[0], -1, states.shape[2])  # (B*K, T, H) -> (B, K*T, H)
         context = self.attention(queries, memory.keys, memory.values, memory.bias).view(states.shape)
-        return torch.tanh(multiply(torch.cat([context, states], dim=2), self.combine.weight))
+        return torch.cat([context, states], dim=2)
+
+    def _combine(self, read: Tensor) -> Tensor:
+        """tanh(W read), [..., 2H] -> [..., H], or what was read where there is no attention."""
+        return read if self.combine is None else torch.tanh(multiply(read, self.combine.weight))
 
 
 def check_sizes(sizes: Mapping[str, int], rates: Mapping[str, float]) -> None:
