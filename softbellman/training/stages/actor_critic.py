@@ -51,7 +51,7 @@ class PolicyEvaluation:
         self.payoff, self.credit = payoff, credit
         self.samples, self.extra_length, self.longest = samples, extra_length, longest
         self.key, self.forbidden = key, forbidden
-        self._forbids = bool(forbidden.any())
+        self._forbidden_ids = forbidden.nonzero().squeeze(1)
 
     @property
     def critic_tau(self) -> float:
@@ -98,14 +98,17 @@ class PolicyEvaluation:
         with mode(self.actor, training=self.credit.sampling_dropout):
             if drawn is None or (graph and not isinstance(self.actor, LinearHead)):
                 logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
-                return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
-            if self._forbids:
-                drawn.masked_fill_(self.forbidden, -torch.inf)
+                return self._without_forbidden(logits)
+            self._without_forbidden(drawn)
             if not graph:
                 return drawn
             assert isinstance(self.actor, LinearHead)
             features = row_features(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
             return known_logits(features, *self.actor.projection(), drawn)
+
+    def _without_forbidden(self, logits: Tensor) -> Tensor:
+        """The logits, Shape: ``[M, V]``, overwritten at the forbidden tokens' columns alone."""
+        return logits.index_fill_(1, self._forbidden_ids, -torch.inf)
 
     def critic_loss(
         self,
