@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from softbellman.models.attention import DotAttention, MlpAttention
 from softbellman.models.projection import multiply, project
 from softbellman.models.records import DecoderState, Memory
-from softbellman.models.recurrent import run_lstm
+from softbellman.models.recurrent import run_lstm, step_lstm
 from softbellman.models.segments import needed_lengths, plan_segments
 
 
@@ -186,13 +186,8 @@ class AttentionDecoder(nn.Module, ABC):
         for layer in range(self.decoder.num_layers):
             if layer:
                 inputs = nn.functional.dropout(inputs, self.decoder.dropout, self.training)
-            inputs, layer_cell = torch.lstm_cell(
-                inputs,
-                (state.hidden[:, layer], state.cell[:, layer]),
-                getattr(self.decoder, f"weight_ih_l{layer}"),
-                getattr(self.decoder, f"weight_hh_l{layer}"),
-                getattr(self.decoder, f"bias_ih_l{layer}"),
-                getattr(self.decoder, f"bias_hh_l{layer}"),
+            inputs, layer_cell = step_lstm(
+                self.decoder, layer, inputs, state.hidden[:, layer], state.cell[:, layer]
             )
             hidden.append(inputs)
             cell.append(layer_cell)

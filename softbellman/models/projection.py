@@ -24,16 +24,24 @@ themselves then; or those of LSTM layers and of the attention's output too. Sums
 gradients stay in it."""
 
 _used: ContextVar[Bfloat16] = ContextVar("bfloat16 products", default="none")
+_rounded: ContextVar[dict[int, tuple[Tensor, int, Tensor]] | None] = ContextVar(
+    "rounded weights", default=None
+)
 
 
 @contextmanager
 def bfloat16_products(use: Bfloat16) -> Iterator[None]:
-    """Within the block, and in backward passes of what is computed there, layers work as `use` says."""
-    token = _used.set(use)
+    """Within the block, and in backward passes of what is computed there, layers work as `use` says.
+
+    Rounded weights are kept until the end of the block and used again without a graph, unless the weights have been changed in
+    place since. (Through `.data` they must not be: torch does not count such changes.)
+    """
+    tokens = _used.set(use), _rounded.set({})
     try:
         yield
     finally:
-        _used.reset(token)
+        _used.reset(tokens[0])
+        _rounded.reset(tokens[1])
 
 
 def bfloat16_in_use() -> Bfloat16:
@@ -47,8 +55,10 @@ def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if use == "none":
         return linear(features, weight, bias)
     with torch.no_grad():
-        factors = (features, weight, bias)
-        logits = linear(*(map(_narrow, factors) if use in ("output", "all") else factors))
+        if use == "gradients":
+            logits = linear(features, weight, bias)
+        else:
+            logits = linear(_narrow(features), _narrow_weight(weight), _narrow(bias))
     return known_logits(features, weight, bias, logits)
 
 
@@ -56,7 +66,8 @@ def multiply(inputs: Tensor, weight: Tensor) -> Tensor:
     """``inputs @ weight.T`` of a layer that is no output layer: [..., D], [H, D] -> [..., H]."""
     if _used.get() != "all":
         return linear(inputs, weight)
-    return linear(_narrow(inputs), _narrow(weight)).to(inputs.dtype)
+    rounded = _narrow(weight) if torch.is_grad_enabled() else _narrow_weight(weight)
+    return linear(_narrow(inputs), rounded).to(inputs.dtype)
 
 
 def known_logits(features: Tensor, weight: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
@@ -88,7 +99,7 @@ class _KnownLogits(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         rows, columns = grad.flatten(0, -2), features.flatten(0, -2)  # (..., V) -> (M, V), (..., H) -> (M, H)
         if ctx.narrow:
-            rows, columns, weight = _narrow(rows), _narrow(columns), _narrow(weight)
+            rows, columns, weight = _narrow(rows), _narrow(columns), _narrow_weight(weight)
         found = rows @ weight, rows.t() @ columns, rows.sum(0)
         in_features, in_weight, in_bias = (part.to(features.dtype) for part in found)
         return in_features.view(features.shape), in_weight, in_bias, None
@@ -96,3 +107,14 @@ class _KnownLogits(torch.autograd.Function):
 
 def _narrow(factor: Tensor) -> Tensor:
     return factor.to(torch.bfloat16)
+
+
+def _narrow_weight(weight: Tensor) -> Tensor:
+    """A weight rounded, without a graph; kept within a block of :func:`bfloat16_products`."""
+    kept = _rounded.get()
+    if kept is None:
+        return _narrow(weight.detach())
+    found = kept.get(id(weight))
+    if found is None or found[0] is not weight or found[1] != weight._version:
+        found = kept[id(weight)] = (weight, weight._version, _narrow(weight.detach()))
+    return found[2]

@@ -1,4 +1,4 @@
-"""LSTM layers over whole sequences, with bfloat16 factors where asked for."""
+"""LSTM layers over whole sequences and for a step, with bfloat16 factors where asked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from softbellman.models.projection import bfloat16_in_use
+from softbellman.models.projection import bfloat16_in_use, multiply
 
 
 def run_lstm(
@@ -31,3 +31,17 @@ def run_lstm(
     found = torch.lstm(narrow[0], (narrow[1], narrow[2]), narrow[3:], *options)
     states, hidden, cell = (part.to(inputs.dtype) for part in found)
     return states, hidden, cell
+
+
+def step_lstm(
+    lstm: nn.LSTM, layer: int, inputs: Tensor, hidden: Tensor, cell: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step of one layer: inputs [N, D], hidden and cell [N, H] -> the next two."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    of_inputs, of_hidden, *biases = (getattr(lstm, f"{name}_l{layer}") for name in names)
+    if bfloat16_in_use() != "all":
+        return torch.lstm_cell(inputs, (hidden, cell), of_inputs, of_hidden, *biases)
+    gates = multiply(inputs, of_inputs) + multiply(hidden, of_hidden) + (biases[0] + biases[1])
+    enter, forget, candidate, leave = gates.chunk(4, dim=1)
+    cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+    return leave.sigmoid() * cell.tanh(), cell

@@ -8,7 +8,7 @@ from torch.nn.functional import linear
 
 from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import bfloat16_products, known_logits, project
-from softbellman.models.recurrent import run_lstm
+from softbellman.models.recurrent import run_lstm, step_lstm
 
 UNIT = 2.0**-8  # one rounding to bfloat16 errs by half of it, relatively
 
@@ -116,3 +116,34 @@ def test_lstm_layers_err_by_the_rounding_of_their_factors(layers) -> None:
     for ours, theirs in zip(gradients(found[0], parts), gradients(wanted, parts), strict=True):
         assert ours.dtype == torch.float32
         assert relative_error(ours, theirs) < 4 * UNIT
+
+
+def test_a_step_of_lstm_layers_is_that_of_the_sequence() -> None:
+    torch.manual_seed(0)
+    lstm = torch.nn.LSTM(12, 16, batch_first=True)
+    inputs, zero = torch.randn(5, 3, 12), torch.zeros(5, 16)
+    for use, tolerance in (("none", 1e-6), ("all", 4 * UNIT)):
+        with torch.no_grad(), bfloat16_products(use):
+            wanted, hidden, cell = run_lstm(lstm, inputs, (zero[None], zero[None]))
+            state = zero, zero
+            for t in range(3):
+                state = step_lstm(lstm, 0, inputs[:, t], *state)
+                assert relative_error(state[0], wanted[:, t]) < tolerance
+            assert relative_error(state[1], cell[0]) < tolerance
+            torch.testing.assert_close(hidden[0], wanted[:, -1])
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_changed_weight_is_rounded_anew(layer, optimizer) -> None:
+    step = optimizer(layer, lr=0.1, fused=True)
+    with bfloat16_products("all"):
+        before = project(*layer)
+        assert torch.equal(project(*layer), before)  # with the kept weights
+        before.float().square().mean().backward()
+        step.step()
+        after = project(*layer)
+        with torch.no_grad():
+            layer[1].zero_()
+            layer[2].zero_()
+        assert (project(*layer) == 0).all()
+    assert not torch.equal(after, before)

@@ -160,8 +160,8 @@ class PolicyEvaluation:
     def follow(self) -> None:
         """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
         with torch.no_grad():
-            ours = [p.data for p in self.target.parameters()]
-            theirs = [p.data for p in self.critic.parameters()]
+            ours: tuple[Tensor, ...] = tuple(self.target.parameters())
+            theirs: tuple[Tensor, ...] = tuple(self.critic.parameters())
             torch._foreach_lerp_(ours, theirs, self.credit.target_speed)
 
 
