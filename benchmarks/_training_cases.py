@@ -58,7 +58,7 @@ def settings_of(
     preset: str = "paper",
     small: bool = False,
     bfloat16: str = "none",
-    onednn: bool = True,
+    onednn: bool = False,
 ) -> Settings:
     """The published recipe of a stage (the settings' defaults), with the weights of all edited sequences kept.
 

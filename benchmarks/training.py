@@ -117,9 +117,9 @@ def parser() -> argparse.ArgumentParser:
         help="which of our products have bfloat16 factors (model.bfloat16_products)",
     )
     parser.add_argument(
-        "--mkl",
+        "--onednn",
         action="store_true",
-        help="leave our float32 products to the library torch chooses (onednn_products: false)",
+        help="our float32 products go through oneDNN where it serves (onednn_products: true)",
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repetitions", type=int, default=20)
@@ -152,9 +152,9 @@ def main() -> None:
         task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
     options_of = {"preset": arguments.preset, "small": arguments.quick}
     weights = warm_actor(task, settings_of("mle", data, **options_of), warm_up)
-    with onednn_products(enabled=not arguments.mkl) as switched:
+    with onednn_products(enabled=arguments.onednn) as switched:
         library = "oneDNN" if switched else "torch's choice"
-    options_of |= {"bfloat16": arguments.bfloat16, "onednn": not arguments.mkl}
+    options_of |= {"bfloat16": arguments.bfloat16, "onednn": arguments.onednn}
     for name in arguments.stages:
         case = make_case(name, task, settings_of(name, data, **options_of), weights, count=repetitions + 2)
         row = measure(case, repetitions=repetitions, clock=clock)

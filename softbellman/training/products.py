@@ -1,8 +1,9 @@
 """Which library multiplies float32 matrices on the CPU: MKL, as torch chooses, or oneDNN.
 
 torch sends float32 products to MKL's sgemm. Where oneDNN is allowed to round the factors to bfloat16 it takes them instead, and
-on processors that cannot gain by rounding it does not round: its products are float32 as before, by other kernels, which on
-such processors have been faster (benchmarks/NOTES.md). A processor with AMX tiles would round, so there nothing changes.
+on processors that cannot gain by rounding it does not round: its products are float32 as before, by other kernels. A large
+product is faster so, but the first of every new shape waits half a millisecond for a kernel, and steps of sampling have many
+shapes (benchmarks/NOTES.md). A processor with AMX tiles would round, so there nothing changes.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def test_an_error_within_the_block_puts_the_switch_back() -> None:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_run_asks_for_them_unless_told_not_to(tiny_settings, monkeypatch, asked) -> None:
+def test_a_run_has_them_where_asked_for(tiny_settings, monkeypatch, asked) -> None:
     seen = []
 
     def stop(*_arguments, **_options):
