@@ -17,7 +17,9 @@ from benchmarks._published_steps import AugmentedStep, CriticStep, JointStep, Li
 from softbellman.config import load
 from softbellman.data import Batch
 from softbellman.models import AttentionSeq2Seq
+from softbellman.models.projection import bfloat16_products
 from softbellman.training.assembly import Assembly
+from softbellman.training.products import onednn_products
 from softbellman.training.settings import PRESETS, DataSettings, Settings
 from softbellman.training.stages import Stage
 from softbellman.training.task import Task, load_task
@@ -49,7 +51,15 @@ class Case:
     sequences: int
 
 
-def settings_of(name: str, data: DataSettings, *, preset: str = "paper", small: bool = False) -> Settings:
+def settings_of(
+    name: str,
+    data: DataSettings,
+    *,
+    preset: str = "paper",
+    small: bool = False,
+    bfloat16: str = "none",
+    onednn: bool = False,
+) -> Settings:
     """The published recipe of a stage (the settings' defaults), with the weights of all edited sequences kept.
 
     Args:
@@ -57,8 +67,12 @@ def settings_of(name: str, data: DataSettings, *, preset: str = "paper", small: 
         data: where the corpus is.
         preset: `paper` or `published`: what OUR stage computes.
         small: networks of 16 units, for a look at whether everything runs.
+        bfloat16: which of OUR products have bfloat16 factors.
+        onednn: OUR float32 products may go through oneDNN.
     """
     overrides = {
+        "model.bfloat16_products": bfloat16,
+        "onednn_products": str(onednn).lower(),
         "preset": preset,
         "algorithm": _ALGORITHM_OF.get(name, "erac"),
         "device": "cpu",
@@ -136,9 +150,14 @@ def build_stage(
 
 
 def make_case(
-    name: str, task: Task, settings: Settings, actor_weights: dict[str, torch.Tensor], *, count: int
+    name: str,
+    task: Task,
+    settings: Settings,
+    actor_weights: dict[str, torch.Tensor],
+    *,
+    count: int,
 ) -> Case:
-    """A stage on `count` batches."""
+    """A stage on `count` batches; ours with the products of matrices that the settings ask for, as a run has them."""
     parts, stage, batches = build_stage(name, task, settings, actor_weights, count=count)
     actor, reader = parts.actor, parts.reader
     assert isinstance(actor, AttentionSeq2Seq) and isinstance(reader, AttentionSeq2Seq)
@@ -154,6 +173,14 @@ def make_case(
     else:
         published = AugmentedStep(settings, actor, reader if name == "vaml" else None)
     calls = iter(range(10**9))
+
+    def ours(batch: Batch) -> object:
+        with (
+            onednn_products(enabled=settings.onednn_products),
+            bfloat16_products(settings.model.bfloat16_products),
+        ):
+            return stage.update(batch, next(calls))
+
     sequences = {
         "mle": 1,
         "critic": settings.critic.samples,
@@ -163,7 +190,7 @@ def make_case(
     return Case(
         name=name,
         stage=stage,
-        ours=lambda batch: stage.update(batch, next(calls)),
+        ours=ours,
         published=published.update,
         batches=batches,
         sequences=sequences.get(name, settings.augmented.edits.samples),

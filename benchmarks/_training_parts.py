@@ -26,6 +26,7 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (Payoff, "rewards", "payoff"),
     (edited, "sample_edits", "edits"),
     (edited, "importance_weights", "edits"),
+    (augmented, "share_prefixes", "edits"),
     (actor_critic.PolicyEvaluation, "encode", "actor forward"),
     (torch.Tensor, "backward", "backward"),
     (actor_critic, "critic_objective", "losses"),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -31,6 +31,8 @@ from benchmarks._memory import peak_bytes
 from benchmarks._training_cases import STAGES, Case, load_data, make_case, settings_of, warm_actor
 from benchmarks._training_parts import operator_table, time_parts
 from softbellman.data import Batch
+from softbellman.models.projection import Bfloat16
+from softbellman.training.products import onednn_products
 
 HEADER = [
     "stage",
@@ -109,6 +111,17 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", action="store_true", help="also where our time goes, by part and by operator"
     )
+    parser.add_argument(
+        "--bfloat16",
+        choices=get_args(Bfloat16),
+        default="none",
+        help="which of our products have bfloat16 factors (model.bfloat16_products)",
+    )
+    parser.add_argument(
+        "--onednn",
+        action="store_true",
+        help="our float32 products go through oneDNN where it serves (onednn_products: true)",
+    )
     return parser
 
 
@@ -151,10 +164,14 @@ def main() -> None:
         task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
     options_of = {"preset": arguments.preset, "small": arguments.quick}
     weights = warm_actor(task, settings_of("mle", data, **options_of), warm_up)
+    with onednn_products(enabled=arguments.onednn) as switched:
+        library = "oneDNN" if switched else "torch's choice"
+    options_of |= {"bfloat16": arguments.bfloat16, "onednn": arguments.onednn}
     for name in arguments.stages:
         case = make_case(name, task, settings_of(name, data, **options_of), weights, count=repetitions + 2)
         row = measure(case, repetitions=repetitions, clock=clock)
         row |= {"clock": time_name, "preset": arguments.preset, "corpus": task.describe()}
+        row |= {"bfloat16_products": arguments.bfloat16, "float32_products": library}
         if arguments.profile:
             row["parts"] = time_parts(case, case.batches, clock)
             print_profile(case, row["parts"], updates=1 if arguments.quick else 6)
@@ -166,7 +183,8 @@ def main() -> None:
             )
     corpus = "Multi30k" if arguments.data else "synthetic"
     print(
-        f"{corpus}: {task.describe()}; preset {arguments.preset}; threads: {arguments.threads}; {time_name} time, "
+        f"{corpus}: {task.describe()}; preset {arguments.preset}; our float32 products: {library}, "
+        f"bfloat16: {arguments.bfloat16}; threads: {arguments.threads}; {time_name} time, "
         f"medians of {repetitions} updates with quartiles; largest process "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
     )

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.models.attention import DotAttention, MlpAttention
+from softbellman.models.projection import multiply, project
 from softbellman.models.records import DecoderState, Memory
+from softbellman.models.recurrent import run_lstm, step_lstm
 from softbellman.models.segments import needed_lengths, plan_segments
 
 
@@ -92,7 +94,7 @@ class AttentionDecoder(nn.Module, ABC):
             outputs = self._fed(embedded, state)
         else:
             start = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-            outputs = self._attend(memory, self.decoder(embedded, start)[0])
+            outputs = self._attend(memory, run_lstm(self.decoder, embedded, start)[0])
         dropped: Tensor = self.dropout(outputs)
         return dropped
 
@@ -117,17 +119,16 @@ class AttentionDecoder(nn.Module, ABC):
         for start, stop, alive in plan.parts:
             embedded = self.embedding_dropout(self.target_embedding(ordered[:alive, start:stop]))
             state = (hidden[:, :alive].contiguous(), cell[:, :alive].contiguous())
-            states, (hidden, cell) = self.decoder(embedded, state)
+            states, hidden, cell = run_lstm(self.decoder, embedded, state)
             read = memory if self.attention is None else memory.select(owner[:alive])
-            outputs.append(self._attend(read, states).flatten(0, 1))  # (n, t, H) -> (n*t, H)
+            outputs.append(self._read(read, states).flatten(0, 1))  # (n, t, 2H) -> (n*t, 2H)
         found = torch.cat(outputs).index_select(0, plan.positions(rows, steps))
-        dropped: Tensor = self.dropout(found)
+        dropped: Tensor = self.dropout(self._combine(found))
         return dropped
 
     def project(self, features: Tensor) -> Tensor:
         """The output layer: [..., H] -> logits [..., V]."""
-        logits: Tensor = self.output(features)
-        return logits
+        return project(features, self.output.weight, self.output.bias)
 
     def projection(self) -> tuple[Tensor, Tensor]:
         """Weight [V, H] and bias [V] of `project`, for losses that do without the logits."""
@@ -185,13 +186,8 @@ class AttentionDecoder(nn.Module, ABC):
         for layer in range(self.decoder.num_layers):
             if layer:
                 inputs = nn.functional.dropout(inputs, self.decoder.dropout, self.training)
-            inputs, layer_cell = torch.lstm_cell(
-                inputs,
-                (state.hidden[:, layer], state.cell[:, layer]),
-                getattr(self.decoder, f"weight_ih_l{layer}"),
-                getattr(self.decoder, f"weight_hh_l{layer}"),
-                getattr(self.decoder, f"bias_ih_l{layer}"),
-                getattr(self.decoder, f"bias_hh_l{layer}"),
+            inputs, layer_cell = step_lstm(
+                self.decoder, layer, inputs, state.hidden[:, layer], state.cell[:, layer]
             )
             hidden.append(inputs)
             cell.append(layer_cell)
@@ -200,12 +196,20 @@ class AttentionDecoder(nn.Module, ABC):
         return output, DecoderState(state.memory, torch.stack(hidden, dim=1), torch.stack(cell, dim=1), feed)
 
     def _attend(self, memory: Memory, states: Tensor) -> Tensor:
-        """tanh(W [context; s]) of decoder states [N, T, H], or s; the rows of a source share one product."""
-        if self.attention is None or self.combine is None:
+        """tanh(W [context; s]) of decoder states [N, T, H], or s."""
+        return self._combine(self._read(memory, states))
+
+    def _read(self, memory: Memory, states: Tensor) -> Tensor:
+        """[context; s], [N, T, 2H], of decoder states [N, T, H], or s; the rows of a source share one product."""
+        if self.attention is None:
             return states
         queries = states.reshape(memory.values.shape[0], -1, states.shape[2])  # (B*K, T, H) -> (B, K*T, H)
         context = self.attention(queries, memory.keys, memory.values, memory.bias).view(states.shape)
-        return torch.tanh(self.combine(torch.cat([context, states], dim=2)))
+        return torch.cat([context, states], dim=2)
+
+    def _combine(self, read: Tensor) -> Tensor:
+        """tanh(W read), [..., 2H] -> [..., H], or what was read where there is no attention."""
+        return read if self.combine is None else torch.tanh(multiply(read, self.combine.weight))
 
 
 def check_sizes(sizes: Mapping[str, int], rates: Mapping[str, float]) -> None:

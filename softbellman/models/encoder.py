@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from softbellman.models.recurrent import run_lstm
+
 _CLOSED = -1e4  # sigmoid(-1e4) = 0 and sigmoid(1e4) = 1 in every floating type
 
 
@@ -82,7 +84,5 @@ def _scan(lstm: nn.Module, inputs: Tensor, flag: Tensor) -> tuple[Tensor, Tensor
     )
     weights: list[Tensor] = [torch.cat([input_weight, gate], dim=1), *others]
     zero = inputs.new_zeros(1, inputs.shape[0], half)
-    states, _, cell = torch.lstm(  # biases, 1 layer, no dropout, one direction, batch first
-        torch.cat([inputs, flag], dim=2), (zero, zero), weights, True, 1, 0.0, lstm.training, False, True
-    )
+    states, _, cell = run_lstm(lstm, torch.cat([inputs, flag], dim=2), (zero, zero), weights)
     return states, cell[0]

@@ -14,14 +14,22 @@ and optimal completion distillation is the same with the exact values of the edi
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from softbellman.objectives.objective import Objective
-from softbellman.ops import soft_target_cross_entropy, token_cross_entropy
+from softbellman.objectives.states import entries, sum_by_state
+from softbellman.ops import soft_target_cross_entropy, soft_value, token_cross_entropy
 
 
 def weighted_likelihood(
-    logits: Tensor, labels: Tensor, weights: Tensor, mask: Tensor | None = None, *, sources: int
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    mask: Tensor | None = None,
+    *,
+    sources: int,
+    states: Tensor | None = None,
 ) -> Objective:
     """RAML: negative log-likelihood of weighted sequences (eq. 2), mean over sources.
 
@@ -31,12 +39,18 @@ def weighted_likelihood(
         weights: weight of the sequence a row belongs to, a constant, Shape: ``[...]``.
         mask: True at real tokens, Shape: ``[...]``; None when all are.
         sources: number of sources the loss is averaged over.
+        states: row of ``logits`` that a packed position reads, where some share one, int64, Shape: ``[M]``; then logits are
+            Shape: ``[D, V]``.
 
     Returns:
         The objective with diagnostics ``cross_entropy`` (weighted nats) beside ``weight``, the sum of the weights of real
         tokens.
     """
-    return _weighted(token_cross_entropy(logits, labels, mask), weights, mask, sources)
+    if states is None:
+        return _weighted(token_cross_entropy(logits, labels, mask), weights, mask, sources)
+    logits, taken = entries(logits, states, labels)
+    normalizers = soft_value(logits, tau=1.0)[states]  # (D,) -> (M,)
+    return _weighted(normalizers - taken, weights, mask, sources)
 
 
 def oracle_distillation(
@@ -49,6 +63,7 @@ def oracle_distillation(
     tau: float,
     labels: Tensor | None = None,
     oracle_share: float | Tensor = 1.0,
+    states: Tensor | None = None,
 ) -> Objective:
     """VAML: cross entropy of the actor under the oracle's ``softmax(Q / tau)`` (eq. 17), mean over sources.
 
@@ -61,15 +76,59 @@ def oracle_distillation(
         tau: temperature of the oracle, above 0.
         labels: tokens of the sequences, int64, Shape: ``[...]``; needed where ``oracle_share`` is not 1.
         oracle_share: part of the target that is the oracle's, one number or one for each row; the rest is the row's label.
+        states: row of ``logits`` and ``q`` that a packed position reads, where some share one, int64, Shape: ``[M]``; then
+            these two are Shape: ``[D, V]``, and weights are needed.
 
     Returns:
         The objective with diagnostics ``cross_entropy`` (weighted nats) beside ``weight``, the sum of the weights of real
         tokens.
+
+    Raises:
+        ValueError: ``states`` without ``weights``, or without ``labels`` where they have a share.
     """
+    if states is not None:
+        return _shared_distillation(logits, q, weights, labels, oracle_share, states, sources, tau)
     rows = soft_target_cross_entropy(
         logits, q, tau=tau, mask=mask, targets=labels, oracle_weight=oracle_share
     )
     return _weighted(rows, weights, mask, sources)
+
+
+def _shared_distillation(
+    logits: Tensor,
+    q: Tensor,
+    weights: Tensor | None,
+    labels: Tensor | None,
+    oracle_share: float | Tensor,
+    states: Tensor,
+    sources: int,
+    tau: float,
+) -> Objective:
+    """M positions with D states: one mixture for a state, with the smallest of its labels; others change an entry."""
+    if weights is None:
+        raise ValueError("weights must be given where states are, got None")
+    count = len(logits)
+    total = sum_by_state(weights, states, count)
+    correction, lowest, share = weights.new_zeros(()), None, oracle_share
+    if not (isinstance(oracle_share, float) and oracle_share == 1.0):
+        if labels is None:
+            raise ValueError("labels must be given unless oracle_share is 1, got None")
+        plain = weights * (1.0 - oracle_share)  # weight of a position's label
+        share = 1.0 - sum_by_state(plain, states, count) / total.clamp(min=torch.finfo(total.dtype).tiny)
+        lowest = labels.new_full((count,), logits.shape[-1]).scatter_reduce_(0, states, labels, "amin")
+        other = (labels != lowest[states]).nonzero().squeeze(1)
+        where = states[other]
+        logits, (theirs, own) = _pairs(logits, where, lowest[where], labels[other])
+        correction = (plain[other] * (theirs - own)).sum()
+    rows = soft_target_cross_entropy(logits, q, tau=tau, targets=lowest, oracle_weight=share)
+    loss = (total * rows).sum() + correction
+    return Objective(loss / sources, {"cross_entropy": loss.detach(), "weight": weights.sum()})
+
+
+def _pairs(rows: Tensor, states: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The rows and their entries at two tokens of some states."""
+    rows, found = entries(rows, states.repeat(2), torch.cat([first, second]))
+    return rows, found.chunk(2)
 
 
 def _weighted(rows: Tensor, weights: Tensor | None, mask: Tensor | None, sources: int) -> Objective:

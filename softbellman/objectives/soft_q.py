@@ -8,9 +8,11 @@ Off-policy: the sequences may come from anywhere. There is no target network; th
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from softbellman.objectives.objective import Objective
-from softbellman.ops import soft_bellman_residual
+from softbellman.objectives.states import entries
+from softbellman.ops import soft_bellman_residual, soft_value
 
 
 def soft_q_objective(
@@ -23,6 +25,7 @@ def soft_q_objective(
     tau: float,
     terminal: Tensor | None = None,
     counted: Tensor | None = None,
+    states: Tensor | None = None,
 ) -> Objective:
     """Squared soft Bellman residual, ``sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2``, mean over sequences (eq. 16).
 
@@ -37,16 +40,21 @@ def soft_q_objective(
         terminal: True at the last token of each sequence, of packed rows, Shape: ``[M]``.
         counted: True at the rows whose residual counts, Shape: as ``actions``; None: all. The others only lend their value to
             the row before.
+        states: row of ``q`` that a packed position reads, where some share one, int64, Shape: ``[M]``; then q is
+            Shape: ``[D, V]``.
 
     Returns:
         The objective with diagnostics ``td_error`` (sum of absolute residuals) and ``td_squared``.
 
     Raises:
-        ValueError: packed rows without ``terminal``.
+        ValueError: packed rows without ``terminal``, ``states`` without packed rows.
     """
     if q.dim() == 2:
         if terminal is None:
             raise ValueError("terminal must be given with packed rows q [M, V], got None")
+        if states is not None:
+            residual = _shared_residual(q, actions, rewards, terminal, states, tau)
+            return residual_objective(residual, counted, sequences)
         q, actions, rewards, terminal = (
             q[None],
             actions[None],
@@ -54,6 +62,8 @@ def soft_q_objective(
             terminal[None],
         )  # (M,) -> (1, M)
         counted = None if counted is None else counted[None]
+    elif states is not None:
+        raise ValueError(f"q must be packed, [D, V], where states are given, got shape {tuple(q.shape)}")
     residual = soft_bellman_residual(q, actions, rewards, mask, tau=tau, terminal=terminal)
     return residual_objective(residual, counted, sequences)
 
@@ -66,3 +76,13 @@ def residual_objective(residual: Tensor, counted: Tensor | None, sequences: int)
     return Objective(
         squared / sequences, {"td_error": residual.detach().abs().sum(), "td_squared": squared.detach()}
     )
+
+
+def _shared_residual(
+    q: Tensor, actions: Tensor, rewards: Tensor, terminal: Tensor, states: Tensor, tau: float
+) -> Tensor:
+    """Residuals of M packed positions that read D rows. Shape: ``[M]``."""
+    q, taken = entries(q, states, actions)
+    values = soft_value(q, tau=tau)[states]  # (D,) -> (M,)
+    following = pad(values[1:], (0, 1)).masked_fill(terminal, 0.0)
+    return taken - (rewards + following)

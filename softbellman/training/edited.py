@@ -111,3 +111,45 @@ def edit_references(
         effective_sample_size=weighted.effective_sample_size,
         payoff=reached.float(),
     )
+
+
+class SharedRows(NamedTuple):
+    """Positions of sequences and the prefixes they have.
+
+    Attributes:
+        rows: flat indices of one position for each of the D different prefixes of a source, Shape: ``[D]``.
+        states: which of them each of the M positions has, Shape: ``[M]``.
+    """
+
+    rows: Tensor
+    states: Tensor
+
+
+def share_prefixes(prefix: Tensor, rows: Tensor, *, samples: int, kept: Tensor | None = None) -> SharedRows:
+    """Find the positions of one source whose prefixes are equal: the states, and all that follows from them, are equal too.
+
+    Args:
+        prefix: K sequences of each source, int64, Shape: ``[N, T]``.
+        rows: flat indices of the positions in question into the kept sequences ``[N', T]``, where a prefix that one of
+            them has is there with each sequence that has it, Shape: ``[M]``.
+        samples: K.
+        kept: the sequences that are left of the N, ascending, int64, Shape: ``[N']``; None: all.
+    """
+    sequences, steps = prefix.shape
+    grouped = prefix.view(-1, samples, steps)  # (N, T) -> (B, K, T)
+    alike = (grouped[:, :, None] == grouped[:, None]).cumprod(dim=3, dtype=torch.int8)  # (B, K, K, T)
+    number = torch.arange(sequences, device=prefix.device)
+    if kept is not None:
+        present = torch.zeros_like(number, dtype=torch.int8).index_fill_(0, kept, 1)
+        alike *= present.view(-1, 1, samples, 1)
+        number = present.cumsum(0) - 1
+    first = alike.argmax(dim=2)  # (B, K, T), the first sequence that begins alike
+    first += torch.arange(0, sequences, samples, device=prefix.device)[:, None, None]
+    place = number[first.flatten(0, 1)] * steps + torch.arange(steps, device=prefix.device)  # (N, T)
+    if kept is not None:
+        place = place[kept]
+    place = place.flatten()[rows]
+    chosen = rows[place == rows]
+    rank = torch.empty(int(prefix.numel()), dtype=torch.int64, device=prefix.device)
+    rank[chosen] = torch.arange(len(chosen), device=prefix.device)
+    return SharedRows(chosen, rank[place])

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from softbellman.data import BatchIterator
+from softbellman.models.projection import Bfloat16, bfloat16_products
 from softbellman.training.checkpoint import load_modules, load_state, save_modules, save_state
 from softbellman.training.reporting import Progress
 from softbellman.training.runfolder import RunFolder
@@ -55,8 +56,11 @@ def run_stage(
     seed: int,
     device: torch.device,
     resume: bool,
+    bfloat16: Bfloat16 = "none",
 ) -> None:
     """Train a stage to its end; its modules then hold the selected weights.
+
+    ``bfloat16`` names the products that have bfloat16 factors in updates; validation has none.
 
     Files in the run folder: ``checkpoints/STAGE-last.safetensors`` and ``-best.safetensors``, ``checkpoints/STAGE.state``.
     """
@@ -72,7 +76,7 @@ def run_stage(
         progress.note(stage.name, 0.0, metrics)
         _select(stage, cursor, metrics, folder)
     while not cursor.done:
-        _interval(stage, cursor, batches, folder, progress, seed=seed, device=device)
+        _interval(stage, cursor, batches, folder, progress, seed=seed, device=device, bfloat16=bfloat16)
     load_modules(folder.checkpoints / f"{stage.name}-best.safetensors", stage.modules)
 
 
@@ -85,6 +89,7 @@ def _interval(
     *,
     seed: int,
     device: torch.device,
+    bfloat16: Bfloat16,
 ) -> None:
     """Updates up to the next validation, the validation, selection, decay, checkpoint."""
     schedule = stage.schedule
@@ -100,7 +105,8 @@ def _interval(
     pending: list[Sums] = []
     with progress.bar(stage.name, cursor.epoch + 1, schedule.epochs, count) as bar:
         for batch in batches.epoch(cursor.epoch, start=cursor.position):
-            pending.append(stage.update(batch.to(device), cursor.step))
+            with bfloat16_products(bfloat16):
+                pending.append(stage.update(batch.to(device), cursor.step))
             cursor.step += 1
             cursor.position += 1
             count -= 1

@@ -41,7 +41,8 @@ a few hundred to a few thousand rows, and products of a twentieth of them would 
 
 
 class Outputs(ABC):
-    """Logits, or action values, at M rows. The keywords of the objectives are those of the functions of their names."""
+    """Logits, or action values, at M rows. The keywords of the objectives are those of the functions of their names; with
+    ``states`` M positions read D rows."""
 
     @property
     @abstractmethod
@@ -50,7 +51,7 @@ class Outputs(ABC):
 
     @abstractmethod
     def without(self, forbidden: Tensor) -> Outputs:
-        """The same with ``-inf`` at the True tokens of ``forbidden``, Shape: ``[V]``; whole logits are overwritten."""
+        """The same with ``-inf`` at the tokens ``forbidden``, int64, Shape: ``[F]``; whole logits are overwritten there."""
 
     @abstractmethod
     def maximum_likelihood(self, labels: Tensor, **options: Any) -> Objective: ...
@@ -87,7 +88,7 @@ class WholeOutputs(Outputs):
         return self._logits
 
     def without(self, forbidden: Tensor) -> Outputs:
-        return WholeOutputs(self._logits.masked_fill_(forbidden, -torch.inf))
+        return WholeOutputs(self._logits.index_fill_(1, forbidden, -torch.inf))
 
     def maximum_likelihood(self, labels: Tensor, **options: Any) -> Objective:
         return maximum_likelihood(self._logits, labels, **options)
@@ -131,27 +132,30 @@ class ChunkedOutputs(Outputs):
 
     def without(self, forbidden: Tensor) -> Outputs:
         head = self._head
-        return ChunkedOutputs(head._replace(bias=head.bias.masked_fill(forbidden, -torch.inf)))
+        return ChunkedOutputs(head._replace(bias=head.bias.index_fill(0, forbidden, -torch.inf)))
 
     def maximum_likelihood(self, labels: Tensor, **options: Any) -> Objective:
         return linear_maximum_likelihood(*self._head, labels, chunk_rows=self._chunk_rows(1), **options)
 
-    def weighted_likelihood(self, labels: Tensor, weights: Tensor, **options: Any) -> Objective:
-        return linear_weighted_likelihood(
-            *self._head, labels, weights, chunk_rows=self._chunk_rows(1), **options
-        )
+    def weighted_likelihood(
+        self, labels: Tensor, weights: Tensor, *, states: Tensor | None = None, **options: Any
+    ) -> Objective:
+        head = self._head_at(states)
+        return linear_weighted_likelihood(*head, labels, weights, chunk_rows=self._chunk_rows(1), **options)
 
-    def soft_q_objective(self, actions: Tensor, rewards: Tensor, **options: Any) -> Objective:
-        return linear_soft_q_objective(
-            *self._head, actions, rewards, chunk_rows=self._chunk_rows(1), **options
-        )
+    def soft_q_objective(
+        self, actions: Tensor, rewards: Tensor, *, states: Tensor | None = None, **options: Any
+    ) -> Objective:
+        head = self._head_at(states)
+        return linear_soft_q_objective(*head, actions, rewards, chunk_rows=self._chunk_rows(1), **options)
 
-    def oracle_distillation(self, q: Outputs, weights: Tensor | None = None, **options: Any) -> Objective:
+    def oracle_distillation(
+        self, q: Outputs, weights: Tensor | None = None, *, states: Tensor | None = None, **options: Any
+    ) -> Objective:
         if isinstance(q, ChunkedOutputs):
-            return linear_oracle_distillation(
-                *self._head, *q._head, weights, chunk_rows=self._chunk_rows(2), **options
-            )
-        return WholeOutputs(self.whole).oracle_distillation(q, weights, **options)
+            heads = *self._head_at(states), *q._head_at(states)
+            return linear_oracle_distillation(*heads, weights, chunk_rows=self._chunk_rows(2), **options)
+        return WholeOutputs(self.whole).oracle_distillation(q, weights, states=states, **options)
 
     def known_distillation(self, values: Callable[[slice], Tensor], **options: Any) -> Objective:
         return linear_known_distillation(*self._head, values, chunk_rows=self._chunk_rows(2), **options)
@@ -168,6 +172,14 @@ class ChunkedOutputs(Outputs):
         return linear_policy_value(
             features, weight, q_features, q_weight, bias, q_bias, tau=tau, chunk_rows=self._chunk_rows(2)
         ).value
+
+    def _head_at(self, states: Tensor | None) -> Head:
+        """The head with the features of M positions that share D states, Shape: ``[D, H]`` -> ``[M, H]``.
+
+        Here a row is projected once for each of its positions: what a chunk saves is memory, not products.
+        """
+        head = self._head
+        return head if states is None else head._replace(features=head.features.index_select(0, states))
 
     def _chunk_rows(self, heads: int) -> int:
         """Rows whose logits exist at one time."""

@@ -24,6 +24,7 @@ from softbellman.training.evaluation import (
 )
 from softbellman.training.loop import run_stage
 from softbellman.training.payoff import prepare_payoff
+from softbellman.training.products import onednn_products
 from softbellman.training.reporting import Progress, draw_curve
 from softbellman.training.runfolder import RunFolder, new_run_path
 from softbellman.training.settings import Settings
@@ -76,7 +77,8 @@ def run(settings: Settings, resume: Path | None = None, *, quiet: bool = False) 
         folder.create(config.dump(settings))
     else:
         folder = RunFolder.open(resume)
-    return _Run(settings, folder, device, Progress(quiet=quiet), resume is not None).execute()
+    with onednn_products(enabled=settings.onednn_products and device.type == "cpu"):
+        return _Run(settings, folder, device, Progress(quiet=quiet), resume is not None).execute()
 
 
 class _Run:
@@ -113,6 +115,7 @@ class _Run:
                 seed=settings.seed,
                 device=self.device,
                 resume=self.resume or cached,
+                bfloat16=settings.model.bfloat16_products,
             )
             self.cache.keep(key, stage)
             draw_curve(self.folder.metrics_path, self.folder.curve_path)

@@ -29,6 +29,26 @@ def test_additive_scores_and_gradients_for_any_block(monkeypatch, block):
         torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_additive_scores_of_large_numbers(dtype):
+    """Exponentials overflow where tanh does not; with a graph and without one."""
+    numbers = torch.tensor([-300.0, -50.0, -12.0, -1.0, 0.0, 1e-3, 7.0, 44.0, 120.0], dtype=dtype)
+    keys, queries = numbers[None, :, None].requires_grad_(), numbers[None, :, None].clone().requires_grad_()
+    score = torch.ones(1, dtype=dtype)
+    found = additive_scores(keys, queries, score)
+    left, right = keys.detach().double().squeeze(2), queries.detach().double()
+    wanted = (left.unsqueeze(1) + right).tanh()
+    defined = (left.unsqueeze(1).abs() < 43) | (right.abs() < 43) | (left.unsqueeze(1).sign() == right.sign())
+    assert (found.dtype, found.shape) == (dtype, wanted.shape)
+    error = (found.detach().double() - wanted)[defined]
+    assert float(error.abs().max()) <= max(torch.finfo(dtype).eps, 4e-7)
+    assert defined.double().mean() > 0.85
+    with torch.no_grad():
+        assert torch.equal(additive_scores(keys, queries, score), found)
+    found.sum().backward()
+    assert keys.grad.isfinite().all() and queries.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("kind", ["dot", "mlp"])
 def test_context_is_the_weighted_mean_of_the_unpadded_states(kind):
     values, queries = tensors((2, 4, 6), (2, 3, 6))

@@ -156,8 +156,9 @@ def test_a_network_without_a_linear_head_keeps_whole_logits(task: Task) -> None:
 
     arguments = batch.source, batch.prefix, batch.mask.flatten().nonzero().squeeze(1)
     parts.actor.eval(), parts.reader.eval()
-    linear = row_outputs(parts.actor, *arguments, logits="chunked").without(parts.forbidden)
-    whole = row_outputs(Opaque(parts.actor), *arguments, logits="chunked").without(parts.forbidden)
+    forbidden = parts.forbidden.nonzero().squeeze(1)
+    linear = row_outputs(parts.actor, *arguments, logits="chunked").without(forbidden)
+    whole = row_outputs(Opaque(parts.actor), *arguments, logits="chunked").without(forbidden)
     assert isinstance(linear, ChunkedOutputs) and isinstance(whole, WholeOutputs)
     torch.testing.assert_close(linear.whole, whole.whole)
     q = WholeOutputs(torch.randn_like(whole.whole))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from softbellman.data import BOS, EOS, PAD, UNK, BatchIterator
-from softbellman.training.edited import edit_references
+from softbellman.training.assembly import Assembly
+from softbellman.training.edited import SharedRows, edit_references, share_prefixes
 from softbellman.training.payoff import Payoff
+from softbellman.training.rollout import real_rows
 from softbellman.training.settings import AugmentedStageSettings, DataSettings, EditSettings
+from softbellman.training.stages import augmented
 from softbellman.training.stages.augmented import choose_sequences
 from softbellman.training.task import load_task
 
@@ -86,3 +91,65 @@ def test_light_sequences_are_left_out(batch):
 def test_a_threshold_that_could_drop_all_is_refused():
     with pytest.raises(ValueError, match="drop_below must lie between 0 and 1"):
         AugmentedStageSettings(drop_below=0.3)
+
+
+@pytest.mark.parametrize("dropped", [False, True], ids=["all", "some left out"])
+@pytest.mark.parametrize("proposal", ["ngram", "corrupt", "edit"])
+def test_equal_prefixes_share_a_row(batch, proposal, dropped):
+    edited = draw(batch, proposal=proposal, temperature=0.5)
+    count, samples = len(edited.prefix), 5
+    kept = torch.arange(count)
+    if dropped:
+        kept = kept[torch.rand(count, generator=torch.Generator().manual_seed(0)) < 0.6]
+    prefix, rows = edited.prefix[kept], real_rows(edited.mask[kept])
+    shared = share_prefixes(edited.prefix, rows, samples=samples, kept=kept if dropped else None)
+
+    steps = prefix.shape[1]
+
+    def name(row: int) -> tuple[int, ...]:  # a position's source and prefix
+        sequence, step = divmod(row, steps)
+        return (int(kept[sequence]) // samples, *prefix[sequence, : step + 1].tolist())
+
+    names = [name(row) for row in rows.tolist()]
+    chosen = [name(row) for row in shared.rows.tolist()]
+    assert len(set(chosen)) == len(chosen) == len(set(names)) < len(names)
+    assert [chosen[state] for state in shared.states.tolist()] == names
+    assert set(shared.rows.tolist()) <= set(rows.tolist())
+
+
+@pytest.mark.parametrize("drop_below", [0.0, 0.15])
+@pytest.mark.parametrize("algorithm", ["raml", "vaml"])
+def test_an_update_is_that_of_every_sequence_by_itself(tiny_settings, monkeypatch, algorithm, drop_below):
+    """Without dropout, where masks do not differ; the state behind the end of the oracle's sequences included."""
+    settings = replace(
+        tiny_settings,
+        algorithm=algorithm,
+        actor=replace(tiny_settings.actor, dropout=0.0),
+        oracle=replace(tiny_settings.oracle, dropout=0.0, bootstrap_after_end=True),
+        augmented=replace(tiny_settings.augmented, oracle_share=0.3, drop_below=drop_below),
+    )
+    task = load_task(settings.data)
+    found = {}
+    for way in ("shared", "alone"):
+        if way == "alone":
+            monkeypatch.setattr(augmented, "share_prefixes", every_row_alone)
+        parts = Assembly(settings, task, torch.device("cpu"))
+        names = [name for name in parts.stages if name != "actor"]
+        for name in names:
+            stage = parts.build(name)
+            for number, of_corpus in enumerate(parts.train_batches(stage.schedule, name).epoch(0)):
+                sums = stage.update(of_corpus, number)
+                if number == 2:
+                    break
+            found.setdefault(way, {}).update({f"{name}/{key}": value for key, value in sums.items()})
+        weights = {
+            **parts.actor.state_dict(),
+            **{f"reader {k}": v for k, v in parts.reader.state_dict().items()},
+        }
+        found[way].update(weights)
+    for key, value in found["alone"].items():
+        torch.testing.assert_close(found["shared"][key], value, rtol=2e-4, atol=2e-5, msg=key)
+
+
+def every_row_alone(_prefix, rows, **_options):
+    return SharedRows(rows, torch.arange(len(rows)))

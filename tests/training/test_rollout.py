@@ -7,10 +7,10 @@ import torch
 
 from softbellman.data import BOS, EOS, PAD, UNK
 from softbellman.models import AttentionSeq2Seq
+from softbellman.models.projection import known_logits
 from softbellman.objectives import actor_objective
 from softbellman.ops import sentence_bleu
 from softbellman.training.evaluation import corpus_batches
-from softbellman.training.known_logits import known_logits
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, roll_out, row_features, row_logits
 from softbellman.training.task import build_actor, load_task

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from softbellman import config
+from softbellman.models import AttentionDecoder
 from softbellman.training import load_run, run
 from softbellman.training import loop as loop_module
 from softbellman.training.settings import PRESETS, Settings
@@ -112,6 +113,16 @@ VARIANTS = {
     ),
     "optimal completion distillation": (
         {"algorithm": "ocd", "completion.mle_weight": "0.1"},
+        {"actor", "completion"},
+    ),
+    "erac in bfloat16": ({"model.bfloat16_products": "all"}, ERAC_STAGES),
+    "erac, the output in bfloat16": ({"model.bfloat16_products": "output"}, ERAC_STAGES),
+    "vaml in bfloat16": (
+        {"algorithm": "vaml", "model.bfloat16_products": "all"},
+        {"actor", "oracle", "augmented"},
+    ),
+    "optimal completion distillation in bfloat16": (
+        {"algorithm": "ocd", "model.bfloat16_products": "all"},
         {"actor", "completion"},
     ),
     "optimal completion distillation on edits": (
@@ -240,3 +251,19 @@ def test_load_run_names_what_is_there(tiny_settings):
         load_run(folder, "joint")
     with pytest.raises(ValueError, match="not a run folder"):
         load_run(folder / "checkpoints")
+
+
+def test_updates_have_bfloat16_products_and_validation_has_none(tiny_settings, monkeypatch):
+    project, seen = AttentionDecoder.project, set()
+
+    def watched(model, features):
+        logits = project(model, features)
+        seen.add((torch.is_grad_enabled(), logits.dtype))
+        return logits
+
+    monkeypatch.setattr(AttentionDecoder, "project", watched)
+    settings = replace(
+        tiny_settings, algorithm="mle", model=replace(tiny_settings.model, bfloat16_products="all")
+    )
+    run(settings, quiet=True)
+    assert seen == {(True, torch.bfloat16), (False, torch.float32)}

@@ -93,6 +93,11 @@ class ModelSettings:
     """The attention output of one step joins the input of the next (actor and critic); an actor without attention has none."""
     init_range: float = 0.1
     """Weights start uniform in [-init_range, init_range]."""
+    bfloat16_products: Literal["none", "gradients", "output", "all"] = "none"
+    """Products with bfloat16 factors, in updates: `none`, everything float32; `gradients`, those of the output layers' gradient
+    alone; `output`, the logits' and action values' as well, which then take half the memory and are rounded to 8 bits; `all`,
+    those of the LSTM layers and of the attention's output too. Worth it on processors with avx512_bf16 or AMX, see
+    docs/bfloat16.md."""
     image_encoder: Literal["trained", "likelihood", "random"] = "trained"
     """scenes: what trains the convolutions between the pixels and the decoder. `trained`: every stage of the actor;
     `likelihood`: maximum likelihood alone, the later stages move the decoder; `random`: nothing, they stay as they start."""

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from softbellman.data import Batch
 from softbellman.models import AttentionDecoder, DecoderState, Memory
+from softbellman.models.projection import known_logits
 from softbellman.objectives import (
     Objective,
     critic_objective,
     linear_critic_objective,
     td_targets,
 )
-from softbellman.training.known_logits import known_logits
 from softbellman.training.outputs import Outputs, WholeOutputs, head_outputs, in_chunks, row_outputs
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
@@ -52,7 +52,7 @@ class PolicyEvaluation:
         self.payoff, self.credit = payoff, credit
         self.samples, self.extra_length, self.longest = samples, extra_length, longest
         self.key, self.forbidden = key, forbidden
-        self._forbids = bool(forbidden.any())
+        self._forbidden_ids = forbidden.nonzero().squeeze(1)
         self._logits = logits
 
     @property
@@ -106,9 +106,8 @@ class PolicyEvaluation:
                     logits=self._logits,
                     memory=memory,
                 )
-                return outputs.without(self.forbidden) if self._forbids else outputs
-            if self._forbids:
-                drawn.masked_fill_(self.forbidden, -torch.inf)
+                return outputs.without(self._forbidden_ids)
+            WholeOutputs(drawn).without(self._forbidden_ids)  # written in place
             if not graph:
                 return WholeOutputs(drawn)
             assert isinstance(self.actor, LinearHead)
@@ -172,8 +171,8 @@ class PolicyEvaluation:
     def follow(self) -> None:
         """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
         with torch.no_grad():
-            ours = [p.data for p in self.target.parameters()]
-            theirs = [p.data for p in self.critic.parameters()]
+            ours: tuple[Tensor, ...] = tuple(self.target.parameters())
+            theirs: tuple[Tensor, ...] = tuple(self.critic.parameters())
             torch._foreach_lerp_(ours, theirs, self.credit.target_speed)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import PAD, Batch
-from softbellman.training.edited import Edited, edit_references
+from softbellman.training.edited import Edited, edit_references, share_prefixes
 from softbellman.training.outputs import row_outputs
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows
@@ -98,7 +98,8 @@ class OracleStage:
         else:
             last = edited.mask & ~torch.nn.functional.pad(edited.mask[:, 1:], (0, 1))
             ends = last.flatten()[rows]
-        q = row_outputs(self.modules["oracle"], batch.labels, prefix, rows, logits=self._logits)
+        shared = share_prefixes(prefix, rows, samples=len(prefix) // len(batch))
+        q = row_outputs(self.modules["oracle"], batch.labels, prefix, shared.rows, logits=self._logits)
         objective = q.soft_q_objective(
             labels.flatten()[rows],
             rewards.flatten()[rows],
@@ -106,6 +107,7 @@ class OracleStage:
             tau=self._settings.tau,
             terminal=ends,
             counted=counted,
+            states=shared.states,
         )
         sums = {
             **objective.diagnostics,
@@ -124,6 +126,7 @@ class Chosen(NamedTuple):
         rows: flat indices of the real labels, Shape: ``[M]``.
         weights: those of one source add up to 1, Shape: ``[N']``.
         owner: source of each sequence, Shape: ``[N']``.
+        kept: number of each sequence among all N, Shape: ``[N']``.
     """
 
     prefix: Tensor
@@ -131,6 +134,7 @@ class Chosen(NamedTuple):
     rows: Tensor
     weights: Tensor
     owner: Tensor
+    kept: Tensor
 
 
 def choose_sequences(edited: Edited, drop_below: float) -> Chosen:
@@ -142,7 +146,7 @@ def choose_sequences(edited: Edited, drop_below: float) -> Chosen:
     weights = weights[kept]
     total = weights.new_zeros(sources).index_add_(0, owner, weights)
     rows = real_rows(edited.mask[kept])
-    return Chosen(edited.prefix[kept], edited.labels[kept], rows, weights / total[owner], owner)
+    return Chosen(edited.prefix[kept], edited.labels[kept], rows, weights / total[owner], owner, kept)
 
 
 class AugmentedStage:
@@ -182,12 +186,14 @@ class AugmentedStage:
         labels = chosen.labels.flatten()[rows]
         steps = chosen.labels.shape[1]
         weights = chosen.weights[torch.div(rows, steps, rounding_mode="floor")]  # (N',) -> (M,)
-        policy = row_outputs(actor, source, chosen.prefix, rows, logits=self._logits)
+        samples = edited.weights.shape[1]
+        shared = share_prefixes(edited.prefix, rows, samples=samples, kept=chosen.kept)
+        policy = row_outputs(actor, source, chosen.prefix, shared.rows, logits=self._logits)
         if self.oracle is None:
-            objective = policy.weighted_likelihood(labels, weights, sources=len(batch))
+            objective = policy.weighted_likelihood(labels, weights, sources=len(batch), states=shared.states)
         else:
             with torch.no_grad(), mode(self.oracle, training=False):
-                q = row_outputs(self.oracle, reference, chosen.prefix, rows, logits=self._logits)
+                q = row_outputs(self.oracle, reference, chosen.prefix, shared.rows, logits=self._logits)
             objective = policy.oracle_distillation(
                 q,
                 weights,
@@ -195,6 +201,7 @@ class AugmentedStage:
                 tau=self.source.tau,
                 labels=labels,
                 oracle_share=self._share(labels),
+                states=shared.states,
             )
         norm = descend(objective.loss, actor, self.optimizers["actor"], settings.optimizer.clip)
         return {
