@@ -31,7 +31,7 @@ def test_the_page_holds_the_recorded_runs(tmp_path: Path) -> None:
 def test_medians_decide(tmp_path: Path) -> None:
     from benchmarks import report
 
-    for name in report.FILES:
+    for name in report.GOALS:
         source = ROOT / "benchmarks" / "results" / f"{name}-cpu.json"
         (tmp_path / source.name).write_text(source.read_text())
     before = report.report(tmp_path).splitlines()
@@ -40,7 +40,7 @@ def test_medians_decide(tmp_path: Path) -> None:
         row["published_over_ours"] |= {"median": 0.5 if row["stage"] == "mle" else 100.0}
     (tmp_path / "training-cpu.json").write_text(json.dumps(content))
     after = report.report(tmp_path).splitlines()
-    updates = [line for line in after if line.startswith("| update")]
+    updates = [line for line in after if line.startswith("| update") and "bfloat16" not in line]
     assert [": missed, at least" in line for line in updates] == [
         line.startswith("| update, mle") for line in updates
     ]
