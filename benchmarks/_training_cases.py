@@ -7,8 +7,11 @@ a few updates of maximum likelihood, so that its samples are about as long as se
 from __future__ import annotations
 
 import random
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -40,6 +43,7 @@ class Case:
         stage: ours.
         ours, published: one update on a batch.
         batches: what both take, in turn.
+        preparation: seconds in which each of them was made, outside of any update (median).
         sequences: sequences per source.
     """
 
@@ -48,6 +52,7 @@ class Case:
     ours: Callable[[Batch], object]
     published: Callable[[Batch], object]
     batches: list[Batch]
+    preparation: float
     sequences: int
 
 
@@ -139,14 +144,18 @@ def warm_actor(task: Task, settings: Settings, updates: int) -> dict[str, torch.
 
 def build_stage(
     name: str, task: Task, settings: Settings, actor_weights: dict[str, torch.Tensor], *, count: int
-) -> tuple[Assembly, Stage, list[Batch]]:
-    """Our stage of that name (one of `STAGES`, or `ocd`) with `count` batches."""
+) -> tuple[Assembly, Stage, list[Batch], float]:
+    """Our stage of that name (one of `STAGES`, or `ocd`) with `count` batches and the processor's seconds for one of them."""
     parts = Assembly(settings, task, torch.device("cpu"))
     parts.actor.load_state_dict(actor_weights)
     key = _STAGE_OF.get(name, name)
     stage = parts.build(key)
-    stream = parts.train_batches(stage.schedule, key).epoch(0)
-    return parts, stage, [batch for batch, _ in zip(stream, range(count), strict=False)]
+    batches, seconds, started = [], [], time.process_time()
+    for batch in islice(parts.train_batches(stage.schedule, key).epoch(0), count):
+        seconds.append(time.process_time() - started)
+        batches.append(batch)
+        started = time.process_time()
+    return parts, stage, batches, statistics.median(seconds)
 
 
 def make_case(
@@ -158,7 +167,7 @@ def make_case(
     count: int,
 ) -> Case:
     """A stage on `count` batches; ours with the products of matrices that the settings ask for, as a run has them."""
-    parts, stage, batches = build_stage(name, task, settings, actor_weights, count=count)
+    parts, stage, batches, preparation = build_stage(name, task, settings, actor_weights, count=count)
     actor, reader = parts.actor, parts.reader
     assert isinstance(actor, AttentionSeq2Seq) and isinstance(reader, AttentionSeq2Seq)
     published: LikelihoodStep | CriticStep | OracleStep | AugmentedStep
@@ -193,5 +202,6 @@ def make_case(
         ours=ours,
         published=published.update,
         batches=batches,
+        preparation=preparation,
         sequences=sequences.get(name, settings.augmented.edits.samples),
     )

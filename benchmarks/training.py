@@ -66,6 +66,7 @@ def measure(case: Case, *, repetitions: int, clock: Callable[[], float]) -> dict
         "published_over_ours_total": sum(comparison.rounds["published"]) / sum(comparison.rounds["ours"]),
         "reference_tokens_per_second": rates,
         "peak_bytes_longest_batch": memory,
+        "batch_preparation": case.preparation,
         "cells": [
             case.name,
             f"{len(case.batches[0])} x {case.sequences}",
@@ -85,7 +86,9 @@ def comparison_of(row: dict[str, Any]) -> Timing:
 
 def print_profile(case: Case, parts: dict[str, float], updates: int) -> None:
     total = sum(parts.values())
-    print(f"{case.name}: {total * 1e3:.0f} ms an update")
+    print(
+        f"{case.name}: {total * 1e3:.0f} ms an update, {case.preparation * 1e3:.2f} ms for its batch before"
+    )
     for name, seconds in sorted(parts.items(), key=lambda item: -item[1]):
         print(f"    {seconds / total:6.1%}  {name}")
     print(operator_table(case, case.batches[:updates]))

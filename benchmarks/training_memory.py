@@ -53,7 +53,7 @@ class Contender:
     def __init__(
         self, name: str, task: Task, settings: Settings, weights: dict[str, torch.Tensor], *, count: int
     ) -> None:
-        _, self.stage, self.batches = build_stage(name, task, settings, weights, count=count)
+        _, self.stage, self.batches, _ = build_stage(name, task, settings, weights, count=count)
         self.step = 0
 
     def update(self, batch: Batch) -> None:
