@@ -288,9 +288,8 @@ void bind_cpu(py::module_& module) {
     module.def("distillation_backward", &distillation_backward);
     module.def("sample_forward", &sample_forward);
     module.def(
-        "ask_for_huge_pages",
-        [](Address data, int64_t bytes) { return cpu::ask_for_huge_pages(write(data), bytes); }, py::arg("data"),
-        py::arg("bytes"));
+        "ask_for_huge_pages", [](Address data, int64_t bytes) { return cpu::ask_for_huge_pages(write(data), bytes); },
+        py::arg("data"), py::arg("bytes"));
     module.attr("HUGE_PAGE_MINIMUM") = cpu::kHugePageMinimum;
     module.def("exponential", &exponential_forward, py::arg("x"), py::arg("count"), py::arg("dtype"), py::arg("scale"),
                py::arg("result"));
