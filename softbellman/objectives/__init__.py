@@ -11,6 +11,14 @@ from softbellman.objectives.actor_critic import (
     td_targets,
 )
 from softbellman.objectives.augmented import oracle_distillation, weighted_likelihood
+from softbellman.objectives.linear import (
+    linear_actor_objective,
+    linear_known_distillation,
+    linear_maximum_likelihood,
+    linear_oracle_distillation,
+    linear_soft_q_objective,
+    linear_weighted_likelihood,
+)
 from softbellman.objectives.linear_critic import linear_critic_objective
 from softbellman.objectives.maximum_likelihood import maximum_likelihood
 from softbellman.objectives.objective import Objective
@@ -20,7 +28,13 @@ __all__ = [
     "Objective",
     "actor_objective",
     "critic_objective",
+    "linear_actor_objective",
     "linear_critic_objective",
+    "linear_known_distillation",
+    "linear_maximum_likelihood",
+    "linear_oracle_distillation",
+    "linear_soft_q_objective",
+    "linear_weighted_likelihood",
     "maximum_likelihood",
     "oracle_distillation",
     "soft_q_objective",

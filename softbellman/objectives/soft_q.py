@@ -55,6 +55,11 @@ def soft_q_objective(
         )  # (M,) -> (1, M)
         counted = None if counted is None else counted[None]
     residual = soft_bellman_residual(q, actions, rewards, mask, tau=tau, terminal=terminal)
+    return residual_objective(residual, counted, sequences)
+
+
+def residual_objective(residual: Tensor, counted: Tensor | None, sequences: int) -> Objective:
+    """The squares of residuals, of those that count; ``residual`` and ``counted`` have one shape."""
     if counted is not None:
         residual = residual.masked_fill(~counted, 0.0)
     squared = residual.square().sum()

@@ -6,6 +6,7 @@ rounding, and never holds these logits for more than a chunk of rows. Where that
 and q_weight. docs/linear.md says what is saved and what is computed twice.
 """
 
+from ._rows import choose_chunk_rows
 from .critic import linear_critic_loss
 from .cross_entropy import linear_soft_target_cross_entropy, linear_token_cross_entropy
 from .policy import linear_actor_loss, linear_policy_value
@@ -13,6 +14,7 @@ from .sampling import linear_sample_tokens
 from .soft_value import linear_soft_bellman_residual, linear_soft_value
 
 __all__ = [
+    "choose_chunk_rows",
     "linear_actor_loss",
     "linear_critic_loss",
     "linear_policy_value",

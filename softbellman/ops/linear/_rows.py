@@ -18,7 +18,7 @@ CUDA_CHUNK_BYTES = 256 << 20
 LEAST_ROWS = 64  # but at least 64 rows: a matrix product of fewer spends its time on reading the weights
 
 
-def choose_chunk_rows(rows: int, weight: Tensor, requested: int, *, heads: int = 1) -> int:
+def choose_chunk_rows(rows: int, weight: Tensor, requested: int = 0, *, heads: int = 1) -> int:
     """Rows C in a chunk, at most `rows`: those requested, or for 0 the choice of the constants above.
 
     On a device a chunk counts twice, for the logits and for their gradient.

@@ -1,0 +1,205 @@
+"""The objectives from features and output layers: the logits of a few rows exist at a time (``softbellman.ops.linear``).
+
+Each is the objective of its name without ``linear_`` on ``logits = features @ weight.T + bias``, and on action values made the
+same way: equations, diagnostics and errors are the same, only rounding differs. The critic's loss needs no values and has a
+file of its own.
+
+Notation: M rows, V vocabulary, H features; a second network may have another H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
+
+from softbellman.objectives.augmented import oracle_distillation
+from softbellman.objectives.objective import Objective
+from softbellman.objectives.soft_q import residual_objective
+from softbellman.ops import (
+    linear_actor_loss,
+    linear_soft_bellman_residual,
+    linear_soft_target_cross_entropy,
+    linear_token_cross_entropy,
+)
+from softbellman.ops.linear import choose_chunk_rows
+
+
+def linear_maximum_likelihood(
+    features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, *, sequences: int
+) -> Objective:
+    """:func:`maximum_likelihood` of a linear head.
+
+    Args:
+        features: what the output layer reads, Shape: ``[M, H]``.
+        weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
+        labels, sequences: as there, Shape: ``[M]``.
+    """
+    total = linear_token_cross_entropy(features, weight, labels, bias, reduction="sum")
+    return Objective(total / sequences, {"nll": total.detach()})
+
+
+def linear_weighted_likelihood(
+    features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, weights: Tensor, *, sources: int
+) -> Objective:
+    """:func:`weighted_likelihood` of a linear head (RAML, eq. 2).
+
+    Args:
+        features: what the output layer reads, Shape: ``[M, H]``.
+        weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
+        labels, weights, sources: as there, Shape: ``[M]``.
+    """
+    total = linear_token_cross_entropy(features, weight, labels, bias, reduction="sum", row_weights=weights)
+    return _weighted(total, weights, sources)
+
+
+def linear_oracle_distillation(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    q_features: Tensor,
+    q_weight: Tensor,
+    q_bias: Tensor,
+    weights: Tensor | None = None,
+    *,
+    sources: int,
+    tau: float,
+    labels: Tensor | None = None,
+    oracle_share: float | Tensor = 1.0,
+) -> Objective:
+    """:func:`oracle_distillation` of a linear head under the action values of another (VAML, eq. 17).
+
+    Args:
+        features: what the actor's output layer reads, Shape: ``[M, H]``.
+        weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
+        q_features, q_weight, q_bias: the same of the oracle, constants, Shape: ``[M, H']``, ``[V, H']`` and ``[V]``.
+        weights, sources, tau, labels, oracle_share: as there, Shape: ``[M]``.
+    """
+    total = linear_soft_target_cross_entropy(
+        features,
+        weight,
+        q_features,
+        q_weight,
+        bias,
+        q_bias,
+        tau=tau,
+        targets=labels,
+        oracle_weight=oracle_share,
+        reduction="sum",
+        row_weights=weights,
+    )
+    return _weighted(total, features.new_ones(len(features)) if weights is None else weights, sources)
+
+
+def linear_known_distillation(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    values: Callable[[slice], Tensor],
+    *,
+    sources: int,
+    tau: float,
+) -> Objective:
+    """:func:`oracle_distillation` of a linear head under action values that no network gives but a function of the rows.
+
+    Logits and values of a chunk are made in the forward and once more in the backward pass.
+
+    Args:
+        features: what the actor's output layer reads, Shape: ``[M, H]``.
+        weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
+        values: action values of a slice of C of the M rows, constants, the same at every call, Shape: ``[C, V]``.
+        sources, tau: as there.
+    """
+
+    def distil(features: Tensor, weight: Tensor, bias: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        found = oracle_distillation(
+            linear(features[part], weight, bias), values(part).to(weight.dtype), sources=sources, tau=tau
+        )
+        return found.loss, found.diagnostics["cross_entropy"], found.diagnostics["weight"]
+
+    size = choose_chunk_rows(len(features), weight, heads=2)
+    parts = [
+        checkpoint(
+            *(distil, features, weight, bias, slice(first, first + size)),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        for first in range(0, max(len(features), 1), size)
+    ]
+    loss, cross_entropy, count = (torch.stack(sums).sum() for sums in zip(*parts, strict=True))
+    return Objective(loss, {"cross_entropy": cross_entropy, "weight": count})
+
+
+def linear_soft_q_objective(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    *,
+    sequences: int,
+    tau: float,
+    terminal: Tensor,
+    counted: Tensor | None = None,
+) -> Objective:
+    """:func:`soft_q_objective` of the packed rows of a linear head (eq. 16).
+
+    Args:
+        features: what the output layer reads, the rows of one sequence behind those of another, Shape: ``[M, H]``.
+        weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
+        actions, rewards, sequences, tau, terminal, counted: as there, Shape: ``[M]``.
+    """
+    residual = linear_soft_bellman_residual(
+        features[None],  # (M, H) -> (1, M, H)
+        weight,
+        actions[None],
+        rewards[None],
+        bias,
+        tau=tau,
+        terminal=terminal[None],
+    )
+    return residual_objective(residual.squeeze(0), counted, sequences)
+
+
+def linear_actor_objective(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    q_features: Tensor,
+    q_weight: Tensor,
+    q_bias: Tensor,
+    *,
+    sequences: int,
+    tau: float,
+    entropy: Literal["exact", "normalized", "none"] = "exact",
+) -> Objective:
+    """:func:`actor_objective` of a linear head under the action values of another (eq. 20).
+
+    Args:
+        features: what the actor's output layer reads, Shape: ``[M, H]``.
+        weight, bias: the output layer, ``-inf`` in the bias of tokens that are never drawn, Shape: ``[V, H]`` and ``[V]``.
+        q_features, q_weight, q_bias: the same of the critic, constants, Shape: ``[M, H']``, ``[V, H']`` and ``[V]``.
+        sequences, tau, entropy: as there.
+    """
+    total, entropies = linear_actor_loss(
+        features,
+        weight,
+        q_features,
+        q_weight,
+        bias,
+        q_bias,
+        tau=tau,
+        entropy=entropy,
+        reduction="sum",
+    )
+    return Objective(total / sequences, {"entropy": entropies.sum(), "value": -total.detach()})
+
+
+def _weighted(total: Tensor, weights: Tensor, sources: int) -> Objective:
+    return Objective(
+        total / sources, {"cross_entropy": total.detach(), "weight": weights.to(total.dtype).sum()}
+    )
