@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.decoding import as_stepwise
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import mode
+from softbellman.training.rollout import mode, row_logits
 
 
 class Ranking(NamedTuple):
@@ -66,10 +66,10 @@ def ranking(
         position = (fraction * (lengths - 1)).long()  # tokens kept before the tried one
         width = int(position.max()) + 1
         prefix = torch.cat([torch.full_like(greedy[:, :1], BOS), greedy], dim=1)[:, :width]
-        here = torch.arange(len(prefix), device=prefix.device)
-        logits = actor(batch.source, prefix)[here, position]  # (B, V)
+        rows = torch.arange(len(prefix), device=prefix.device) * width + position  # (B,)
+        logits = row_logits(actor, batch.source, prefix, rows)  # (B, V)
         tried = logits.masked_fill(forbidden, -torch.inf).topk(candidates).indices  # (B, C)
-        predicted = critic(batch.labels, prefix)[here, position].gather(1, tried)
+        predicted = row_logits(critic, batch.labels, prefix, rows).gather(1, tried)
 
         forced = torch.cat([greedy, greedy.new_full((len(greedy), 1), PAD)], dim=1)
         forced = forced.repeat_interleave(candidates, 0)  # (B*C, T)
