@@ -17,7 +17,7 @@ import torch
 
 from benchmarks._training_cases import Case
 from softbellman.data import Batch
-from softbellman.training import edited, rollout
+from softbellman.training import edited, outputs, rollout
 from softbellman.training.payoff import Payoff
 from softbellman.training.stages import actor_critic, augmented, likelihood
 
@@ -28,16 +28,16 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (edited, "importance_weights", "edits"),
     (actor_critic.PolicyEvaluation, "encode", "actor forward"),
     (torch.Tensor, "backward", "backward"),
-    (actor_critic, "policy_value", "losses"),
     (actor_critic, "critic_objective", "losses"),
     (actor_critic, "linear_critic_objective", "losses"),
-    (actor_critic, "actor_objective", "losses"),
-    (likelihood, "maximum_likelihood", "losses"),
-    (augmented, "soft_q_objective", "losses"),
-    (augmented, "weighted_likelihood", "losses"),
-    (augmented, "oracle_distillation", "losses"),
+    (outputs, "policy_value", "losses"),
+    (outputs, "actor_objective", "losses"),
+    (outputs, "maximum_likelihood", "losses"),
+    (outputs, "soft_q_objective", "losses"),
+    (outputs, "weighted_likelihood", "losses"),
+    (outputs, "oracle_distillation", "losses"),
 )
-FORWARDS = (actor_critic, likelihood, augmented)
+FORWARDS = (actor_critic, outputs)
 DESCENTS = (actor_critic, likelihood, augmented)
 
 

@@ -15,7 +15,7 @@ from softbellman.training.settings import Settings
 FlatSettings = Mapping[str, Any]
 """Settings by their dotted key, in the order of the settings classes."""
 
-_MACHINE = ("seed", "threads", "keep_memory", "device", "output", "cache", "algorithm", "preset")
+_MACHINE = ("seed", "threads", "keep_memory", "logits", "device", "output", "cache", "algorithm", "preset")
 """Keys of the whole run that are no part of what a system is; the algorithm's name and its preset's keys are elsewhere."""
 _APART = (
     "data.path",

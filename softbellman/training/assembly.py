@@ -134,11 +134,14 @@ class Assembly:
     # Stages ---------------------------------------------------------------------------------------------------------
 
     def _actor(self) -> Stage:
-        return ActorStage(self.actor, self.settings.actor, judge=self.judge_actor)
+        return ActorStage(
+            self.actor, self.settings.actor, judge=self.judge_actor, logits=self.settings.logits
+        )
 
     def _warmup(self) -> Stage:
-        judge = partial(reference_nll, self.reader, self.dev_batches, device=self.device)
-        return WarmUpStage(self.reader, self.settings.warmup, judge=judge)
+        logits = self.settings.logits
+        judge = partial(reference_nll, self.reader, self.dev_batches, device=self.device, logits=logits)
+        return WarmUpStage(self.reader, self.settings.warmup, judge=judge, logits=logits)
 
     def _values_from_warmup(self) -> None:
         """After a warm-up, whose selected weights are loaded: its logits, scaled, become the first values."""
@@ -172,6 +175,7 @@ class Assembly:
             longest=settings.data.max_length,
             key=draw_key(settings.seed, f"{stage}/draws"),
             forbidden=self.forbidden,
+            logits=settings.logits,
         )
 
     def _edits(
@@ -190,7 +194,13 @@ class Assembly:
         self._values_from_warmup()
         own = self.settings.oracle
         source = self._edits("oracle", own.edits)
-        stage = OracleStage(self.reader, source, own, judge=lambda: self._judge_oracle(stage))
+        stage = OracleStage(
+            self.reader,
+            source,
+            own,
+            judge=lambda: self._judge_oracle(stage),
+            logits=self.settings.logits,
+        )
         return stage
 
     def _augmented(self) -> Stage:
@@ -204,7 +214,9 @@ class Assembly:
             corrected=own.weights == "corrected",
         )
         oracle = self.reader if distils else None
-        return AugmentedStage(self.actor, oracle, source, own, judge=self.judge_actor)
+        return AugmentedStage(
+            self.actor, oracle, source, own, judge=self.judge_actor, logits=self.settings.logits
+        )
 
     def _completion(self) -> Stage:
         settings = self.settings
@@ -218,6 +230,7 @@ class Assembly:
             key=draw_key(settings.seed, "completion/draws"),
             forbidden=self.forbidden,
             judge=self.judge_actor,
+            logits=settings.logits,
         )
 
     # Validation -----------------------------------------------------------------------------------------------------

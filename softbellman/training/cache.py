@@ -53,6 +53,8 @@ class StageCache:
             facts["credit"] = {
                 k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")
             }
+        if settings["logits"] != "whole":  # rounds otherwise
+            facts["logits"] = settings["logits"]
         if stage == "warmup":  # of the critic or of the oracle
             reader = settings[ALGORITHMS[self._settings.algorithm].reader]
             facts["reader"] = [reader["attention"], reader["dropout"]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from softbellman.data import BatchIterator, Codec, Examples
 from softbellman.decoding import Tempered, beam_search
 from softbellman.training.rollout import mode
-from softbellman.training.settings import EvaluationSettings
+from softbellman.training.settings import EvaluationSettings, LogitsForm
 from softbellman.training.stages import OracleStage, PolicyEvaluation, reference_likelihood
 from softbellman.training.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores, streams
 
@@ -127,15 +127,17 @@ def translate_corpus(
 
 
 @torch.no_grad()
-def reference_nll(critic: nn.Module, batches: BatchIterator, *, device: torch.device) -> dict[str, float]:
+def reference_nll(
+    critic: nn.Module, batches: BatchIterator, *, device: torch.device, logits: LogitsForm = "whole"
+) -> dict[str, float]:
     """Negative log-likelihood of the reference given the reference, nats per token."""
     total = tokens = 0.0
     with mode(critic, training=False):
         for batch in batches.epoch(0):
             batch = batch.to(device)
-            diagnostics = reference_likelihood(critic, batch, source=batch.labels).diagnostics
-            total += float(diagnostics["nll"])
-            tokens += float(diagnostics["reference_tokens"])
+            found = reference_likelihood(critic, batch, source=batch.labels, logits=logits).diagnostics
+            total += float(found["nll"])
+            tokens += float(found["reference_tokens"])
     return {"dev_nll": total / tokens}
 
 
@@ -149,8 +151,8 @@ def td_error(
         for number, batch in enumerate(batches.epoch(0)):
             batch = batch.to(device)
             rollout = evaluation.draw(batch, step=number)
-            logits = evaluation.actor_logits(batch, rollout)
-            objective, _, _ = evaluation.critic_loss(batch, rollout, logits)
+            policy = evaluation.policy(batch, rollout)
+            objective, _, _ = evaluation.critic_loss(batch, rollout, policy)
             for name, value in objective.diagnostics.items():
                 sums[name] = sums.get(name, torch.zeros(())) + value.to("cpu", torch.float64)
     return {

@@ -27,7 +27,7 @@ class Rollout(NamedTuple):
         actions: drawn tokens ``y_t``, Shape: ``[N, T]``.
         mask: True at real tokens, Shape: ``[N, T]``.
         rewards: ``r_t = R(y_1..t) - R(y_1..t-1)``, Shape: ``[N, T]``.
-        rows: flat indices of the real tokens in ``[N, T]``, Shape: ``[M]``; in order, or where logits are kept in theirs.
+        rows: flat indices of the real tokens in ``[N, T]``, Shape: ``[M]``; in order, or in that of drawing.
         logits: what the tokens were drawn from, nothing forbidden yet, where kept, Shape: ``[M, V]``.
     """
 
@@ -62,6 +62,7 @@ def roll_out(
     offset: int,
     forbidden: Tensor,
     keep_logits: bool = False,
+    drawn_order: bool = False,
     start: StepState | None = None,
 ) -> Rollout:
     """Draw ``samples`` sequences for each source and score every prefix.
@@ -77,6 +78,7 @@ def roll_out(
         offset: counter of the draw; the same seed and offset draw the same tokens.
         forbidden: tokens that are never drawn, bool, Shape: ``[V]``.
         keep_logits: keep the actor's logits, so that nobody computes them again.
+        drawn_order: name the rows in the order of drawing, as kept logits do.
         start: the actor's state before the start token where it has encoded the sources already.
     """
     limits = (batch.mask.sum(1) + extra_length).clamp(max=longest)
@@ -102,9 +104,8 @@ def roll_out(
     first = torch.full_like(drawn.tokens[:, :1], BOS)
     prefix = torch.cat([first, drawn.tokens[:, :-1]], dim=1)
     actions = drawn.tokens.masked_fill(~mask, PAD)
-    return Rollout(
-        prefix, actions, mask, rewards, drawn_rows(mask) if keep_logits else real_rows(mask), drawn.logits
-    )
+    rows = drawn_rows(mask) if keep_logits or drawn_order else real_rows(mask)
+    return Rollout(prefix, actions, mask, rewards, rows, drawn.logits)
 
 
 def real_rows(mask: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from softbellman.training.settings.augmented import (
     EditSettings,
     OracleStageSettings,
 )
-from softbellman.training.settings.common import OptimizerSettings, ScheduleSettings
+from softbellman.training.settings.common import LogitsForm, OptimizerSettings, ScheduleSettings
 from softbellman.training.settings.task import (
     DataSettings,
     EvaluationSettings,
@@ -41,6 +41,7 @@ __all__ = [
     "EditSettings",
     "EvaluationSettings",
     "JointStageSettings",
+    "LogitsForm",
     "ModelSettings",
     "OptimizerSettings",
     "OracleStageSettings",
@@ -67,6 +68,10 @@ class Settings:
     keep_memory: bool = True
     """On the CPU freed memory stays with the process for the next step (glibc alone): fewer page faults, the same numbers, a
     larger process. `false` returns it to the system."""
+    logits: LogitsForm = "whole"
+    """How an update holds the logits of its M tokens over the V words of the vocabulary. `whole`: as one tensor [M, V];
+    `chunked`: a chunk of tokens at a time, forward and backward, for large vocabularies: far less memory, the same results
+    within rounding, more time in stages of two networks (docs/linear.md)."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when torch sees one."""
     output: str = ""

@@ -1,9 +1,12 @@
-"""Settings every stage has: an optimiser and a schedule."""
+"""Settings every stage has: an optimiser and a schedule; the form of the logits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+LogitsForm = Literal["whole", "chunked"]
+"""How the logits of an update are held: see `logits` of the run."""
 
 
 @dataclass(frozen=True)

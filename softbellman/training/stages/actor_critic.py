@@ -12,19 +12,19 @@ from softbellman.data import Batch
 from softbellman.models import AttentionDecoder, DecoderState, Memory
 from softbellman.objectives import (
     Objective,
-    actor_objective,
     critic_objective,
     linear_critic_objective,
     td_targets,
 )
-from softbellman.ops import policy_value
 from softbellman.training.known_logits import known_logits
+from softbellman.training.outputs import Outputs, WholeOutputs, head_outputs, in_chunks, row_outputs
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
 from softbellman.training.settings import (
     CreditSettings,
     CriticStageSettings,
     JointStageSettings,
+    LogitsForm,
 )
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.likelihood import reference_likelihood
@@ -46,12 +46,14 @@ class PolicyEvaluation:
         longest: int,
         key: int,
         forbidden: Tensor,
+        logits: LogitsForm = "whole",
     ) -> None:
         self.actor, self.critic, self.target = actor, critic, target
         self.payoff, self.credit = payoff, credit
         self.samples, self.extra_length, self.longest = samples, extra_length, longest
         self.key, self.forbidden = key, forbidden
         self._forbids = bool(forbidden.any())
+        self._logits = logits
 
     @property
     def critic_tau(self) -> float:
@@ -69,6 +71,7 @@ class PolicyEvaluation:
 
     def draw(self, batch: Batch, step: int, *, memory: Memory | None = None) -> Rollout:
         """Sequences of one update, from the sources or their encoding."""
+        as_it_acts = not self.credit.sampling_dropout
         start: DecoderState | None = None
         if memory is not None:
             assert isinstance(self.actor, AttentionDecoder)
@@ -84,12 +87,13 @@ class PolicyEvaluation:
                 seed=self.key,
                 offset=step * (self.longest + 1),
                 forbidden=self.forbidden,
-                keep_logits=not self.credit.sampling_dropout,
+                keep_logits=as_it_acts and not in_chunks(self.actor, self._logits),
+                drawn_order=as_it_acts,  # dropout of the critic falls on the rows in their order
                 start=start,
             )
 
-    def actor_logits(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Tensor:
-        """Logits of the policy as it acts: forbidden tokens have probability 0. Shape: ``[M, V]``.
+    def policy(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Outputs:
+        """Logits of the policy as it acts: forbidden tokens have probability 0.
 
         They are those the tokens were drawn from where the rollout kept them; with a graph the decoder runs once more. (With
         dropout on they are computed anew: the graph needs masks of its own.)
@@ -97,34 +101,38 @@ class PolicyEvaluation:
         drawn, graph = rollout.logits, torch.is_grad_enabled()
         with mode(self.actor, training=self.credit.sampling_dropout):
             if drawn is None or (graph and not isinstance(self.actor, LinearHead)):
-                logits = row_logits(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
-                return logits.masked_fill_(self.forbidden, -torch.inf) if self._forbids else logits
+                outputs = row_outputs(
+                    *(self.actor, batch.source, rollout.prefix, rollout.rows),
+                    logits=self._logits,
+                    memory=memory,
+                )
+                return outputs.without(self.forbidden) if self._forbids else outputs
             if self._forbids:
                 drawn.masked_fill_(self.forbidden, -torch.inf)
             if not graph:
-                return drawn
+                return WholeOutputs(drawn)
             assert isinstance(self.actor, LinearHead)
             features = row_features(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
-            return known_logits(features, *self.actor.projection(), drawn)
+            return WholeOutputs(known_logits(features, *self.actor.projection(), drawn))
 
     def critic_loss(
         self,
         batch: Batch,
         rollout: Rollout,
-        logits: Tensor,
+        policy: Outputs,
         *,
         padding: bool = False,
         with_values: bool = False,
-    ) -> tuple[Objective, Tensor, Tensor | None]:
-        """The critic's objective, the target critic's values at the drawn states and, asked for, the critic's, ``[M, V]`` each.
+    ) -> tuple[Objective, Outputs, Outputs | None]:
+        """The critic's objective, the target critic's values at the drawn states and, asked for, the critic's.
 
         The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source. With
         ``padding`` the positions behind a sequence's end are regressed too, to 0, as the published code does.
         """
         rows, mask = rollout.rows, rollout.mask
         with torch.no_grad():
-            bootstrap = row_logits(self.target, batch.labels, rollout.prefix, rows)
-            state_values = policy_value(logits.detach(), bootstrap, tau=self.critic_tau).value
+            bootstrap = row_outputs(self.target, batch.labels, rollout.prefix, rows, logits=self._logits)
+            state_values = policy.policy_value(bootstrap, tau=self.critic_tau)
             values = torch.zeros(mask.shape, dtype=state_values.dtype, device=mask.device)
             values.view(-1)[rows] = state_values  # (M,) -> (N, T)
             targets = td_targets(rollout.rewards, values, mask)
@@ -135,7 +143,7 @@ class PolicyEvaluation:
             "smoothness": self.credit.smoothness,
             "penalty": self.credit.penalty,
         }
-        q: Tensor | None = None
+        q: Outputs | None = None
         if isinstance(self.critic, LinearHead):
             features = row_features(self.critic, batch.labels, rollout.prefix, regressed)
             objective = linear_critic_objective(
@@ -143,16 +151,23 @@ class PolicyEvaluation:
             )
             if with_values:
                 with torch.no_grad():
-                    q = self.critic.project(features[rows] if padding else features)
+                    real = features[rows] if padding else features
+                    q = head_outputs(self.critic, real, logits=self._logits)
         else:
             all_values = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
             objective = critic_objective(all_values, actions, wanted, **options)
             if with_values:
-                q = (all_values[rows] if padding else all_values).detach()
+                q = WholeOutputs((all_values[rows] if padding else all_values).detach())
         objective.diagnostics["tokens"] = mask.sum()
         objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
         objective.diagnostics["payoff"] = rollout.rewards.sum()
         return objective, bootstrap, q
+
+    def likelihood(self, batch: Batch, *, memory: Memory | None = None) -> Objective:
+        """The actor's maximum-likelihood objective on the references."""
+        return reference_likelihood(
+            self.actor, batch, source=batch.source, memory=memory, logits=self._logits
+        )
 
     def follow(self) -> None:
         """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
@@ -189,8 +204,8 @@ class CriticStage:
         critic = evaluation.critic.train()
         rollout = evaluation.draw(batch, step)
         with torch.no_grad():
-            logits = evaluation.actor_logits(batch, rollout)
-        objective, _, _ = evaluation.critic_loss(batch, rollout, logits)
+            policy = evaluation.policy(batch, rollout)
+        objective, _, _ = evaluation.critic_loss(batch, rollout, policy)
         norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
         evaluation.follow()
         return {**objective.diagnostics, "critic_gradient": norm}
@@ -227,16 +242,15 @@ class JointStage:
             memory = evaluation.encode(batch)
         rollout = evaluation.draw(batch, step, memory=memory)
         with torch.set_grad_enabled(moves):
-            logits = evaluation.actor_logits(batch, rollout, memory=memory)
+            policy = evaluation.policy(batch, rollout, memory=memory)
         critic_part, averaged, q = evaluation.critic_loss(
             batch,
             rollout,
-            logits,
+            policy,
             padding=not evaluation.credit.mask_padding,
             with_values=settings.follow == "critic",
         )
-        actor_part = actor_objective(
-            logits,
+        actor_part = policy.actor_objective(
             averaged if q is None else q,
             sequences=len(rollout.mask),
             tau=evaluation.credit.tau,
@@ -246,7 +260,7 @@ class JointStage:
         if moves:
             loss = actor_part.loss
             if settings.mle_weight:
-                likelihood = reference_likelihood(actor, batch, source=batch.source, memory=memory)
+                likelihood = evaluation.likelihood(batch, memory=memory)
                 loss = loss + settings.mle_weight * likelihood.loss
                 diagnostics.update(likelihood.diagnostics)
             diagnostics["actor_gradient"] = descend(

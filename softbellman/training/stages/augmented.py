@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import PAD, Batch
-from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
 from softbellman.training.edited import Edited, edit_references
+from softbellman.training.outputs import row_outputs
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import mode, real_rows, row_logits
+from softbellman.training.rollout import mode, real_rows
 from softbellman.training.settings import (
     AugmentedStageSettings,
     EditSettings,
+    LogitsForm,
     OracleStageSettings,
 )
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
@@ -59,14 +60,20 @@ class OracleStage:
     start_is_candidate = False
 
     def __init__(
-        self, oracle: nn.Module, source: EditSource, settings: OracleStageSettings, *, judge: Judge
+        self,
+        oracle: nn.Module,
+        source: EditSource,
+        settings: OracleStageSettings,
+        *,
+        judge: Judge,
+        logits: LogitsForm = "whole",
     ) -> None:
         self.schedule = settings.schedule
         self.source = source
         self.modules = {"oracle": oracle}
         self.optimizers = {"oracle": build_optimizer(oracle, settings.optimizer)}
         self.evaluate = judge
-        self._settings = settings
+        self._settings, self._logits = settings, logits
 
     def update(self, batch: Batch, step: int) -> Sums:
         oracle = self.modules["oracle"].train()
@@ -91,11 +98,10 @@ class OracleStage:
         else:
             last = edited.mask & ~torch.nn.functional.pad(edited.mask[:, 1:], (0, 1))
             ends = last.flatten()[rows]
-        q = row_logits(self.modules["oracle"], batch.labels, prefix, rows)
-        objective = soft_q_objective(
-            q,
+        q = row_outputs(self.modules["oracle"], batch.labels, prefix, rows, logits=self._logits)
+        objective = q.soft_q_objective(
             labels.flatten()[rows],
-            rewards.flatten()[rows].to(q.dtype),
+            rewards.flatten()[rows],
             sequences=len(labels),
             tau=self._settings.tau,
             terminal=ends,
@@ -154,6 +160,7 @@ class AugmentedStage:
         settings: AugmentedStageSettings,
         *,
         judge: Judge,
+        logits: LogitsForm = "whole",
     ) -> None:
         self.schedule = settings.schedule
         self.source, self.oracle = source, oracle
@@ -161,7 +168,7 @@ class AugmentedStage:
         self.modules = {"actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
         self.evaluate = judge
-        self._settings = settings
+        self._settings, self._logits = settings, logits
 
     def update(self, batch: Batch, step: int) -> Sums:
         settings = self._settings
@@ -175,14 +182,13 @@ class AugmentedStage:
         labels = chosen.labels.flatten()[rows]
         steps = chosen.labels.shape[1]
         weights = chosen.weights[torch.div(rows, steps, rounding_mode="floor")]  # (N',) -> (M,)
-        logits = row_logits(actor, source, chosen.prefix, rows)
+        policy = row_outputs(actor, source, chosen.prefix, rows, logits=self._logits)
         if self.oracle is None:
-            objective = weighted_likelihood(logits, labels, weights, sources=len(batch))
+            objective = policy.weighted_likelihood(labels, weights, sources=len(batch))
         else:
             with torch.no_grad(), mode(self.oracle, training=False):
-                q = row_logits(self.oracle, reference, chosen.prefix, rows)
-            objective = oracle_distillation(
-                logits,
+                q = row_outputs(self.oracle, reference, chosen.prefix, rows, logits=self._logits)
+            objective = policy.oracle_distillation(
                 q,
                 weights,
                 sources=len(batch),

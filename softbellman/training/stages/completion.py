@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data import BOS, EOS, PAD, Batch
-from softbellman.objectives import oracle_distillation
 from softbellman.ops import optimal_completion_values
+from softbellman.training.outputs import row_outputs
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import mode, roll_out, row_logits
-from softbellman.training.settings import CompletionStageSettings
+from softbellman.training.rollout import mode, roll_out
+from softbellman.training.settings import CompletionStageSettings, LogitsForm
 from softbellman.training.stages.augmented import EditSource
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.likelihood import reference_likelihood
@@ -54,6 +55,7 @@ class CompletionStage:
         key: int,
         forbidden: Tensor,
         judge: Judge,
+        logits: LogitsForm = "whole",
     ) -> None:
         self.schedule = settings.schedule
         self.start_is_candidate = settings.start == "actor"
@@ -62,14 +64,15 @@ class CompletionStage:
         self.evaluate = judge
         self._settings, self._payoff, self._edits = settings, payoff, edits
         self._longest, self._key, self._forbidden = longest, key, forbidden
+        self._logits = logits
 
     def update(self, batch: Batch, step: int) -> Sums:
         settings = self._settings
         actor = self.modules["actor"].train()
         states = self._draw(batch, step)
-        logits = row_logits(actor, batch.source, states.prefix, states.rows)
-        q = self._values(batch, states, logits)
-        objective = oracle_distillation(logits, q, sources=len(states.mask), tau=settings.tau)
+        policy = row_outputs(actor, batch.source, states.prefix, states.rows, logits=self._logits)
+        values = partial(self._values, batch, states)
+        objective = policy.known_distillation(values, sources=len(states.mask), tau=settings.tau)
         diagnostics = {
             **objective.diagnostics,
             "sequences": torch.as_tensor(len(states.mask)),
@@ -77,7 +80,7 @@ class CompletionStage:
         }
         loss = objective.loss
         if settings.mle_weight:
-            likelihood = reference_likelihood(actor, batch, source=batch.source)
+            likelihood = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
             loss = loss + settings.mle_weight * likelihood.loss
             diagnostics.update(likelihood.diagnostics)
         diagnostics["actor_gradient"] = descend(
@@ -104,18 +107,17 @@ class CompletionStage:
             )
         return States(drawn.prefix, drawn.actions, drawn.mask, drawn.rows, drawn.rewards.sum())
 
-    def _values(self, batch: Batch, states: States, logits: Tensor) -> Tensor:
-        """Optimal completion values at the prefixes; UNK stays, where the reference has it. Shape: ``[M, V]``."""
+    def _values(self, batch: Batch, states: States, part: slice) -> Tensor:
+        """Optimal completion values at some of the prefixes; UNK stays, where the reference has it. Shape: ``[C, V]``."""
         sources, steps = len(batch), states.tokens.shape[1]
         values: Tensor = optimal_completion_values(
             states.tokens.reshape(sources, -1, steps),  # (N, T) -> (B, K, T)
             batch.labels,
-            vocabulary=logits.shape[-1],
+            vocabulary=len(self._forbidden),
             eos_id=EOS,
             hypothesis_lengths=states.mask.sum(1).view(sources, -1),
             reference_lengths=batch.mask.sum(1) - 1,
             special_ids=(PAD, BOS),
-            rows=states.rows,
-            dtype=logits.dtype,
+            rows=states.rows[part],
         )
         return values

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from softbellman.data import Batch
 from softbellman.models import Memory
-from softbellman.objectives import Objective, maximum_likelihood
-from softbellman.training.rollout import real_rows, row_logits
-from softbellman.training.settings import ActorStageSettings, WarmUpSettings
+from softbellman.objectives import Objective
+from softbellman.training.outputs import row_outputs
+from softbellman.training.rollout import real_rows
+from softbellman.training.settings import ActorStageSettings, LogitsForm, WarmUpSettings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 
 
@@ -20,31 +21,38 @@ class ActorStage:
     annealed: tuple[str, ...] = ("actor",)
     start_is_candidate = False
 
-    def __init__(self, actor: nn.Module, settings: ActorStageSettings, *, judge: Judge) -> None:
+    def __init__(
+        self, actor: nn.Module, settings: ActorStageSettings, *, judge: Judge, logits: LogitsForm = "whole"
+    ) -> None:
         self.schedule = settings.schedule
         self.modules = {"actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
         self.evaluate = judge
-        self._clip = settings.optimizer.clip
+        self._clip, self._logits = settings.optimizer.clip, logits
 
     def update(self, batch: Batch, step: int) -> Sums:
         actor = self.modules["actor"].train()
-        objective = reference_likelihood(actor, batch, source=batch.source)
+        objective = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
         norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip)
         return {**objective.diagnostics, "actor_gradient": norm}
 
 
 def reference_likelihood(
-    model: nn.Module, batch: Batch, *, source: Tensor, memory: Memory | None = None
+    model: nn.Module,
+    batch: Batch,
+    *,
+    source: Tensor,
+    memory: Memory | None = None,
+    logits: LogitsForm = "whole",
 ) -> Objective:
     """The maximum-likelihood objective on the batch's references, given ``source`` (the actor's own, or the reference).
 
-    ``memory`` is ``source`` as the model has encoded it already, if it has.
+    ``memory`` is ``source`` as the model has encoded it already, if it has; ``logits`` the form they are held in.
     """
     mask = batch.mask
     rows = real_rows(mask)
-    logits = row_logits(model, source, batch.prefix, rows, memory=memory)
-    objective = maximum_likelihood(logits, batch.labels.flatten()[rows], sequences=len(batch.source))
+    outputs = row_outputs(model, source, batch.prefix, rows, logits=logits, memory=memory)
+    objective = outputs.maximum_likelihood(batch.labels.flatten()[rows], sequences=len(batch.source))
     objective.diagnostics["reference_tokens"] = mask.sum()
     return objective
 
@@ -57,15 +65,17 @@ class WarmUpStage:
     annealed: tuple[str, ...] = ("critic",)
     start_is_candidate = False
 
-    def __init__(self, critic: nn.Module, settings: WarmUpSettings, *, judge: Judge) -> None:
+    def __init__(
+        self, critic: nn.Module, settings: WarmUpSettings, *, judge: Judge, logits: LogitsForm = "whole"
+    ) -> None:
         self.schedule = settings.schedule
         self.modules = {"critic": critic}
         self.optimizers = {"critic": build_optimizer(critic, settings.optimizer)}
         self.evaluate = judge
-        self._clip = settings.optimizer.clip
+        self._clip, self._logits = settings.optimizer.clip, logits
 
     def update(self, batch: Batch, step: int) -> Sums:
         critic = self.modules["critic"].train()
-        objective = reference_likelihood(critic, batch, source=batch.labels)
+        objective = reference_likelihood(critic, batch, source=batch.labels, logits=self._logits)
         norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
         return {**objective.diagnostics, "critic_gradient": norm}
