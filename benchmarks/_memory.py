@@ -1,4 +1,4 @@
-"""Peak of the memory that one call allocates, its results included."""
+"""Memory that one call allocates: its peak, results included, and its largest block."""
 
 from __future__ import annotations
 
@@ -23,14 +23,24 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
         peak = torch.cuda.max_memory_allocated() - before
         del result
         return peak
+    held = peak = 0
+    for change in _changes(call):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def largest_bytes(call: Callable[[], object]) -> int:
+    """The largest block that the call allocated on the CPU, inside operators too."""
+    return max(_changes(call), default=0)
+
+
+def _changes(call: Callable[[], object]) -> list[int]:
+    """Bytes of torch's allocations, and less than 0 of its releases, on the CPU, in the order of time."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         result = call()
     del result
     events = profiler.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    held = peak = 0
-    for _, change in changes:
-        held += change
-        peak = max(peak, held)
-    return peak
+    return [change for _, change in changes]

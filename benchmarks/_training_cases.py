@@ -25,8 +25,8 @@ from softbellman.training.task import Task, load_task
 STAGES = ("mle", "critic", "joint", "oracle", "raml", "vaml")
 SOURCE_WORDS, TARGET_WORDS = 5376, 4564  # of the synthetic corpus, the four special tokens not counted
 
-_STAGE_OF = {"mle": "actor", "raml": "augmented", "vaml": "augmented"}
-_ALGORITHM_OF = {"mle": "mle", "raml": "raml", "oracle": "vaml", "vaml": "vaml"}
+_STAGE_OF = {"mle": "actor", "raml": "augmented", "vaml": "augmented", "ocd": "completion"}
+_ALGORITHM_OF = {"mle": "mle", "raml": "raml", "oracle": "vaml", "vaml": "vaml", "ocd": "ocd"}
 
 
 @dataclass
@@ -53,7 +53,7 @@ def settings_of(name: str, data: DataSettings, *, preset: str = "paper", small: 
     """The published recipe of a stage (the settings' defaults), with the weights of all edited sequences kept.
 
     Args:
-        name: one of `STAGES`.
+        name: one of `STAGES`, or `ocd`.
         data: where the corpus is.
         preset: `paper` or `published`: what OUR stage computes.
         small: networks of 16 units, for a look at whether everything runs.
@@ -123,16 +123,25 @@ def warm_actor(task: Task, settings: Settings, updates: int) -> dict[str, torch.
     return parts.actor.state_dict()
 
 
+def build_stage(
+    name: str, task: Task, settings: Settings, actor_weights: dict[str, torch.Tensor], *, count: int
+) -> tuple[Assembly, Stage, list[Batch]]:
+    """Our stage of that name (one of `STAGES`, or `ocd`) with `count` batches."""
+    parts = Assembly(settings, task, torch.device("cpu"))
+    parts.actor.load_state_dict(actor_weights)
+    key = _STAGE_OF.get(name, name)
+    stage = parts.build(key)
+    stream = parts.train_batches(stage.schedule, key).epoch(0)
+    return parts, stage, [batch for batch, _ in zip(stream, range(count), strict=False)]
+
+
 def make_case(
     name: str, task: Task, settings: Settings, actor_weights: dict[str, torch.Tensor], *, count: int
 ) -> Case:
     """A stage on `count` batches."""
-    parts = Assembly(settings, task, torch.device("cpu"))
-    parts.actor.load_state_dict(actor_weights)
+    parts, stage, batches = build_stage(name, task, settings, actor_weights, count=count)
     actor, reader = parts.actor, parts.reader
     assert isinstance(actor, AttentionSeq2Seq) and isinstance(reader, AttentionSeq2Seq)
-    key = _STAGE_OF.get(name, name)
-    stage = parts.build(key)
     published: LikelihoodStep | CriticStep | OracleStep | AugmentedStep
     if name == "mle":
         published = LikelihoodStep(settings, actor)
@@ -144,8 +153,6 @@ def make_case(
         published = OracleStep(settings, reader)
     else:
         published = AugmentedStep(settings, actor, reader if name == "vaml" else None)
-    stream = parts.train_batches(stage.schedule, key).epoch(0)
-    batches = [batch for batch, _ in zip(stream, range(count), strict=False)]
     calls = iter(range(10**9))
     sequences = {
         "mle": 1,

@@ -99,14 +99,23 @@ def stage_list(text: str) -> list[str]:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--data", type=Path, help="folder of Multi30k; without it a synthetic corpus of its sizes"
-    )
+    add_common_options(parser)
     parser.add_argument(
         "--stages", type=stage_list, default=list(STAGES), help="some of them, between commas"
     )
     parser.add_argument(
         "--preset", choices=("paper", "published"), default="paper", help="what our side computes"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="also where our time goes, by part and by operator"
+    )
+    return parser
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """What every benchmark of whole updates takes."""
+    parser.add_argument(
+        "--data", type=Path, help="folder of Multi30k; without it a synthetic corpus of its sizes"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repetitions", type=int, default=20)
@@ -117,22 +126,25 @@ def parser() -> argparse.ArgumentParser:
         "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
     )
     parser.add_argument(
-        "--profile", action="store_true", help="also where our time goes, by part and by operator"
-    )
-    parser.add_argument(
         "--quick", action="store_true", help="whether everything runs: tiny networks, two rounds"
     )
     parser.add_argument("--json", help="save the figures and the record of the machine here")
-    return parser
+
+
+def choose_clock(
+    options: argparse.ArgumentParser, arguments: argparse.Namespace
+) -> tuple[Callable[[], float], str]:
+    """The clock asked for and its name; sets the threads, too."""
+    if arguments.cpu_time and arguments.threads != 1:
+        options.error("--cpu-time adds up the time of all threads: it needs --threads 1")
+    torch.set_num_threads(arguments.threads)
+    return (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
 
 
 def main() -> None:
     options = parser()
     arguments = options.parse_args()
-    if arguments.cpu_time and arguments.threads != 1:
-        options.error("--cpu-time adds up the time of all threads: it needs --threads 1")
-    torch.set_num_threads(arguments.threads)
-    clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
+    clock, time_name = choose_clock(options, arguments)
     repetitions, warm_up = (2, 2) if arguments.quick else (arguments.repetitions, arguments.warm_up)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

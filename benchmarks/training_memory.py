@@ -1,0 +1,141 @@
+"""One update of every stage with chunked logits against whole ones: time and peak memory.
+
+    python -m benchmarks.training_memory [--data DIR] [--vocabulary V] [--stages mle,joint] [--threads 1] [--cpu-time]
+        [--peaks-only] [--json FILE]
+
+Both take the same batches in turn, from the same start weights."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._harness import as_record, compare, format_ratio, format_seconds, print_table, save_json
+from benchmarks._memory import largest_bytes, peak_bytes
+from benchmarks._training_cases import STAGES, build_stage, load_data, settings_of, warm_actor
+from benchmarks.training import add_common_options, choose_clock
+from softbellman.data import Batch, Codec, Vocabulary
+from softbellman.data.vocabulary import SPECIAL_TOKENS
+from softbellman.training.settings import DataSettings
+from softbellman.training.task import Task
+
+FORMS = ("whole", "chunked")
+HEADER = ["stage", "whole", "chunked", "chunked / whole"]
+MEMORY_HEADER = ["peak MB, whole", "chunked", "largest block MB, whole", "chunked"]
+
+
+def widen(task: Task, vocabulary: int) -> Task:
+    """The same sentences, their target vocabulary filled up with words that never occur."""
+    tokens = task.target_codec.vocabulary.tokens
+    if vocabulary < len(tokens):
+        raise ValueError(f"--vocabulary must be at least {len(tokens)}, that of the corpus, got {vocabulary}")
+    unused = [f"unused-{number}" for number in range(vocabulary - len(tokens))]
+    codec = Codec(
+        Vocabulary([*tokens[len(SPECIAL_TOKENS) :], *unused]),
+        task.target_codec.tokenizer,
+    )
+    return replace(task, target_codec=codec)
+
+
+def measure(
+    name: str,
+    task: Task,
+    data: DataSettings,
+    weights: dict[str, torch.Tensor],
+    *,
+    small: bool,
+    repetitions: int,
+    clock: Callable[[], float] | None,
+) -> dict[str, Any]:
+    """The row of one stage; without a clock memory alone."""
+    settings = settings_of(name, data, small=small)
+    contenders: dict[str, Callable[[Batch], object]] = {}
+    batches: list[Batch] = []
+    for form in FORMS:
+        stage, batches = build_stage(
+            name, task, replace(settings, logits=form), weights, count=repetitions + 2
+        )[1:]
+        calls = iter(range(10**9))
+        contenders[form] = lambda batch, stage=stage, calls=calls: stage.update(batch, next(calls))
+    row: dict[str, Any] = {"stage": name, "vocabulary": len(task.target_codec), "sources": len(batches[0])}
+    cells = [name]
+    if clock is None:
+        for call in contenders.values():  # Adam's moments are there from the first update on
+            call(batches[0])
+    else:
+        comparison = compare(contenders, batches, repetitions=repetitions, warmup=2, clock=clock)
+        ratio = comparison.ratio("chunked", "whole")
+        row |= {form: as_record(comparison.timings[form]) for form in FORMS}
+        row["chunked_over_whole"] = as_record(ratio)
+        cells += [*(format_seconds(comparison.timings[form]) for form in FORMS), format_ratio(ratio)]
+    longest = max(batches, key=lambda batch: batch.target.numel())
+    for key, function in (
+        ("peak_bytes_longest_batch", partial(peak_bytes, device="cpu")),
+        ("largest_block_bytes", largest_bytes),
+    ):
+        row[key] = {form: function(partial(call, longest)) for form, call in contenders.items()}
+        cells += [f"{row[key][form] / 1e6:,.0f}" for form in FORMS]
+    return row | {"cells": cells}
+
+
+def stage_list(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in (*STAGES, "ocd"):
+            raise argparse.ArgumentTypeError(f"{name!r} is no stage, there are {', '.join(STAGES)}, ocd")
+    return names
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add_common_options(parser)
+    parser.add_argument("--stages", type=stage_list, default=[*STAGES, "ocd"], help="some, between commas")
+    parser.add_argument("--vocabulary", type=int, help="fill the target vocabulary up to this size")
+    parser.add_argument("--peaks-only", action="store_true", help="no times: two updates a stage and form")
+    return parser
+
+
+def main() -> None:
+    options = parser()
+    arguments = options.parse_args()
+    clock, time_name = choose_clock(options, arguments)
+    repetitions, warm_up = (2, 2) if arguments.quick else (arguments.repetitions, arguments.warm_up)
+    with tempfile.TemporaryDirectory() as scratch:
+        task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
+    if arguments.vocabulary:
+        try:
+            task = widen(task, arguments.vocabulary)
+        except ValueError as error:
+            options.error(str(error))
+    weights = warm_actor(task, settings_of("mle", data, small=arguments.quick), warm_up)
+    rows = []
+    for name in arguments.stages:
+        row = measure(
+            *(name, task, data, weights),
+            small=arguments.quick,
+            repetitions=repetitions,
+            clock=None if arguments.peaks_only else clock,
+        )
+        rows.append(row | {"clock": time_name, "warm_up": warm_up, "corpus": task.describe()})
+        print(" ".join(row["cells"]), flush=True)
+        if arguments.json:  # after every stage: a long run that is cut short keeps what it has
+            stored = [{key: value for key, value in r.items() if key != "cells"} for r in rows]
+            save_json(arguments.json, "training_memory", stored)
+    print(
+        f"{task.describe()}; threads: {arguments.threads}; {time_name} time, medians of {repetitions} updates "
+        "with quartiles; memory on the longest batch beyond networks and optimisers"
+    )
+    print_table(
+        ([HEADER[0]] if arguments.peaks_only else HEADER) + MEMORY_HEADER, [row["cells"] for row in rows]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""An update with chunked logits computes what one with whole logits does, and never holds an [M, V] tensor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from softbellman.config import load
+from softbellman.training.assembly import Assembly
+from softbellman.training.cache import StageCache
+from softbellman.training.outputs import ChunkedOutputs, WholeOutputs, head_outputs, row_outputs
+from softbellman.training.runfolder import RunFolder
+from softbellman.training.settings import PRESETS, Settings
+from softbellman.training.stages import PolicyEvaluation
+from softbellman.training.task import Task, load_task
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+SMALL = {
+    "device": "cpu",
+    "data.pairs": "150",
+    "data.dev_pairs": "12",
+    "data.test_pairs": "10",
+    "data.difficulty": "1",
+    "data.min_frequency": "1",
+    "data.max_length": "20",
+    "model.embedding": "12",
+    "model.hidden": "12",
+    "model.attention_size": "10",
+    "model.init_range": "0.6",  # policies and targets far from uniform
+    "actor.dropout": "0.3",
+    "critic.dropout": "0.2",
+    "oracle.dropout": "0.2",
+    "credit.tau": "0.3",
+    "credit.smoothness": "0.5",
+    "warmup.schedule.epochs": "1",
+}
+CASES: dict[str, tuple[str, dict[str, str]]] = {
+    "maximum likelihood": ("actor", {"algorithm": "mle"}),
+    "warm-up": ("warmup", {}),
+    "critic": ("critic", {}),
+    "joint": ("joint", {}),
+    "joint, target critic": ("joint", {"joint.follow": "target"}),
+    "joint, no temperature": ("joint", {"algorithm": "ac", "credit.tau": "0"}),
+    "joint, published": ("joint", {"preset": "published"}),
+    "joint, actor waits": ("joint", {"joint.actor_delay": "5"}),
+    "joint, nothing forbidden": ("joint", {"credit.forbid_special": "false"}),
+    "RAML": ("augmented", {"algorithm": "raml"}),
+    "soft Q": ("oracle", {"algorithm": "vaml"}),
+    "soft Q, published": ("oracle", {"algorithm": "vaml", "preset": "published"}),
+    "VAML": ("augmented", {"algorithm": "vaml"}),
+    "VAML, published": ("augmented", {"algorithm": "vaml", "preset": "published"}),
+    "completion": ("completion", {"algorithm": "ocd", "completion.mle_weight": "0.1"}),
+}
+
+
+def settings_of(logits: str, overrides: dict[str, str]) -> Settings:
+    words = {**SMALL, **overrides, "logits": logits}
+    return load(Settings, overrides=words.items(), presets={"preset": PRESETS})
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return load_task(settings_of("whole", {}).data)
+
+
+def one_update(task: Task, stage_name: str, logits: str, overrides: dict[str, str]):
+    """Diagnostics, gradients and validation metrics of the first update of a stage."""
+    parts = Assembly(settings_of(logits, overrides), task, CPU)
+    stage = parts.build(stage_name)
+    batch = next(parts.train_batches(stage.schedule, stage_name).epoch(0))
+    torch.manual_seed(3)
+    sums = stage.update(batch, 0)
+    gradients = {
+        f"{network}.{name}": parameter.grad
+        for network, module in stage.modules.items()
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+    return stage, sums, gradients
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_and_gradients_are_those_of_whole_logits(task: Task, case: str) -> None:
+    name, overrides = CASES[case]
+    _, sums, gradients = one_update(task, name, "whole", overrides)
+    _, found, found_gradients = one_update(task, name, "chunked", overrides)
+    assert found.keys() == sums.keys()
+    for key, value in sums.items():
+        torch.testing.assert_close(found[key], value, rtol=2e-5, atol=1e-6, msg=key)
+    assert found_gradients.keys() == gradients.keys() != set()
+    for key, expected in gradients.items():
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found_gradients[key], expected, rtol=0, atol=2e-5 * scale + 1e-7, msg=key)
+
+
+@pytest.mark.parametrize("case", ["warm-up", "critic", "soft Q"])
+def test_validation_is_that_of_whole_logits(task: Task, case: str) -> None:
+    name, overrides = CASES[case]
+    metrics = []
+    for logits in ("whole", "chunked"):
+        stage = Assembly(settings_of(logits, overrides), task, CPU).build(name)
+        metrics.append(stage.evaluate())
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_tensor_of_tokens_times_vocabulary(task: Task, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks._memory import largest_bytes
+    from benchmarks.training_memory import widen
+
+    name, overrides = CASES[case]
+    wide = widen(task, 3000)
+    largest = {}
+    for logits in ("whole", "chunked"):
+        parts = Assembly(settings_of(logits, overrides), wide, CPU)
+        stage = parts.build(name)
+        batch = next(parts.train_batches(stage.schedule, name).epoch(0))
+        tokens = int(batch.mask.sum())
+        largest[logits] = largest_bytes(lambda batch=batch, stage=stage: stage.update(batch, 0))
+    assert tokens > 300
+    assert largest["whole"] >= 4 * tokens * 3000
+    assert largest["chunked"] <= 0.2 * largest["whole"]
+
+
+class Opaque(torch.nn.Module):
+    """A module that only maps (source, prefix) to logits."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, source, prefix):
+        return self.inner(source, prefix)
+
+
+def test_a_network_without_a_linear_head_keeps_whole_logits(task: Task) -> None:
+    """Also beside one that has it: the two meet whole."""
+    parts = Assembly(settings_of("chunked", {}), task, CPU)
+    batch = next(parts.train_batches(parts.settings.joint.schedule, "joint").epoch(0))
+    stage = parts.build("joint")
+    assert stage.evaluation.draw(batch, 0).logits is None
+    opaque = PolicyEvaluation(
+        *(Opaque(parts.actor), Opaque(parts.reader), Opaque(stage.evaluation.target)),
+        payoff=parts.payoff, credit=parts.settings.credit, samples=1, extra_length=4, longest=20, key=5,
+        forbidden=parts.forbidden, logits="chunked",
+    )  # fmt: skip
+    rollout = opaque.draw(batch, 0)
+    assert rollout.logits is not None and isinstance(opaque.policy(batch, rollout), WholeOutputs)
+
+    arguments = batch.source, batch.prefix, batch.mask.flatten().nonzero().squeeze(1)
+    parts.actor.eval(), parts.reader.eval()
+    linear = row_outputs(parts.actor, *arguments, logits="chunked").without(parts.forbidden)
+    whole = row_outputs(Opaque(parts.actor), *arguments, logits="chunked").without(parts.forbidden)
+    assert isinstance(linear, ChunkedOutputs) and isinstance(whole, WholeOutputs)
+    torch.testing.assert_close(linear.whole, whole.whole)
+    q = WholeOutputs(torch.randn_like(whole.whole))
+    weights = torch.rand(len(whole.whole))
+    for mixed, plain in (
+        (linear.actor_objective(q, sequences=3, tau=0.1), whole.actor_objective(q, sequences=3, tau=0.1)),
+        (
+            linear.oracle_distillation(q, weights, sources=3, tau=0.1),
+            whole.oracle_distillation(q, weights, sources=3, tau=0.1),
+        ),
+    ):
+        torch.testing.assert_close(mixed.loss, plain.loss)
+    torch.testing.assert_close(linear.policy_value(q, tau=0.1), whole.policy_value(q, tau=0.1))
+
+
+def test_without_a_graph_the_layer_needs_no_gradient(task: Task) -> None:
+    parts = Assembly(settings_of("chunked", {}), task, CPU)
+    features, labels = torch.randn(5, 12), torch.arange(5)
+    with torch.no_grad():
+        outputs = head_outputs(parts.actor, features, logits="chunked")
+    assert not outputs.maximum_likelihood(labels, sequences=1).loss.requires_grad
+    assert (
+        head_outputs(parts.actor, features, logits="chunked")
+        .maximum_likelihood(labels, sequences=1)
+        .loss.requires_grad
+    )
+
+
+def test_the_cache_tells_the_two_apart(task: Task, tmp_path: Path) -> None:
+    """They round differently; a stage kept by an earlier version is that of whole logits."""
+    keys = {}
+    for logits in ("whole", "chunked"):
+        settings = replace(settings_of(logits, {}), cache=str(tmp_path / "cache"))
+        parts = Assembly(settings, task, CPU)
+        keys[logits] = StageCache(settings, RunFolder(tmp_path / "run"), task, parts.payoff).key("critic")
+    assert keys["whole"] != keys["chunked"]
