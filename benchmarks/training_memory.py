@@ -8,6 +8,7 @@ Both take the same batches in turn, from the same start weights."""
 from __future__ import annotations
 
 import argparse
+import gc
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,17 +19,17 @@ from typing import Any
 import torch
 
 from benchmarks._harness import as_record, compare, format_ratio, format_seconds, print_table, save_json
-from benchmarks._memory import largest_bytes, peak_bytes
+from benchmarks._memory import peak_bytes
 from benchmarks._training_cases import STAGES, build_stage, load_data, settings_of, warm_actor
 from benchmarks.training import add_common_options, choose_clock
 from softbellman.data import Batch, Codec, Vocabulary
 from softbellman.data.vocabulary import SPECIAL_TOKENS
-from softbellman.training.settings import DataSettings
+from softbellman.training.settings import Settings
 from softbellman.training.task import Task
 
 FORMS = ("whole", "chunked")
 HEADER = ["stage", "whole", "chunked", "chunked / whole"]
-MEMORY_HEADER = ["peak MB, whole", "chunked", "largest block MB, whole", "chunked"]
+MEMORY_HEADER = ["peak MB, whole", "chunked"]
 
 
 def widen(task: Task, vocabulary: int) -> Task:
@@ -44,45 +45,52 @@ def widen(task: Task, vocabulary: int) -> Task:
     return replace(task, target_codec=codec)
 
 
+def updates_of(
+    name: str, task: Task, settings: Settings, weights: dict[str, torch.Tensor], *, count: int
+) -> tuple[Callable[[Batch], object], list[Batch]]:
+    """Our updates of a stage, and batches for them."""
+    _, stage, batches = build_stage(name, task, settings, weights, count=count)
+    calls = iter(range(10**9))
+    return lambda batch: stage.update(batch, next(calls)), batches
+
+
+def longest(batches: list[Batch]) -> Batch:
+    return max(batches, key=lambda batch: batch.target.numel())
+
+
 def measure(
     name: str,
     task: Task,
-    data: DataSettings,
+    settings: Settings,
     weights: dict[str, torch.Tensor],
     *,
-    small: bool,
     repetitions: int,
     clock: Callable[[], float] | None,
 ) -> dict[str, Any]:
-    """The row of one stage; without a clock memory alone."""
-    settings = settings_of(name, data, small=small)
-    contenders: dict[str, Callable[[Batch], object]] = {}
-    batches: list[Batch] = []
-    for form in FORMS:
-        stage, batches = build_stage(
-            name, task, replace(settings, logits=form), weights, count=repetitions + 2
-        )[1:]
-        calls = iter(range(10**9))
-        contenders[form] = lambda batch, stage=stage, calls=calls: stage.update(batch, next(calls))
-    row: dict[str, Any] = {"stage": name, "vocabulary": len(task.target_codec), "sources": len(batches[0])}
-    cells = [name]
+    """The row of one stage; without a clock memory alone, of one form after the other."""
+    made = partial(updates_of, name, task, weights=weights, count=repetitions + 2)
+    row: dict[str, Any] = {"stage": name, "vocabulary": len(task.target_codec)}
+    cells, peaks = [name], {}
     if clock is None:
-        for call in contenders.values():  # Adam's moments are there from the first update on
-            call(batches[0])
+        for form in FORMS:
+            gc.collect()  # networks and stages of before refer to each other
+            update, batches = made(settings=replace(settings, logits=form))
+            update(batches[0])  # Adam's moments are there from the first update on
+            peaks[form] = peak_bytes(partial(update, longest(batches)), "cpu")
+            del update
     else:
+        contenders = {}
+        for form in FORMS:
+            contenders[form], batches = made(settings=replace(settings, logits=form))
         comparison = compare(contenders, batches, repetitions=repetitions, warmup=2, clock=clock)
         ratio = comparison.ratio("chunked", "whole")
         row |= {form: as_record(comparison.timings[form]) for form in FORMS}
         row["chunked_over_whole"] = as_record(ratio)
         cells += [*(format_seconds(comparison.timings[form]) for form in FORMS), format_ratio(ratio)]
-    longest = max(batches, key=lambda batch: batch.target.numel())
-    for key, function in (
-        ("peak_bytes_longest_batch", partial(peak_bytes, device="cpu")),
-        ("largest_block_bytes", largest_bytes),
-    ):
-        row[key] = {form: function(partial(call, longest)) for form, call in contenders.items()}
-        cells += [f"{row[key][form] / 1e6:,.0f}" for form in FORMS]
-    return row | {"cells": cells}
+        for form, call in contenders.items():
+            peaks[form] = peak_bytes(partial(call, longest(batches)), "cpu")
+    row |= {"sources": len(batches[0]), "peak_bytes_longest_batch": peaks}
+    return row | {"cells": [*cells, *(f"{peaks[form] / 1e6:,.0f}" for form in FORMS)]}
 
 
 def stage_list(text: str) -> list[str]:
@@ -118,8 +126,7 @@ def main() -> None:
     rows = []
     for name in arguments.stages:
         row = measure(
-            *(name, task, data, weights),
-            small=arguments.quick,
+            *(name, task, settings_of(name, data, small=arguments.quick), weights),
             repetitions=repetitions,
             clock=None if arguments.peaks_only else clock,
         )
