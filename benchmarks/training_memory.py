@@ -1,9 +1,10 @@
 """One update of every stage with chunked logits against whole ones: time and peak memory.
 
     python -m benchmarks.training_memory [--data DIR] [--vocabulary V] [--stages mle,joint] [--threads 1] [--cpu-time]
-        [--peaks-only] [--json FILE]
+        [--peaks-only] [--return-memory] [--json FILE]
 
-Both take the same batches in turn, from the same start weights."""
+Both take the same batches in turn, from the same start weights. Freed memory stays with the process, as it does in training
+unless `--return-memory` or `--peaks-only` is given."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from benchmarks._training_cases import STAGES, build_stage, load_data, settings_
 from benchmarks.training import add_common_options, choose_clock
 from softbellman.data import Batch, Codec, Vocabulary
 from softbellman.data.vocabulary import SPECIAL_TOKENS
+from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.settings import Settings
 from softbellman.training.task import Task
 
@@ -106,6 +108,9 @@ def parser() -> argparse.ArgumentParser:
     add_common_options(parser)
     parser.add_argument("--stages", type=stage_list, default=[*STAGES, "ocd"], help="some, between commas")
     parser.add_argument("--vocabulary", type=int, help="fill the target vocabulary up to this size")
+    parser.add_argument(
+        "--return-memory", action="store_true", help="as with keep_memory: false, for the times"
+    )
     parser.add_argument("--peaks-only", action="store_true", help="no times: two updates a stage and form")
     return parser
 
@@ -114,6 +119,7 @@ def main() -> None:
     options = parser()
     arguments = options.parse_args()
     clock, time_name = choose_clock(options, arguments)
+    keeps = not (arguments.return_memory or arguments.peaks_only) and keep_freed_memory()
     repetitions, warm_up = (2, 2) if arguments.quick else (arguments.repetitions, arguments.warm_up)
     with tempfile.TemporaryDirectory() as scratch:
         task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
@@ -130,14 +136,17 @@ def main() -> None:
             repetitions=repetitions,
             clock=None if arguments.peaks_only else clock,
         )
-        rows.append(row | {"clock": time_name, "warm_up": warm_up, "corpus": task.describe()})
+        rows.append(
+            row | {"clock": time_name, "warm_up": warm_up, "keeps_memory": keeps, "corpus": task.describe()}
+        )
         print(" ".join(row["cells"]), flush=True)
         if arguments.json:  # after every stage: a long run that is cut short keeps what it has
             stored = [{key: value for key, value in r.items() if key != "cells"} for r in rows]
             save_json(arguments.json, "training_memory", stored)
     print(
         f"{task.describe()}; threads: {arguments.threads}; {time_name} time, medians of {repetitions} updates "
-        "with quartiles; memory on the longest batch beyond networks and optimisers"
+        f"with quartiles; freed memory {'kept' if keeps else 'returned'}; peaks on the longest batch beyond networks "
+        "and optimisers"
     )
     print_table(
         ([HEADER[0]] if arguments.peaks_only else HEADER) + MEMORY_HEADER, [row["cells"] for row in rows]

@@ -54,7 +54,10 @@ def erac_critic_loss(
     tau = 0 it is the critic's loss of AC. Differentiable in q through the loss; everything else is a constant.
 
     It is `critic_loss(q, actions, rewards + following policy_value(logits, target_q), ...)`, without the vectors
-    in between and, on a GPU, in one launch.
+    in between and, on a GPU, in one launch. It is for training loops that have q whole, as those of a critic whose
+    last layer is not linear do, with the rows in the order of the sequences. The stages of this package do not call it:
+    with a linear head they compute the critic's loss from features, without q
+    (`softbellman.objectives.linear_critic_objective`), and their kept logits lie in the order of drawing.
 
     Args:
         logits: unnormalised log-probabilities [..., T, V] of the actor at the states y_<t.

@@ -70,8 +70,8 @@ class Settings:
     larger process. `false` returns it to the system."""
     logits: LogitsForm = "whole"
     """How an update holds the logits of its M tokens over the V words of the vocabulary. `whole`: as one tensor [M, V];
-    `chunked`: a chunk of tokens at a time, forward and backward, for large vocabularies: far less memory, the same results
-    within rounding, more time in stages of two networks (docs/linear.md)."""
+    `chunked`: a chunk of tokens at a time, forward and backward, for large vocabularies: less memory, the same results within
+    rounding, up to a fifth more time in some stages and less in others (docs/linear.md)."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when torch sees one."""
     output: str = ""
