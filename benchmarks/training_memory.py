@@ -47,17 +47,25 @@ def widen(task: Task, vocabulary: int) -> Task:
     return replace(task, target_codec=codec)
 
 
-def updates_of(
-    name: str, task: Task, settings: Settings, weights: dict[str, torch.Tensor], *, count: int
-) -> tuple[Callable[[Batch], object], list[Batch]]:
-    """Our updates of a stage, and batches for them."""
-    _, stage, batches = build_stage(name, task, settings, weights, count=count)
-    calls = iter(range(10**9))
-    return lambda batch: stage.update(batch, next(calls)), batches
+class Contender:
+    """Our updates of a stage in one form of the logits, and batches for them."""
 
+    def __init__(
+        self, name: str, task: Task, settings: Settings, weights: dict[str, torch.Tensor], *, count: int
+    ) -> None:
+        _, self.stage, self.batches = build_stage(name, task, settings, weights, count=count)
+        self.step = 0
 
-def longest(batches: list[Batch]) -> Batch:
-    return max(batches, key=lambda batch: batch.target.numel())
+    def update(self, batch: Batch) -> None:
+        self.stage.update(batch, self.step)
+        self.step += 1
+
+    def peak_bytes(self) -> int:
+        """Of an update on the longest batch, gradients included: those of before are dropped first."""
+        for optimizer in self.stage.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        longest = max(self.batches, key=lambda batch: batch.target.numel())
+        return peak_bytes(partial(self.update, longest), "cpu")
 
 
 def measure(
@@ -70,28 +78,35 @@ def measure(
     clock: Callable[[], float] | None,
 ) -> dict[str, Any]:
     """The row of one stage; without a clock memory alone, of one form after the other."""
-    made = partial(updates_of, name, task, weights=weights, count=repetitions + 2)
+
+    def contender(form: str) -> Contender:
+        own = replace(settings, logits=form)
+        return Contender(name, task, own, weights, count=repetitions + 2)
+
     row: dict[str, Any] = {"stage": name, "vocabulary": len(task.target_codec)}
     cells, peaks = [name], {}
     if clock is None:
         for form in FORMS:
             gc.collect()  # networks and stages of before refer to each other
-            update, batches = made(settings=replace(settings, logits=form))
-            update(batches[0])  # Adam's moments are there from the first update on
-            peaks[form] = peak_bytes(partial(update, longest(batches)), "cpu")
-            del update
+            single = contender(form)
+            single.update(single.batches[0])  # Adam's moments are there from the first update on
+            peaks[form] = single.peak_bytes()
+            del single
     else:
-        contenders = {}
-        for form in FORMS:
-            contenders[form], batches = made(settings=replace(settings, logits=form))
-        comparison = compare(contenders, batches, repetitions=repetitions, warmup=2, clock=clock)
+        both = {form: contender(form) for form in FORMS}
+        comparison = compare(
+            {form: one.update for form, one in both.items()},
+            both["whole"].batches,
+            repetitions=repetitions,
+            warmup=2,
+            clock=clock,
+        )
         ratio = comparison.ratio("chunked", "whole")
         row |= {form: as_record(comparison.timings[form]) for form in FORMS}
         row["chunked_over_whole"] = as_record(ratio)
         cells += [*(format_seconds(comparison.timings[form]) for form in FORMS), format_ratio(ratio)]
-        for form, call in contenders.items():
-            peaks[form] = peak_bytes(partial(call, longest(batches)), "cpu")
-    row |= {"sources": len(batches[0]), "peak_bytes_longest_batch": peaks}
+        peaks = {form: one.peak_bytes() for form, one in both.items()}
+    row["peak_bytes_longest_batch"] = peaks
     return row | {"cells": [*cells, *(f"{peaks[form] / 1e6:,.0f}" for form in FORMS)]}
 
 
