@@ -158,10 +158,11 @@ def main() -> None:
         if arguments.json:  # after every stage: a long run that is cut short keeps what it has
             stored = [{key: value for key, value in r.items() if key != "cells"} for r in rows]
             save_json(arguments.json, "training_memory", stored)
+    times = f"{time_name} time, medians of {repetitions} updates with quartiles, freed memory "
+    times += "kept; " if keeps else "returned; "
     print(
-        f"{task.describe()}; threads: {arguments.threads}; {time_name} time, medians of {repetitions} updates "
-        f"with quartiles; freed memory {'kept' if keeps else 'returned'}; peaks on the longest batch beyond networks "
-        "and optimisers"
+        f"{task.describe()}; threads: {arguments.threads}; {'' if arguments.peaks_only else times}"
+        "peaks on the longest batch beyond networks and optimisers"
     )
     print_table(
         ([HEADER[0]] if arguments.peaks_only else HEADER) + MEMORY_HEADER, [row["cells"] for row in rows]
