@@ -4,6 +4,8 @@ Each is the objective of its name without ``linear_`` on ``logits = features @ w
 same way: equations, diagnostics and errors are the same, only rounding differs. The critic's loss needs no values and has a
 file of its own.
 
+``chunk_rows`` are the rows whose logits exist at one time; None: a twentieth of them, at least 64 (docs/linear.md).
+
 Notation: M rows, V vocabulary, H features; a second network may have another H.
 """
 
@@ -30,7 +32,13 @@ from softbellman.ops.linear import choose_chunk_rows
 
 
 def linear_maximum_likelihood(
-    features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, *, sequences: int
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    *,
+    sequences: int,
+    chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`maximum_likelihood` of a linear head.
 
@@ -39,12 +47,19 @@ def linear_maximum_likelihood(
         weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
         labels, sequences: as there, Shape: ``[M]``.
     """
-    total = linear_token_cross_entropy(features, weight, labels, bias, reduction="sum")
+    total = linear_token_cross_entropy(features, weight, labels, bias, reduction="sum", chunk_rows=chunk_rows)
     return Objective(total / sequences, {"nll": total.detach()})
 
 
 def linear_weighted_likelihood(
-    features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, weights: Tensor, *, sources: int
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    sources: int,
+    chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`weighted_likelihood` of a linear head (RAML, eq. 2).
 
@@ -53,7 +68,9 @@ def linear_weighted_likelihood(
         weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
         labels, weights, sources: as there, Shape: ``[M]``.
     """
-    total = linear_token_cross_entropy(features, weight, labels, bias, reduction="sum", row_weights=weights)
+    total = linear_token_cross_entropy(
+        features, weight, labels, bias, reduction="sum", row_weights=weights, chunk_rows=chunk_rows
+    )
     return _weighted(total, weights, sources)
 
 
@@ -70,6 +87,7 @@ def linear_oracle_distillation(
     tau: float,
     labels: Tensor | None = None,
     oracle_share: float | Tensor = 1.0,
+    chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`oracle_distillation` of a linear head under the action values of another (VAML, eq. 17).
 
@@ -91,6 +109,7 @@ def linear_oracle_distillation(
         oracle_weight=oracle_share,
         reduction="sum",
         row_weights=weights,
+        chunk_rows=chunk_rows,
     )
     return _weighted(total, features.new_ones(len(features)) if weights is None else weights, sources)
 
@@ -103,6 +122,7 @@ def linear_known_distillation(
     *,
     sources: int,
     tau: float,
+    chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`oracle_distillation` of a linear head under action values that no network gives but a function of the rows.
 
@@ -121,7 +141,7 @@ def linear_known_distillation(
         )
         return found.loss, found.diagnostics["cross_entropy"], found.diagnostics["weight"]
 
-    size = choose_chunk_rows(len(features), weight, heads=2)
+    size = chunk_rows or choose_chunk_rows(len(features), weight, heads=2)
     parts = [
         checkpoint(
             *(distil, features, weight, bias, slice(first, first + size)),
@@ -145,6 +165,7 @@ def linear_soft_q_objective(
     tau: float,
     terminal: Tensor,
     counted: Tensor | None = None,
+    chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`soft_q_objective` of the packed rows of a linear head (eq. 16).
 
@@ -161,6 +182,7 @@ def linear_soft_q_objective(
         bias,
         tau=tau,
         terminal=terminal[None],
+        chunk_rows=chunk_rows,
     )
     return residual_objective(residual.squeeze(0), counted, sequences)
 
@@ -176,6 +198,7 @@ def linear_actor_objective(
     sequences: int,
     tau: float,
     entropy: Literal["exact", "normalized", "none"] = "exact",
+    chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`actor_objective` of a linear head under the action values of another (eq. 20).
 
@@ -195,6 +218,7 @@ def linear_actor_objective(
         tau=tau,
         entropy=entropy,
         reduction="sum",
+        chunk_rows=chunk_rows,
     )
     return Objective(total / sequences, {"entropy": entropies.sum(), "value": -total.detach()})
 

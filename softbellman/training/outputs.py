@@ -31,8 +31,13 @@ from softbellman.objectives import (
     weighted_likelihood,
 )
 from softbellman.ops import linear_policy_value, policy_value
+from softbellman.ops.linear import choose_chunk_rows
 from softbellman.training.rollout import LinearHead, row_features, row_logits
 from softbellman.training.settings import LogitsForm
+
+_LIKE_ROWS = 5120
+"""Chunks are at least as large as those of so many rows: 256 on the CPU, where V allows it (docs/linear.md). An update has a few
+hundred to a few thousand rows, and products of a twentieth of them would be slow."""
 
 
 class Outputs(ABC):
@@ -129,32 +134,44 @@ class ChunkedOutputs(Outputs):
         return ChunkedOutputs(head._replace(bias=head.bias.masked_fill(forbidden, -torch.inf)))
 
     def maximum_likelihood(self, labels: Tensor, **options: Any) -> Objective:
-        return linear_maximum_likelihood(*self._head, labels, **options)
+        return linear_maximum_likelihood(*self._head, labels, chunk_rows=self._chunk_rows(1), **options)
 
     def weighted_likelihood(self, labels: Tensor, weights: Tensor, **options: Any) -> Objective:
-        return linear_weighted_likelihood(*self._head, labels, weights, **options)
+        return linear_weighted_likelihood(
+            *self._head, labels, weights, chunk_rows=self._chunk_rows(1), **options
+        )
 
     def soft_q_objective(self, actions: Tensor, rewards: Tensor, **options: Any) -> Objective:
-        return linear_soft_q_objective(*self._head, actions, rewards, **options)
+        return linear_soft_q_objective(
+            *self._head, actions, rewards, chunk_rows=self._chunk_rows(1), **options
+        )
 
     def oracle_distillation(self, q: Outputs, weights: Tensor | None = None, **options: Any) -> Objective:
         if isinstance(q, ChunkedOutputs):
-            return linear_oracle_distillation(*self._head, *q._head, weights, **options)
+            return linear_oracle_distillation(
+                *self._head, *q._head, weights, chunk_rows=self._chunk_rows(2), **options
+            )
         return WholeOutputs(self.whole).oracle_distillation(q, weights, **options)
 
     def known_distillation(self, values: Callable[[slice], Tensor], **options: Any) -> Objective:
-        return linear_known_distillation(*self._head, values, **options)
+        return linear_known_distillation(*self._head, values, chunk_rows=self._chunk_rows(2), **options)
 
     def actor_objective(self, q: Outputs, **options: Any) -> Objective:
         if isinstance(q, ChunkedOutputs):
-            return linear_actor_objective(*self._head, *q._head, **options)
+            return linear_actor_objective(*self._head, *q._head, chunk_rows=self._chunk_rows(2), **options)
         return WholeOutputs(self.whole).actor_objective(q, **options)
 
     def policy_value(self, q: Outputs, *, tau: float) -> Tensor:
         if not isinstance(q, ChunkedOutputs):
             return WholeOutputs(self.whole).policy_value(q, tau=tau)
         (features, weight, bias), (q_features, q_weight, q_bias) = self._head, q._head
-        return linear_policy_value(features, weight, q_features, q_weight, bias, q_bias, tau=tau).value
+        return linear_policy_value(
+            features, weight, q_features, q_weight, bias, q_bias, tau=tau, chunk_rows=self._chunk_rows(2)
+        ).value
+
+    def _chunk_rows(self, heads: int) -> int:
+        """Rows whose logits exist at one time."""
+        return choose_chunk_rows(max(len(self._head.features), _LIKE_ROWS), self._head.weight, heads=heads)
 
 
 def in_chunks(model: nn.Module, logits: LogitsForm) -> bool:
