@@ -121,8 +121,8 @@ SB_INLINE double unless_zero(double weight, double factor) {
 }
 
 // Sum of exp(scale (x - shift)), and the largest x, found in the same sweep; of more lanes both would not fit the registers.
-template <class A>
-SB_INLINE double sum_and_maximum(const A* x, int64_t padded, A shift, ScaledExp<A> exponential_of, A& maximum) {
+template <class A, class Exp>
+SB_INLINE double sum_and_maximum(const A* x, int64_t padded, A shift, Exp exponential_of, A& maximum) {
     constexpr int64_t kWidth = kLanes / 2;
     A lanes[kWidth], largest[kWidth];
     for (int64_t l = 0; l < kWidth; ++l) lanes[l] = A(0);
@@ -141,9 +141,8 @@ SB_INLINE double sum_and_maximum(const A* x, int64_t padded, A shift, ScaledExp<
 // block sets it to its maximum, and so does one that exceeds it by more than kLargestExcess units of 1 / scale.
 constexpr double kLargestExcess = 40.0;
 
-template <class A>
-SB_INLINE void add_exponentials(const A* x, int64_t padded, double scale, ScaledExp<A> exponential_of, A& shift,
-                                double& total) {
+template <class A, class Exp>
+SB_INLINE void add_exponentials(const A* x, int64_t padded, double scale, Exp exponential_of, A& shift, double& total) {
     if (std::fabs(shift) < infinity<A>()) {
         A largest;
         const double sum = sum_and_maximum(x, padded, shift, exponential_of, largest);
@@ -181,8 +180,8 @@ SB_INLINE A row_maximum(const T* row, int64_t vocab, A* buffer) {
 }
 
 // Sum of exp(scale (x - shift)) over a row, as far as nothing overflows.
-template <class T, class A>
-SB_INLINE double sum_of_exponentials(const T* row, int64_t vocab, A shift, ScaledExp<A> exponential_of, A* buffer) {
+template <class T, class A, class Exp>
+SB_INLINE double sum_of_exponentials(const T* row, int64_t vocab, A shift, Exp exponential_of, A* buffer) {
     double total = 0.0;
     for (int64_t first = 0; first < vocab; first += kBlock<A>) {
         const int64_t count = std::min(vocab - first, kBlock<A>);
@@ -219,12 +218,13 @@ struct Normalizer {
 
 // From the saved one, exp(scale (x - high)) * correction. Where the rounding of `high` comes near to overflowing the
 // exponential, the row is walked for another.
-template <class T, class A>
-SB_INLINE Normalizer<A> row_normalizer(const T* row, int64_t vocab, A high, A correction, double scale, A* buffer) {
+template <class T, class A, class Exp>
+SB_INLINE Normalizer<A> row_normalizer(const T* row, int64_t vocab, A high, A correction, double scale, Exp exponential_of,
+                                       A* buffer) {
     const double rounding = std::fabs(static_cast<double>(high)) * scale * (sizeof(A) == 4 ? 6e-8 : 1.2e-16);
     if (rounding < 8.0) return {high, static_cast<double>(correction)};
     const A maximum = row_maximum<T, A>(row, vocab, buffer);
-    return {maximum, 1.0 / sum_of_exponentials<T, A>(row, vocab, maximum, ScaledExp<A>(scale), buffer)};
+    return {maximum, 1.0 / sum_of_exponentials<T, A>(row, vocab, maximum, exponential_of, buffer)};
 }
 
 SB_INLINE bool is_masked(const uint8_t* mask, int64_t row) {

@@ -52,6 +52,7 @@ SB_INLINE Moments<double> block_moments(const A* x, int64_t padded, A reference)
     return block;
 }
 
+template <bool>
 struct Forward {
     Rows shape;
     Matrix q;
@@ -90,6 +91,7 @@ struct Forward {
     }
 };
 
+template <bool>
 struct Backward {
     Rows shape;
     Matrix q;
@@ -137,12 +139,12 @@ struct Backward {
 
 void critic_forward(const Rows& shape, Matrix q, const int64_t* actions, const void* targets, double smoothness,
                     const CriticResults& out) {
-    run_kernel(Forward{shape, q, actions, targets, smoothness, out}, shape);
+    run_kernel<Forward>(shape, q, actions, targets, smoothness, out);
 }
 
 void critic_backward(const Rows& shape, Matrix q, const int64_t* actions, double smoothness, const void* td_error,
                      const void* mean, const void* mean_low, const void* grad_loss, MutableMatrix grad_q) {
-    run_kernel(Backward{shape, q, actions, smoothness, td_error, mean, mean_low, grad_loss, grad_q}, shape);
+    run_kernel<Backward>(shape, q, actions, smoothness, td_error, mean, mean_low, grad_loss, grad_q);
 }
 
 }  // namespace softbellman::cpu

@@ -22,6 +22,7 @@ SB_INLINE A weight_of_oracle(const void* oracle_weight, bool has_oracle, int64_t
     return oracle_weight != nullptr ? static_cast<const A*>(oracle_weight)[n] : A(1);
 }
 
+template <bool kFused>
 struct Forward {
     Rows shape;
     Matrix logits;
@@ -56,7 +57,7 @@ struct Forward {
     SB_INLINE Terms row_terms(int64_t n) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
-        const ScaledExp<A> exponential_of(1.0), oracle_exponential(scale);
+        const ScaledExp<A, kFused> exponential_of(1.0), oracle_exponential(scale);
         const A alpha = weight_of_oracle<A>(oracle_weight, q.data != nullptr, n);
         BlockBuffer<A> x_buffer, q_buffer;
         A maximum = -infinity<A>();        // of the logits, or near it
@@ -107,8 +108,8 @@ struct Forward {
     // Adds a block to both distributions' sums; false where one of its maxima lies too far above its shift, or there is
     // none.
     template <class A>
-    SB_INLINE bool add_block(const A* x, const A* y, int64_t padded, A shift, A origin, ScaledExp<A> exponential_of,
-                             ScaledExp<A> oracle_exponential, double& total, OracleState<double>& oracle) const {
+    SB_INLINE bool add_block(const A* x, const A* y, int64_t padded, A shift, A origin, ScaledExp<A, kFused> exponential_of,
+                             ScaledExp<A, kFused> oracle_exponential, double& total, OracleState<double>& oracle) const {
         const A oracle_shift = static_cast<A>(oracle.maximum);
         if (!(std::fabs(shift) < infinity<A>()) || !(std::fabs(oracle_shift) < infinity<A>())) return false;
         // A logit of -inf where the oracle's probability is 0 makes the quick sum NaN: only then are such terms looked for.
@@ -132,7 +133,7 @@ struct Forward {
 
     template <bool kGuarded, class A>
     static SB_INLINE BlockSums sum_block(const A* x, const A* y, int64_t padded, A shift, A oracle_shift, A origin,
-                                         ScaledExp<A> exponential_of, ScaledExp<A> oracle_exponential) {
+                                         ScaledExp<A, kFused> exponential_of, ScaledExp<A, kFused> oracle_exponential) {
         A policy[kWidth], weight[kWidth], cross[kWidth], largest[kWidth], largest_q[kWidth];
         for (int64_t l = 0; l < kWidth; ++l) policy[l] = weight[l] = cross[l] = A(0);
         for (int64_t l = 0; l < kWidth; ++l) largest[l] = largest_q[l] = -infinity<A>();
@@ -153,7 +154,7 @@ struct Forward {
 
     template <class A>
     static SB_INLINE void add_oracle(const A* x, const A* y, int64_t padded, A maximum, A origin,
-                                     ScaledExp<A> exponential_of, OracleState<double>& oracle) {
+                                     ScaledExp<A, kFused> exponential_of, OracleState<double>& oracle) {
         A weight[kWidth], cross[kWidth];
         for (int64_t l = 0; l < kWidth; ++l) weight[l] = cross[l] = A(0);
         for (int64_t i = 0; i < padded; i += kWidth) {
@@ -168,6 +169,7 @@ struct Forward {
     }
 };
 
+template <bool kFused>
 struct Backward {
     Rows shape;
     Matrix logits;
@@ -197,20 +199,21 @@ struct Backward {
             const bool has_oracle = oracle_log_normalizer != -infinity<A>();
 
             const T* const row = row_of<T>(logits, n);
+            const ScaledExp<A, kFused> policy_exponential(1.0);
             const A kept = static_cast<const A*>(saved.correction)[n];
-            const auto policy = row_normalizer<T, A>(row, shape.vocab, log_normalizer, kept, 1.0, buffer.data);
+            const auto policy =
+                row_normalizer<T, A>(row, shape.vocab, log_normalizer, kept, 1.0, policy_exponential, buffer.data);
             const double policy_weight =
                 (has_oracle ? static_cast<double>(alpha) : 0.0) + (1.0 - static_cast<double>(alpha));
             const Weights<A> of_policy{policy.shift,
                                        static_cast<A>(static_cast<double>(upstream) * policy_weight * policy.factor)};
             // Read before the gradient may overwrite them.
             const int64_t target = alpha != A(1) ? targets[n] : 0;
-            const ScaledExp<A> policy_exponential(1.0);
             A soft = of_policy(to_accumulator(row[target]), policy_exponential);
             if (has_oracle) {
                 const T* const oracle_row = row_of<T>(q, n);
                 const Weights<A> of_oracle = oracle_weights<T>(n, oracle_log_normalizer, upstream * alpha, buffer.data);
-                const ScaledExp<A> oracle_exponential(1.0 / tau);
+                const ScaledExp<A, kFused> oracle_exponential(1.0 / tau);
                 soft -= of_oracle(to_accumulator(oracle_row[target]), oracle_exponential);
                 SB_INDEPENDENT
                 for (int64_t w = 0; w < shape.vocab; ++w) {
@@ -230,7 +233,7 @@ struct Backward {
     template <class A>
     struct Weights {
         A shift, factor;
-        SB_INLINE A operator()(A x, ScaledExp<A> exponential_of) const { return exponential_of(x - shift) * factor; }
+        SB_INLINE A operator()(A x, ScaledExp<A, kFused> exponential_of) const { return exponential_of(x - shift) * factor; }
     };
 
     // The oracle's probabilities times `weight`. Its normaliser is one of q / tau, the shift one of q.
@@ -240,7 +243,8 @@ struct Backward {
         const Rounded<A> shift(exact, 0.0);
         const double kept = static_cast<double>(static_cast<const A*>(saved.oracle_correction)[n]);
         const A correction = static_cast<A>(kept * static_cast<double>(weight_correction(shift, scale)));
-        const auto oracle = row_normalizer<T, A>(row_of<T>(q, n), shape.vocab, shift.high, correction, scale, buffer);
+        const auto oracle = row_normalizer<T, A>(row_of<T>(q, n), shape.vocab, shift.high, correction, scale,
+                                                 ScaledExp<A, kFused>(scale), buffer);
         return {oracle.shift, static_cast<A>(static_cast<double>(weight) * oracle.factor)};
     }
 };
@@ -249,13 +253,13 @@ struct Backward {
 
 void distillation_forward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
                           const void* oracle_weight, const DistillationResults& out) {
-    run_kernel(Forward{shape, logits, q, tau, targets, oracle_weight, out}, shape);
+    run_kernel<Forward>(shape, logits, q, tau, targets, oracle_weight, out);
 }
 
 void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
                            const void* oracle_weight, const DistillationResults& saved, const void* grad_loss,
                            MutableMatrix grad_logits) {
-    run_kernel(Backward{shape, logits, q, tau, targets, oracle_weight, saved, grad_loss, grad_logits}, shape);
+    run_kernel<Backward>(shape, logits, q, tau, targets, oracle_weight, saved, grad_loss, grad_logits);
 }
 
 }  // namespace softbellman::cpu

@@ -37,6 +37,7 @@ struct Sums {
     }
 };
 
+template <bool kFused>
 struct Forward {
     Rows shape;
     Matrix logits;
@@ -71,7 +72,7 @@ struct Forward {
     template <class T>
     SB_INLINE Terms row_terms(int64_t n) const {
         using A = Accumulator<T>;
-        const ScaledExp<A> exponential_of(1.0);
+        const ScaledExp<A, kFused> exponential_of(1.0);
         BlockBuffer<A> x_buffer, q_buffer;
         A shift = -infinity<A>();
         Sums sums;
@@ -119,7 +120,7 @@ struct Forward {
 
     // Adds a block to the sums; false where its largest logit lies too far above the shift, or there is none yet.
     template <class A>
-    static SB_INLINE bool add_block(const A* x, const A* y, int64_t padded, A shift, ScaledExp<A> exponential_of,
+    static SB_INLINE bool add_block(const A* x, const A* y, int64_t padded, A shift, ScaledExp<A, kFused> exponential_of,
                                     Sums& sums) {
         if (!(std::fabs(shift) < infinity<A>())) return false;
         const BlockSums block = block_sums<A>(x, y, padded, shift, static_cast<A>(sums.origin), exponential_of);
@@ -131,14 +132,14 @@ struct Forward {
     // A q of -inf or NaN where the policy is 0 makes the quick sum NaN: only then are such terms looked for.
     template <class A>
     static SB_INLINE BlockSums block_sums(const A* x, const A* y, int64_t padded, A shift, A origin,
-                                          ScaledExp<A> exponential_of) {
+                                          ScaledExp<A, kFused> exponential_of) {
         const BlockSums quick = sum_block<false>(x, y, padded, shift, origin, exponential_of);
         return quick.q == quick.q ? quick : sum_block<true>(x, y, padded, shift, origin, exponential_of);
     }
 
     template <bool kGuarded, class A>
     static SB_INLINE BlockSums sum_block(const A* x, const A* y, int64_t padded, A shift, A origin,
-                                         ScaledExp<A> exponential_of) {
+                                         ScaledExp<A, kFused> exponential_of) {
         A weight[kWidth], by_logit[kWidth], by_q[kWidth], largest[kWidth];
         for (int64_t l = 0; l < kWidth; ++l) weight[l] = by_logit[l] = by_q[l] = A(0);
         for (int64_t l = 0; l < kWidth; ++l) largest[l] = -infinity<A>();
@@ -175,6 +176,7 @@ struct Forward {
     }
 };
 
+template <bool kFused>
 struct Backward {
     Rows shape;
     Matrix logits;
@@ -236,8 +238,8 @@ struct Backward {
     SB_INLINE void read_saved(int64_t n, Row<A>& row) const {
         BlockBuffer<A> buffer;
         const A correction = static_cast<const A*>(saved.correction)[n];
-        const auto normalizer =
-            row_normalizer<T, A>(row_of<T>(logits, n), shape.vocab, row.shift, correction, 1.0, buffer.data);
+        const auto normalizer = row_normalizer<T, A>(row_of<T>(logits, n), shape.vocab, row.shift, correction, 1.0,
+                                                     ScaledExp<A, kFused>(1.0), buffer.data);
         row.shift = normalizer.shift;
         row.log_sum = static_cast<A>(-std::log(normalizer.factor));
         row.inverse_sum = static_cast<A>(normalizer.factor);
@@ -250,7 +252,7 @@ struct Backward {
     // Both gradients of an element are written after both of its inputs are read.
     template <class T, bool kToLogits, bool kWithValue, bool kToQ, class A>
     SB_INLINE void sweep(int64_t n, const Row<A>& row, A upstream, T* to_logits, T* to_q) const {
-        const ScaledExp<A> exponential_of(1.0);
+        const ScaledExp<A, kFused> exponential_of(1.0);
         const T* const x = row_of<T>(logits, n);
         const T* const y = row_of<T>(q, n);
         const A shift = row.shift, log_sum = row.log_sum, inverse_sum = row.inverse_sum, value = row.value;
@@ -277,12 +279,12 @@ struct Backward {
 }  // namespace
 
 void policy_forward(const Rows& shape, Matrix logits, Matrix q, double tau, int entropy_mode, const PolicyResults& out) {
-    run_kernel(Forward{shape, logits, q, tau, entropy_mode, out}, shape);
+    run_kernel<Forward>(shape, logits, q, tau, entropy_mode, out);
 }
 
 void policy_backward(const Rows& shape, Matrix logits, Matrix q, const PolicyResults& saved, const void* grad_value,
                      const void* grad_entropy, MutableMatrix grad_logits, MutableMatrix grad_q) {
-    run_kernel(Backward{shape, logits, q, saved, grad_value, grad_entropy, grad_logits, grad_q}, shape);
+    run_kernel<Backward>(shape, logits, q, saved, grad_value, grad_entropy, grad_logits, grad_q);
 }
 
 }  // namespace softbellman::cpu

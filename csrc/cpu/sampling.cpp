@@ -20,6 +20,7 @@ struct Best {
     int64_t column;
 };
 
+template <bool>
 struct Sample {
     Rows shape;
     Matrix logits;
@@ -48,7 +49,7 @@ struct Sample {
     SB_INLINE void row_draw(int64_t n, double* results) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / temperature;
-        const ScaledExp<A> exponential_of(scale);
+        const ScaledExp<A, false> exponential_of(scale);
         const T* row = row_of<T>(logits, n);
         BlockBuffer<A> buffer;
         alignas(64) float scores[kBlock<float>];
@@ -93,7 +94,7 @@ struct Sample {
     }
 
     template <class A>
-    static SB_INLINE void add_block(const A* x, int64_t padded, A maximum, ScaledExp<A> exponential_of, double scale,
+    static SB_INLINE void add_block(const A* x, int64_t padded, A maximum, ScaledExp<A, false> exponential_of, double scale,
                                     double& total, double& total_logits) {
         A weight[kWidth], by_logit[kWidth];
         for (int64_t l = 0; l < kWidth; ++l) weight[l] = by_logit[l] = A(0);
@@ -187,7 +188,7 @@ struct Sample {
 
 void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset, uint64_t row_base,
                     const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy) {
-    run_kernel(Sample{shape, logits, temperature, seed, offset, row_base, forbidden, tokens, log_prob, entropy}, shape);
+    run_kernel<Sample>(shape, logits, temperature, seed, offset, row_base, forbidden, tokens, log_prob, entropy);
 }
 
 }  // namespace softbellman::cpu

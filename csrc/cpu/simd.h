@@ -1,4 +1,5 @@
-// Run-time choice of the vector instructions. A kernel is a struct with a member template `rows<T>(first, last)`; run_kernel
+// Run-time choice of the vector instructions. A kernel is a struct template with a member template `rows<T>(first, last)`,
+// whose first member is the shape and whose flag says whether multiplications and additions may be fused; run_kernel
 // compiles it three times (baseline, AVX2 + FMA, AVX-512) and calls the best that the processor has. Everything a kernel
 // calls inside its loops must be SB_INLINE, else it would stay compiled for the baseline.
 //
@@ -47,28 +48,41 @@ SB_TARGET_AVX512 void rows_avx512(const Kernel& kernel, int64_t first, int64_t l
 }
 #endif
 
-template <class Kernel, class T>
-void run_typed(const Kernel& kernel, const Rows& shape) {
-    auto function = &rows_baseline<Kernel, T>;
-#if SB_X86_DISPATCH
-    if (simd_level() == SimdLevel::kAvx512) function = &rows_avx512<Kernel, T>;
-    if (simd_level() == SimdLevel::kAvx2) function = &rows_avx2<Kernel, T>;
+// Whether the baseline's code has fused multiply-add: where the compiler was told so, and on other processors.
+#if SB_X86_DISPATCH && !defined(__FMA__)
+constexpr bool kBaselineFuses = false;
+#else
+constexpr bool kBaselineFuses = true;
 #endif
+
+template <template <bool> class Kernel, class T, class... Members>
+void run_typed(const Rows& shape, const Members&... members) {
+#if SB_X86_DISPATCH
+    if (simd_level() != SimdLevel::kBaseline) {
+        const Kernel<true> kernel{shape, members...};
+        const auto function =
+            simd_level() == SimdLevel::kAvx512 ? &rows_avx512<Kernel<true>, T> : &rows_avx2<Kernel<true>, T>;
+        parallel_rows(shape.rows, shape.threads, shape.vocab,
+                      [&](int64_t first, int64_t last) { function(kernel, first, last); });
+        return;
+    }
+#endif
+    const Kernel<kBaselineFuses> kernel{shape, members...};
     parallel_rows(shape.rows, shape.threads, shape.vocab,
-                  [&](int64_t first, int64_t last) { function(kernel, first, last); });
+                  [&](int64_t first, int64_t last) { rows_baseline<Kernel<kBaselineFuses>, T>(kernel, first, last); });
 }
 
-template <class Kernel>
-void run_kernel(const Kernel& kernel, const Rows& shape) {
+template <template <bool> class Kernel, class... Members>
+void run_kernel(const Rows& shape, const Members&... members) {
     switch (shape.dtype) {
         case kFloat32:
-            return run_typed<Kernel, float>(kernel, shape);
+            return run_typed<Kernel, float>(shape, members...);
         case kFloat64:
-            return run_typed<Kernel, double>(kernel, shape);
+            return run_typed<Kernel, double>(shape, members...);
         case kBFloat16:
-            return run_typed<Kernel, BFloat16>(kernel, shape);
+            return run_typed<Kernel, BFloat16>(shape, members...);
         case kFloat16:
-            return run_typed<Kernel, Float16>(kernel, shape);
+            return run_typed<Kernel, Float16>(shape, members...);
     }
 }
 

@@ -18,8 +18,8 @@ SB_INLINE const A* allowed(const A* x, const A* prior, int64_t padded, A* buffer
 }
 
 // Sum of prior(w) exp(scale (x - shift)).
-template <class A>
-SB_INLINE double sum_weighted(const A* x, const A* prior, int64_t padded, A shift, ScaledExp<A> exponential_of) {
+template <class A, class Exp>
+SB_INLINE double sum_weighted(const A* x, const A* prior, int64_t padded, A shift, Exp exponential_of) {
     A lanes[kLanes];
     for (int64_t l = 0; l < kLanes; ++l) lanes[l] = A(0);
     for (int64_t i = 0; i < padded; i += kLanes) {
@@ -28,6 +28,7 @@ SB_INLINE double sum_weighted(const A* x, const A* prior, int64_t padded, A shif
     return fold_lanes<A, kLanes>(lanes);
 }
 
+template <bool kFused>
 struct Forward {
     Rows shape;
     Matrix q;
@@ -57,7 +58,7 @@ struct Forward {
     SB_INLINE Rounded<Accumulator<T>> row_value(int64_t n) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
-        const ScaledExp<A> exponential_of(scale);
+        const ScaledExp<A, kFused> exponential_of(scale);
         BlockBuffer<A> q_buffer, prior_buffer;
         A maximum = -infinity<A>();  // or near it
         double total = 0.0;
@@ -87,6 +88,7 @@ struct Forward {
     }
 };
 
+template <bool kFused>
 struct Backward {
     Rows shape;
     Matrix q;
@@ -127,7 +129,7 @@ struct Backward {
     SB_INLINE Accumulator<T> row_gradient(int64_t n, Accumulator<T> upstream, Accumulator<T> saved, T* gradient) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
-        const ScaledExp<A> exponential_of(scale);
+        const ScaledExp<A, kFused> exponential_of(scale);
         BlockBuffer<A> q_buffer, prior_buffer;
         const T* const row = row_of<T>(q, n);
         const int64_t action = actions != nullptr ? actions[n] : -1;
@@ -136,7 +138,7 @@ struct Backward {
             return prior_gradient<T>(n, upstream, gradient, chosen, exponential_of, q_buffer.data, prior_buffer.data);
         }
         const A kept = static_cast<const A*>(correction)[n];
-        const auto normalizer = row_normalizer<T, A>(row, shape.vocab, saved, kept, scale, q_buffer.data);
+        const auto normalizer = row_normalizer<T, A>(row, shape.vocab, saved, kept, scale, exponential_of, q_buffer.data);
         const A shift = normalizer.shift, factor = static_cast<A>(static_cast<double>(upstream) * normalizer.factor);
         SB_INDEPENDENT
         for (int64_t w = 0; w < shape.vocab; ++w) {
@@ -147,8 +149,8 @@ struct Backward {
 
     // With a prior the exponential alone may overflow where its weight is tiny: the row is walked for maximum and sum.
     template <class T, class A>
-    SB_INLINE A prior_gradient(int64_t n, A upstream, T* gradient, A chosen, ScaledExp<A> exponential_of, A* q_buffer,
-                               A* prior_buffer) const {
+    SB_INLINE A prior_gradient(int64_t n, A upstream, T* gradient, A chosen, ScaledExp<A, kFused> exponential_of,
+                               A* q_buffer, A* prior_buffer) const {
         const T* const row = row_of<T>(q, n);
         const A* const prior_row = row_of<A>(prior, n);
         const A shift = allowed_maximum<T>(n, q_buffer, prior_buffer);
@@ -185,6 +187,7 @@ struct Backward {
     }
 };
 
+template <bool kFused>
 struct Exponential {
     Rows shape;
     Matrix x;
@@ -194,7 +197,7 @@ struct Exponential {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
-        const ScaledExp<A> exponential_of(scale);
+        const ScaledExp<A, kFused> exponential_of(scale);
         for (int64_t n = first_row; n < last_row; ++n) {
             const A* const from = row_of<A>(x, n);
             A* const to = row_of<A>(result, n);
@@ -206,17 +209,17 @@ struct Exponential {
 }  // namespace
 
 void exponential_forward(const Rows& shape, const void* x, double scale, void* result) {
-    run_kernel(Exponential{shape, {x, shape.vocab}, scale, {result, shape.vocab}}, shape);
+    run_kernel<Exponential>(shape, Matrix{x, shape.vocab}, scale, MutableMatrix{result, shape.vocab});
 }
 
 void soft_value_forward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, void* value,
                         void* correction, void* gathered) {
-    run_kernel(Forward{shape, q, tau, prior, actions, value, correction, gathered}, shape);
+    run_kernel<Forward>(shape, q, tau, prior, actions, value, correction, gathered);
 }
 
 void soft_value_backward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, const void* value,
                          const void* correction, const void* grad_value, const void* grad_gathered, MutableMatrix grad_q) {
-    run_kernel(Backward{shape, q, tau, prior, actions, value, correction, grad_value, grad_gathered, grad_q}, shape);
+    run_kernel<Backward>(shape, q, tau, prior, actions, value, correction, grad_value, grad_gathered, grad_q);
 }
 
 }  // namespace softbellman::cpu
