@@ -154,9 +154,13 @@ def report(results: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the recorded runs")
     parser.add_argument("--page", type=Path, help="the page whose table this is")
     arguments = parser.parse_args(argv)
+    for name in GOALS:
+        file = arguments.results / f"{name}-cpu.json"
+        if not file.is_file():
+            parser.error(f"{file} is missing: record it, see benchmarks/README.md")
     text = report(arguments.results)
     if arguments.page is None:
         print(text)

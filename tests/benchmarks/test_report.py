@@ -50,3 +50,11 @@ def test_medians_decide(tmp_path: Path) -> None:
     assert others == [
         line.split() for line in after[1:] if not line.startswith(("| update", "| what", "| ---"))
     ]
+
+
+def test_a_missing_record_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import report
+
+    with pytest.raises(SystemExit):
+        report.main(["--results", str(tmp_path)])
+    assert "kernels-cpu.json is missing" in capsys.readouterr().err
