@@ -74,7 +74,7 @@ class Settings:
     rounding, up to a fifth more time (docs/linear.md). For networks with a linear head."""
     onednn_products: bool = False
     """On the CPU float32 matrix products go through oneDNN where they stay float32 there (x86 processors without AMX), rounded
-    otherwise than torch's own choice. Maximum likelihood and the oracle gained a little where it was tried, joint training lost.
+    otherwise than torch's own choice. Where tried, maximum likelihood and the oracle gained a little and joint training lost.
     The same numbers, bit for bit, need the same setting."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when torch sees one."""
