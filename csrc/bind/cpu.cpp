@@ -254,13 +254,20 @@ void distillation_backward(Address logits, int64_t logits_stride, Address q, int
 }
 
 void sample_forward(Address logits, int64_t logits_stride, int64_t rows, int64_t vocab, int dtype, double temperature,
-                    uint64_t seed, uint64_t offset, uint64_t row_base, Address forbidden, Address mask, Address tokens,
-                    Address log_prob, Address entropy, int threads) {
+                    uint64_t seed, uint64_t offset, uint64_t row_base, Address seed_at, Address offset_at,
+                    Address row_numbers, Address forbidden, Address mask, Address tokens, Address log_prob, Address entropy,
+                    int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
     require_positive(temperature, "temperature");
     require_data(shape, {{logits, "logits"}, {tokens, "tokens"}, {log_prob, "log_prob"}, {entropy, "entropy"}});
     py::gil_scoped_release release;
-    cpu::sample_forward(shape, {read(logits), logits_stride}, temperature, seed, offset, row_base,
+    const NoiseStream noise{seed,
+                            offset,
+                            row_base,
+                            static_cast<const uint64_t*>(read(seed_at)),
+                            static_cast<const uint64_t*>(read(offset_at)),
+                            static_cast<const int64_t*>(read(row_numbers))};
+    cpu::sample_forward(shape, {read(logits), logits_stride}, temperature, noise,
                         static_cast<const uint8_t*>(read(forbidden)), static_cast<int64_t*>(write(tokens)), write(log_prob),
                         write(entropy));
 }

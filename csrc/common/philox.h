@@ -38,6 +38,24 @@ SB_INLINE PhiloxBlock philox(PhiloxBlock counter, uint32_t key_low, uint32_t key
     return counter;
 }
 
+// Which noise a call draws. Seed and offset may lie in memory, from where a captured graph reads them anew at every replay.
+struct NoiseStream {
+    uint64_t seed, offset;
+    uint64_t row_base;                    // number of the first row
+    const uint64_t *seed_at, *offset_at;  // null: the values above
+    const int64_t* row_numbers;           // [rows]; null: counted from row_base
+
+    SB_INLINE uint64_t row(int64_t n) const {
+        return row_numbers != nullptr ? static_cast<uint64_t>(row_numbers[n]) : row_base + static_cast<uint64_t>(n);
+    }
+    SB_INLINE NoiseStream read() const {
+        NoiseStream now = *this;
+        if (seed_at != nullptr) now.seed = *seed_at;
+        if (offset_at != nullptr) now.offset = *offset_at;
+        return now;
+    }
+};
+
 // The block that serves columns 4*quad .. 4*quad+3 of a row; column w takes word w % 4. Rows count modulo 2^32.
 SB_INLINE PhiloxBlock philox_columns(uint32_t quad, uint64_t row, uint64_t seed, uint64_t offset) {
     const PhiloxBlock counter{

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "../common/philox.h"
+
 namespace softbellman::cpu {
 
 struct Rows {
@@ -72,10 +74,9 @@ void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double ta
                            const void* oracle_weight, const DistillationResults& saved, const void* grad_loss,
                            MutableMatrix grad_logits);
 
-// A draw from softmax(logits / temperature) without the forbidden columns, its log-probability and the entropy. The noise
-// of row n is that of row row_base + n of the seed and offset.
-void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset, uint64_t row_base,
-                    const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy);
+// A draw from softmax(logits / temperature) without the forbidden columns, its log-probability and the entropy.
+void sample_forward(const Rows& shape, Matrix logits, double temperature, const NoiseStream& noise, const uint8_t* forbidden,
+                    int64_t* tokens, void* log_prob, void* entropy);
 
 // Asks the system to back memory that is about to be written by huge pages; false where it is too little, the system has
 // none or SOFTBELLMAN_HUGE_PAGES=0 is in the environment. Never an error: the memory serves either way.

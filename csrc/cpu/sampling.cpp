@@ -25,9 +25,7 @@ struct Sample {
     Rows shape;
     Matrix logits;
     double temperature;
-    uint64_t seed;
-    uint64_t offset;
-    uint64_t row_base;
+    NoiseStream noise;
     const uint8_t* forbidden;
     int64_t* tokens;
     void* log_prob;
@@ -130,17 +128,18 @@ struct Sample {
     SB_INLINE void draw_block(int64_t n, int64_t first, int64_t padded, const float* scores, Best& best) const {
         constexpr int64_t kGroups = kBlock<float> / kLanes;
         int64_t groups[kGroups], count = 0;
+        const uint32_t number = static_cast<uint32_t>(noise.row(n));
         alignas(64) uint32_t index[kBlock<float> / 4 + kPhiloxGroup], row[kBlock<float> / 4 + kPhiloxGroup];
         alignas(64) uint64_t low[kBlock<float> / 4 + kPhiloxGroup], high[kBlock<float> / 4 + kPhiloxGroup];
         for (int64_t i = 0; i < padded; i += kLanes) {
             if (!(largest_score(scores + i) + kLargestGumbel > best.score)) continue;
             for (int64_t k = 0; k < kQuads; ++k) {
                 index[count * kQuads + k] = static_cast<uint32_t>((first + i) / 4 + k);
-                row[count * kQuads + k] = static_cast<uint32_t>(row_base + static_cast<uint64_t>(n));
+                row[count * kQuads + k] = number;
             }
             groups[count++] = i;
         }
-        philox_blocks(index, row, count * kQuads, seed, offset, low, high);
+        philox_blocks(index, row, count * kQuads, noise.seed, noise.offset, low, high);
         for (int64_t g = 0; g < count; ++g)
             draw_group(first + groups[g], scores + groups[g], low + g * kQuads, high + g * kQuads, best);
     }
@@ -186,9 +185,9 @@ struct Sample {
 
 }  // namespace
 
-void sample_forward(const Rows& shape, Matrix logits, double temperature, uint64_t seed, uint64_t offset, uint64_t row_base,
-                    const uint8_t* forbidden, int64_t* tokens, void* log_prob, void* entropy) {
-    run_kernel<Sample>(shape, logits, temperature, seed, offset, row_base, forbidden, tokens, log_prob, entropy);
+void sample_forward(const Rows& shape, Matrix logits, double temperature, const NoiseStream& noise, const uint8_t* forbidden,
+                    int64_t* tokens, void* log_prob, void* entropy) {
+    run_kernel<Sample>(shape, logits, temperature, noise.read(), forbidden, tokens, log_prob, entropy);
 }
 
 }  // namespace softbellman::cpu

@@ -69,6 +69,7 @@ void distillation_backward(const void* logits, std::int64_t logits_stride, const
 
 void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                     double temperature, std::uint64_t seed, std::uint64_t offset, std::uint64_t row_base,
+                    const std::uint64_t* seed_at, const std::uint64_t* offset_at, const std::int64_t* row_numbers,
                     const std::uint8_t* forbidden, const std::uint8_t* mask, std::int64_t* tokens, void* log_prob,
                     void* entropy, void* partials, unsigned* tickets, int device, void* stream);
 

@@ -2,9 +2,10 @@
 // log-probability and the entropy of that distribution.
 //
 // One read of [rows, vocab]; a warp a row up to 256 vectors of 16 bytes, a block or several a row beyond (split_rows.cuh).
-// The noise is a function of (seed, offset, row, column) and the score is computed without contraction, so the token is the
-// CPU kernel's, bit for bit. An element whose score could not reach the best one of its warp, however large its noise, costs
-// no logarithm, and four such neighbours cost no random number: rounding is monotone, so this changes no result.
+// The noise is a function of (seed, offset, number of the row, column) and the score is computed without contraction, so the
+// token is the CPU kernel's, bit for bit. An element whose score could not reach the best one of its warp, however large its
+// noise, costs no logarithm, and four such neighbours cost no random number: rounding is monotone, so this changes no
+// result.
 #include "../common/gumbel.h"
 #include "../common/philox.h"
 #include "families.cuh"
@@ -20,7 +21,7 @@ struct SampleRows {
     int vocab;
     A scale;
     float inverse_temperature;
-    std::uint64_t seed, offset, row_base;
+    NoiseStream noise;
     const std::uint8_t* forbidden;
     const std::uint8_t* mask;
 };
@@ -78,6 +79,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
                           Accumulator<T>* entropy) {
     using A = Accumulator<T>;
     constexpr int kE = kLanes<T>;
+    const NoiseStream noise = in.noise.read();
     for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
         if (is_masked(in.mask, row)) {
             if (threadIdx.x == 0) {
@@ -87,6 +89,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
             }
             continue;
         }
+        const std::uint64_t number = noise.row(row);
         const T* logits = in.logits + row * in.logits_stride;
         const RowReader<T> reader(logits, in.vocab);
         float known = -infinity<float>();  // of all strands the warp has read
@@ -108,7 +111,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
                     x[k] *= in.scale;
                 }
                 extend<false>(state.policy, x, zeros);
-                draw(state, scaled, reader.column(j, 0), in.row_base + row, in.seed, in.offset, known);
+                draw(state, scaled, reader.column(j, 0), number, noise.seed, noise.offset, known);
                 known = larger(known, state.score);
 #pragma unroll
                 for (int bits = kWarp / 2; bits > 0; bits /= 2)
@@ -139,6 +142,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
 
 void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t rows, std::int64_t vocab, int dtype,
                     double temperature, std::uint64_t seed, std::uint64_t offset, std::uint64_t row_base,
+                    const std::uint64_t* seed_at, const std::uint64_t* offset_at, const std::int64_t* row_numbers,
                     const std::uint8_t* forbidden, const std::uint8_t* mask, std::int64_t* tokens, void* log_prob,
                     void* entropy, void* partials, unsigned* tickets, int device, void* stream) {
     check_row_sizes(rows, vocab);
@@ -153,9 +157,7 @@ void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t
                                static_cast<int>(vocab),
                                A(1 / temperature),
                                static_cast<float>(1 / temperature),
-                               seed,
-                               offset,
-                               row_base,
+                               {seed, offset, row_base, seed_at, offset_at, row_numbers},
                                forbidden,
                                mask};
         const auto kernel = sample_forward_kernel<T>;

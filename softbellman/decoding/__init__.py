@@ -1,6 +1,7 @@
 """Decoding: sampling and beam search for any model that maps (source, target prefix) to logits."""
 
 from softbellman.decoding.beam import Hypotheses, beam_search, greedy_search
+from softbellman.decoding.graphs import GraphSampler
 from softbellman.decoding.sampling import Samples, sample
 from softbellman.decoding.stepwise import (
     PrefixState,
@@ -12,6 +13,7 @@ from softbellman.decoding.stepwise import (
 )
 
 __all__ = [
+    "GraphSampler",
     "Hypotheses",
     "PrefixState",
     "Samples",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from softbellman.data.vocabulary import BOS, EOS, PAD
 from softbellman.decoding.limits import forbidden_tokens, length_limits
-from softbellman.decoding.stepwise import StepState, StepwiseModel, StepwiseModule, Tempered, as_stepwise
+from softbellman.decoding.stepwise import StepState, StepwiseModel, as_stepwise, inner_module
 
 _DEAD = float("-inf")
 _Length = TypeVar("_Length", float, Tensor)
@@ -69,13 +69,13 @@ def beam_search(
     """
     if beam < 1:
         raise ValueError(f"beam must be at least 1, got {beam}")
-    limits = length_limits(max_length, source)
+    limits, longest = length_limits(max_length, source)
     if source.shape[0] == 0:
         return Hypotheses(
             limits.new_empty(0, 0), limits, torch.zeros(0, dtype=torch.float64, device=source.device)
         )
     with _evaluating(model):
-        search = _Search(as_stepwise(model), source, beam, limits, length_penalty)
+        search = _Search(as_stepwise(model), source, beam, limits, longest, length_penalty)
         return search.run(forbidden, allow_unknown)
 
 
@@ -97,11 +97,17 @@ class _Search:
     """The bookkeeping of one call. Tensors of open sources are compacted; those of the result are not."""
 
     def __init__(
-        self, model: StepwiseModel, source: Tensor, beam: int, limits: Tensor, length_penalty: float
+        self,
+        model: StepwiseModel,
+        source: Tensor,
+        beam: int,
+        limits: Tensor,
+        longest: int,
+        length_penalty: float,
     ) -> None:
         count, device = source.shape[0], source.device
         self.model, self.beam, self.alpha, self.device = model, beam, length_penalty, device
-        self.steps = int(limits.max())
+        self.steps = longest
         # The result, for all B sources.
         self.tokens = torch.full((count, self.steps), PAD, dtype=torch.int64, device=device)
         self.lengths = torch.zeros(count, dtype=torch.int64, device=device)
@@ -224,11 +230,8 @@ class _Search:
 @contextmanager
 def _evaluating(model: object) -> Iterator[None]:
     """Evaluation mode for the time of a search, each submodule put back as it was."""
-    inner = model.model if isinstance(model, Tempered) else model
-    inner = inner.module if isinstance(inner, StepwiseModule) else inner
-    training = (
-        [module for module in inner.modules() if module.training] if isinstance(inner, nn.Module) else []
-    )
+    inner = inner_module(model)
+    training = [] if inner is None else [module for module in inner.modules() if module.training]
     for module in training:
         module.training = False
     try:

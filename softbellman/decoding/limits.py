@@ -13,8 +13,10 @@ from torch import Tensor
 from softbellman.data.vocabulary import BOS, PAD, UNK
 
 
-def length_limits(max_length: int | Tensor, source: Tensor) -> Tensor:
-    """The longest output of each source, [B] int64 on the source's device.
+def length_limits(max_length: int | Tensor, source: Tensor) -> tuple[Tensor, int]:
+    """The longest output of each source, [B] int64 on the source's device, and the largest of them (0 without a source).
+
+    A tensor's numbers are read once, which waits for its device.
 
     Raises:
         TypeError, ValueError: for a tensor that is not integer [B], or a limit below 1.
@@ -22,6 +24,7 @@ def length_limits(max_length: int | Tensor, source: Tensor) -> Tensor:
     if source.dim() < 2:
         raise ValueError(f"source must be [B, ...], got shape {tuple(source.shape)}")
     count = source.shape[0]
+    shortest = longest = 0
     if isinstance(max_length, Tensor):
         if max_length.is_floating_point() or max_length.dtype == torch.bool:
             raise TypeError(f"max_length must hold integers, got {max_length.dtype}")
@@ -29,12 +32,17 @@ def length_limits(max_length: int | Tensor, source: Tensor) -> Tensor:
             raise ValueError(
                 f"max_length must be one integer or [{count}], got shape {tuple(max_length.shape)}"
             )
+        if count:
+            shortest, longest = map(int, torch.stack(max_length.aminmax()).tolist())
         limits = max_length.to(device=source.device, dtype=torch.int64)
     else:
-        limits = torch.full((count,), int(max_length), dtype=torch.int64, device=source.device)
-    if count and int(limits.min()) < 1:
-        raise ValueError(f"max_length must be at least 1, got {int(limits.min())}")
-    return limits
+        shortest = longest = int(max_length)
+        limits = torch.full((count,), longest, dtype=torch.int64, device=source.device)
+    if not count:
+        return limits, 0
+    if shortest < 1:
+        raise ValueError(f"max_length must be at least 1, got {shortest}")
+    return limits, longest
 
 
 def forbidden_tokens(

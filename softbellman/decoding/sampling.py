@@ -67,13 +67,10 @@ def sample(
         ValueError: for K < 1, a bad temperature, bad lengths or ids, or logits without any finite allowed
             entry.
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
-    if not temperature > 0.0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    limits = length_limits(max_length, source).repeat_interleave(samples)  # (B) -> (N)
+    check_sampling(samples, temperature)
+    limits, steps = length_limits(max_length, source)
+    limits = limits.repeat_interleave(samples)  # (B) -> (N)
     rows, device = limits.shape[0], source.device
-    steps = int(limits.max()) if rows else 0
     tokens = torch.full((rows, steps), PAD, dtype=torch.int64, device=device)
     log_probs: Tensor | None = None
     lengths = torch.zeros_like(limits)
@@ -108,9 +105,22 @@ def sample(
         if still.shape[0] < open_rows.shape[0]:
             state, current, open_rows = state.select(still), current[still], open_rows[still]
     assert log_probs is not None
-    if int(tokens.min()) < 0:
-        raise ValueError("the model gave logits without any finite allowed entry, no token can be drawn")
-    longest = int(lengths.max())
+    lowest, longest = torch.stack([tokens.min(), lengths.max()]).tolist()
+    check_drawn(lowest)
     return Samples(
         tokens[:, :longest], lengths, log_probs[:, :longest], torch.cat(kept) if keep_logits else None
     )
+
+
+def check_sampling(samples: int, temperature: float) -> None:
+    """Raises ValueError for fewer than one sample or a temperature that is not above 0."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+
+
+def check_drawn(lowest: int) -> None:
+    """Raises ValueError where the lowest token is the -1 of a row that could draw nothing."""
+    if lowest < 0:
+        raise ValueError("the model gave logits without any finite allowed entry, no token can be drawn")

@@ -115,6 +115,13 @@ class Tempered:
         return logits / self.temperature, state
 
 
+def inner_module(model: object) -> nn.Module | None:
+    """The module within a model, its wrappers taken off; None where it is none."""
+    inner = model.model if isinstance(model, Tempered) else model
+    inner = inner.module if isinstance(inner, StepwiseModule) else inner
+    return inner if isinstance(inner, nn.Module) else None
+
+
 def as_stepwise(model: nn.Module | StepwiseModel) -> StepwiseModel:
     """The model itself where it has `begin` and `step`, else a `StepwiseModule` around it."""
     if hasattr(model, "begin") and hasattr(model, "step"):

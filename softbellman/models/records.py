@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def repeat_rows(tensor: Tensor, count: int) -> Tensor:
@@ -61,6 +62,17 @@ class Memory(NamedTuple):
             self.cell.index_select(0, index),
         )
 
+    def pad_positions(self, multiple: int) -> Memory:
+        """Fill up with positions that are never attended to until their number is a multiple: [B, S, ...] -> [B, S', ...]."""
+        extra = -self.bias.shape[1] % multiple
+        if not extra:
+            return self
+        values = pad(self.values, (0, 0, 0, extra))
+        keys = values if self.keys is self.values else pad(self.keys, (0, 0, 0, extra))
+        # Below the bias at padding: a source without any token attends to that.
+        bias = pad(self.bias, (0, extra), value=torch.finfo(self.bias.dtype).min)
+        return self._replace(keys=keys, values=values, bias=bias)
+
 
 class DecoderState(NamedTuple):
     """The decoder between two steps. The memory of source b serves the rows b*K .. b*K+K-1."""
@@ -79,6 +91,10 @@ class DecoderState(NamedTuple):
         """Repeat every row `count` times: N -> N*count. The memory is shared, not copied."""
         feed = None if self.feed is None else repeat_rows(self.feed, count)
         return DecoderState(self.memory, repeat_rows(self.hidden, count), repeat_rows(self.cell, count), feed)
+
+    def pad_positions(self, multiple: int) -> DecoderState:
+        """Fill the memory up to a multiple of positions; what follows from the state stays the same."""
+        return self._replace(memory=self.memory.pad_positions(multiple))
 
     def reorder(self, index: Tensor) -> DecoderState:
         """Take the rows `index` [N] where rows stay with their source (beams): the memory is left alone."""

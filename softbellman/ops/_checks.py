@@ -120,6 +120,21 @@ def check_counter(name: str, value: int) -> None:
         raise ValueError(f"{name} must be between 0 and 2**63 - 1, got {value}")
 
 
+def check_counter_or_tensor(
+    name: str, value: int | Tensor, rows_name: str, rows: Tensor
+) -> tuple[int, Tensor | None]:
+    """`check_counter`, or one int64 number on the device of `rows`; gives the integer, 0 beside a tensor, and the tensor."""
+    if not isinstance(value, Tensor):
+        check_counter(name, value)
+        return value, None
+    if value.dtype != torch.int64:
+        raise TypeError(f"{name} must be an int or hold an int64 number, got {value.dtype}")
+    if value.numel() != 1:
+        raise ValueError(f"{name} must be an int or one number, got shape {tuple(value.shape)}")
+    _check_device(name, value, rows_name, rows)
+    return 0, value
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> int:
     """The position of `value` among `choices`."""
     if value not in choices:

@@ -173,11 +173,12 @@ def linear_sample_tokens(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Tensor,
+    offset: int | Tensor = 0,
     temperature: float = 1.0,
     forbidden: Tensor | None = None,
     mask: Tensor | None = None,
+    row_numbers: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> TokenSample:
     """One token per row of softmax((hidden @ weight.T + bias) / temperature) without the forbidden tokens."""
@@ -188,4 +189,5 @@ def linear_sample_tokens(
         temperature=temperature,
         forbidden=forbidden,
         mask=mask,
+        row_numbers=row_numbers,
     )

@@ -30,11 +30,14 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, i
     return [word0, word1, word2, word3]
 
 
-def random_words(rows: int, columns: int, *, seed: int, offset: int, first_block: int = 0) -> Tensor:
-    """[rows, columns] 32-bit words: lane `column % 4` of the block at counter (first_block + column / 4, row, offset)."""
+def random_words(rows: int | Tensor, columns: int, *, seed: int, offset: int, first_block: int = 0) -> Tensor:
+    """[rows, columns] 32-bit words: lane `column % 4` of the block at counter (first_block + column / 4, row, offset).
+
+    `rows` says how many, counted from 0, or which, int64.
+    """
     blocks = first_block + torch.arange((columns + 3) // 4).unsqueeze(0)
-    row = torch.arange(rows).unsqueeze(1)
+    row = (torch.arange(rows) if isinstance(rows, int) else rows & _WORD).unsqueeze(1)
     counter = (blocks, row, torch.tensor(offset & _WORD), torch.tensor((offset >> 32) & _WORD))
     lanes = philox4x32(counter, (seed & _WORD, (seed >> 32) & _WORD))
     # (rows, blocks) four times -> (rows, columns)
-    return torch.stack(lanes, dim=-1).reshape(rows, 4 * blocks.numel())[:, :columns]
+    return torch.stack(lanes, dim=-1).reshape(len(row), 4 * blocks.numel())[:, :columns]

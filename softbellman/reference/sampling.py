@@ -19,7 +19,7 @@ class TokenSample(NamedTuple):
     entropy: Tensor
 
 
-def gumbel_noise(rows: int, columns: int, *, seed: int, offset: int) -> Tensor:
+def gumbel_noise(rows: int | Tensor, columns: int, *, seed: int, offset: int) -> Tensor:
     """[rows, columns] float32 draws of `-log(-log(1 - u))` with u = (word + 1/2) / 2^32 rounded to float32.
 
     A small u keeps its full precision through the first logarithm, and the upper tail of the noise decides
@@ -36,11 +36,12 @@ def gumbel_noise(rows: int, columns: int, *, seed: int, offset: int) -> Tensor:
 def sample_tokens(
     logits: Tensor,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Tensor,
+    offset: int | Tensor = 0,
     temperature: float = 1.0,
     forbidden: Tensor | None = None,
     mask: Tensor | None = None,
+    row_numbers: Tensor | None = None,
 ) -> TokenSample:
     """One token per row of softmax(logits / temperature) without the forbidden [V] tokens, logits [..., V].
 
@@ -52,8 +53,8 @@ def sample_tokens(
         values = values.masked_fill(forbidden, NEGATIVE_INFINITY)
     shape, columns = values.shape[:-1], values.shape[-1]
     scores = values.reshape(-1, columns).to(torch.float32) * (1.0 / temperature)
-    rows = scores.shape[0]
-    noise = gumbel_noise(rows, columns, seed=seed, offset=offset).to(scores.device)
+    rows = scores.shape[0] if row_numbers is None else row_numbers.flatten().cpu()
+    noise = gumbel_noise(rows, columns, seed=int(seed), offset=int(offset)).to(scores.device)
     tokens = (scores + noise).argmax(-1).reshape(shape)  # a tie goes to the lowest index
 
     policy, log_policy = log_softmax(values / temperature)

@@ -111,6 +111,14 @@ def test_the_tokens_are_those_of_the_cpu(dtype: torch.dtype, shape: tuple[int, i
         cpu = sample_tokens(logits, forbidden=forbidden, **options)  # type: ignore[arg-type]
         gpu = sample_tokens(logits.cuda(), forbidden=forbidden.cuda(), **options)  # type: ignore[arg-type]
         assert torch.equal(gpu.tokens.cpu(), cpu.tokens)
+        options |= {name: torch.tensor(options[name], device="cuda") for name in ("seed", "offset")}
+        some = sample_tokens(
+            logits[1:].cuda(),
+            forbidden=forbidden.cuda(),
+            row_numbers=torch.arange(1, len(logits), device="cuda"),
+            **options,  # type: ignore[arg-type]
+        )
+        assert torch.equal(some.tokens.cpu(), cpu.tokens[1:])
         torch.testing.assert_close(gpu.log_prob.cpu(), cpu.log_prob, rtol=0, atol=5e-5)
         torch.testing.assert_close(gpu.entropy.cpu(), cpu.entropy, rtol=0, atol=5e-5)
 

@@ -294,6 +294,12 @@ def test_draws_are_those_of_whole_logits() -> None:
         for one, other in zip(drawn, whole, strict=True):
             assert torch.equal(one, other)
     assert len(whole.tokens.unique()) > 20 and not forbidden[whole.tokens[mask]].any()
+    kept = mask & (torch.rand(5, 30, generator=generator) < 0.5)  # by number, seed and offset in memory
+    options |= {"seed": torch.tensor(3), "offset": torch.tensor(2**40 + 1), "mask": None}
+    numbers = torch.arange(150).view(5, 30)[kept]
+    some = sb.linear_sample_tokens(hidden[kept], weight, bias, chunk_rows=16, row_numbers=numbers, **options)
+    assert torch.equal(some.tokens, whole.tokens[kept])
+    options |= {"mask": mask}
     referred = reference.linear_sample_tokens(poison.double(), weight.double(), bias.double(), **options)
     assert torch.equal(referred.tokens, whole.tokens)
 

@@ -52,6 +52,7 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
     actor, critic = [value.detach() for value in actor], constant
     forbidden = torch.tensor([True, False, False, False, False])
     yield "linear_sample_tokens", (*actor, 1, 2, 0.5, forbidden, mask, 4)
+    yield "linear_sample_tokens", (*actor, 0, 0, 0.5, None, None, 2, torch.tensor(1), torch.tensor(2), ids)
     loss = registered.linear_cross_entropy(*actor, *critic, 0.5, ids, numbers, mask, None, 2, 0)
     policy = registered.linear_policy(*actor, *critic, 0.3, 0, mask, 2, 0)
     regression = registered.linear_critic_loss(*critic, ids, numbers, 0.1, mask, 2, 7)

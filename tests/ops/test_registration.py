@@ -67,6 +67,8 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
             "sample_tokens",
             (logits.detach(), 1, 2, 0.5, torch.tensor([True, False, False, False, False]), mask),
         )
+        counters = torch.tensor(3), torch.tensor([4])
+        yield "sample_tokens", (logits.detach(), 0, 0, 1.0, None, mask, *counters, ids)
         q, logits = q.detach(), logits.detach()
         values = torch.ops.softbellman.soft_value(q, 0.5, None, mask)
         yield "soft_value_backward", (numbers, q, *values, 0.5, prior, mask)

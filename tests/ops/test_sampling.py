@@ -99,6 +99,41 @@ def test_a_row_does_not_depend_on_the_other_rows() -> None:
     assert torch.equal(sample_tokens(logits[:7], seed=5).tokens, tokens[:7])
 
 
+def test_a_row_draws_by_its_number() -> None:
+    logits, options = logits_of((40, 50)).float(), {"seed": 5, "offset": 3}
+    whole = sample_tokens(logits, **options)
+    chosen = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:17]
+    for rows in (chosen, chosen + 2**32):  # modulo 2**32
+        some = sample_tokens(logits[chosen], row_numbers=rows, **options)
+        assert torch.equal(some.tokens, whole.tokens[chosen])
+    numbers = torch.tensor([[7, 7, 2**31], [2**32 - 1, 0, 12]])
+    rows = logits_of((2, 3, 60))
+    expected = reference.sample_tokens(rows, row_numbers=numbers, **options)
+    assert torch.equal(sample_tokens(rows, row_numbers=numbers, **options).tokens, expected.tokens)
+    scattered = torch.stack([numbers, numbers], -1)[..., 0]  # not contiguous
+    assert torch.equal(sample_tokens(rows, row_numbers=scattered, **options).tokens, expected.tokens)
+    alike = sample_tokens(torch.zeros(9, 50), row_numbers=torch.full((9,), 4), **options)
+    assert len(alike.tokens.unique()) == 1
+
+
+def test_seed_and_offset_may_lie_in_memory() -> None:
+    logits, mask = logits_of((20, 30)), torch.arange(20) % 3 != 0
+    seed, offset = torch.tensor(0), torch.tensor([0])
+    for numbers in ((0, 0), (2**62 + 1, 7), (3, 2**40 + 9)):
+        seed.fill_(numbers[0])
+        offset.fill_(numbers[1])
+        expected = sample_tokens(logits, seed=numbers[0], offset=numbers[1], mask=mask)
+        for one, other in (
+            (seed, offset),
+            (numbers[0], offset),
+            (seed, numbers[1]),
+        ):
+            drawn = sample_tokens(logits, seed=one, offset=other, mask=mask)
+            assert all(map(torch.equal, drawn, expected))
+        referred = reference.sample_tokens(logits, seed=seed, offset=offset, mask=mask)
+        assert torch.equal(referred.tokens, expected.tokens)
+
+
 def test_seed_and_offset_change_the_draw() -> None:
     logits = torch.zeros(50, 100)
     draws = {
@@ -138,8 +173,18 @@ def test_errors_name_the_argument() -> None:
         sample_tokens(logits, seed=-1)
     with pytest.raises(ValueError, match="offset must be between 0 and"):
         sample_tokens(logits, seed=0, offset=2**63)
-    with pytest.raises(TypeError, match=r"seed must be an int, got Tensor"):
-        sample_tokens(logits, seed=torch.tensor(1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"seed must be an int, got float"):
+        sample_tokens(logits, seed=1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"offset must be an int or hold an int64 number, got torch.int32"):
+        sample_tokens(logits, seed=0, offset=torch.tensor(1, dtype=torch.int32))
+    with pytest.raises(ValueError, match=r"seed must be an int or one number, got shape \(2,\)"):
+        sample_tokens(logits, seed=torch.tensor([1, 2]))
+    with pytest.raises(ValueError, match=r"seed must be on the device of logits, cpu, got meta"):
+        sample_tokens(logits, seed=torch.tensor(1, device="meta"))
+    with pytest.raises(TypeError, match=r"row_numbers must hold int64"):
+        sample_tokens(logits, seed=0, row_numbers=torch.tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"row_numbers must have shape \(2,\)"):
+        sample_tokens(logits, seed=0, row_numbers=torch.tensor([1]))
     with pytest.raises(ValueError, match="temperature must be a finite number above 0, got 0"):
         sample_tokens(logits, seed=0, temperature=0.0)
     with pytest.raises(ValueError, match=r"forbidden must have shape \(3,\), got \(2, 3\)"):

@@ -233,13 +233,22 @@ def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: st
     batch.check(grad, torch.autograd.grad((expected * upstream.double()).sum(), leaf)[0])
 
 
+NUMBERS = (2**63 + 11, 5_000_000_000, 3)  # seed, offset, number of the first row
+
+
 def draw(
-    simt: ModuleType, batch: Batch, logits: Tensor, forbidden: Tensor | None, *, temperature: float = 0.8
+    simt: ModuleType,
+    batch: Batch,
+    logits: Tensor,
+    forbidden: Tensor | None,
+    *,
+    temperature: float = 0.8,
+    noise: tuple[int | Tensor, ...] = (*NUMBERS, 0, 0, 0),
 ) -> list[Tensor]:
     tokens = torch.full((batch.rows,), -5)
     log_prob, entropy = batch.statistic(), batch.statistic()
     batch.call(
-        simt.sample_forward, logits, batch.rows, batch.vocab, batch.code, temperature, 2**63 + 11, 5_000_000_000, 3,
+        simt.sample_forward, logits, batch.rows, batch.vocab, batch.code, temperature, *noise,
         0 if forbidden is None else forbidden, batch.mask, tokens, log_prob, entropy,
     )  # fmt: skip
     return [tokens, log_prob, entropy]
@@ -259,12 +268,15 @@ def test_sampling_draws_the_tokens_of_the_cpu(
     tokens, log_prob, entropy = draw(simt, batch, logits, forbidden)
     expected = [torch.full((11,), -5), torch.zeros(11, dtype=batch.wide), torch.zeros(11, dtype=batch.wide)]
     native.cpu.sample_forward(
-        logits.data_ptr(), logits.stride(0), 11, vocab, batch.code, 0.8, 2**63 + 11, 5_000_000_000, 3,
+        logits.data_ptr(), logits.stride(0), 11, vocab, batch.code, 0.8, *NUMBERS, 0, 0, 0,
         0 if forbidden is None else forbidden.data_ptr(), batch.mask.data_ptr(), *(e.data_ptr() for e in expected), 1,
     )  # fmt: skip
     assert torch.equal(tokens, expected[0])
     batch.check(log_prob, expected[1].double())
     batch.check(entropy, expected[2].double())
+    in_memory = torch.tensor(NUMBERS[0] - 2**64), torch.tensor(NUMBERS[1]), torch.arange(3, 14)
+    again = draw(simt, batch, logits, forbidden, noise=(1, 1, 1, *in_memory))
+    assert all(map(torch.equal, again, (tokens, log_prob, entropy)))
 
 
 def test_sampling_follows_the_distribution(simt: ModuleType) -> None:

@@ -44,7 +44,7 @@ def run_all(simt: ModuleType, batch: Batch, logits: Tensor, q: Tensor) -> tuple[
         *results(8),
     )  # fmt: skip
     call("distillation_forward", logits, q, *shape, 0.5, 0, 0, batch.mask, *results(5))
-    call("sample_forward", logits, *shape, 0.8, 5, 6, 9, 0, batch.mask, tokens, *results(2))
+    call("sample_forward", logits, *shape, 0.8, 5, 6, 9, 0, 0, 0, 0, batch.mask, tokens, *results(2))
     return [*(result.tolist() for result in made), tokens.tolist()], blocks
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import check_counter, check_mask, check_positive, check_vocabulary_vector
+from .._checks import (
+    check_counter_or_tensor,
+    check_ids,
+    check_mask,
+    check_positive,
+    check_vocabulary_vector,
+)
 from .._library import register
 from .._rows import per_row
 from ..sampling import TokenSample, sample_rows
@@ -19,11 +25,12 @@ def linear_sample_tokens(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    seed: int,
-    offset: int = 0,
+    seed: int | Tensor,
+    offset: int | Tensor = 0,
     temperature: float = 1.0,
     forbidden: Tensor | None = None,
     mask: Tensor | None = None,
+    row_numbers: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> TokenSample:
     """`sample_tokens(hidden @ weight.T + bias, seed=seed, ...)` without the logits of more than a chunk.
@@ -33,14 +40,15 @@ def linear_sample_tokens(
     differentiable.
 
     Args:
-        hidden: hidden states [..., H]; row n counts the leading dimensions in row-major order.
+        hidden: hidden states [..., H].
         weight: output embeddings [V, H] with the dtype and device of hidden.
         bias: [V] like weight, or None; `-inf` forbids a token.
-        seed: from 0 to 2**63 - 1.
-        offset: from 0 to 2**63 - 1, independent draws under one seed.
+        seed: from 0 to 2**63 - 1, or an int64 tensor of one number on the device of hidden.
+        offset: the same; independent draws under one seed.
         temperature: above 0.
         forbidden: bool [V], True for tokens that must not be drawn.
         mask: bool [...], True for real rows. Masked rows are not read and give zeros.
+        row_numbers: int64 [...], the numbers of the rows in the noise; None counts them in row-major order from 0.
         chunk_rows: rows whose logits exist at one time; None chooses (docs/linear.md).
 
     Returns:
@@ -56,13 +64,16 @@ def linear_sample_tokens(
         TokenSample(tokens=tensor(0), log_prob=tensor(0.), entropy=tensor(0.))
     """
     head = check_head(hidden, weight, bias).detach()
-    check_counter("seed", seed)
-    check_counter("offset", offset)
+    seed, seed_at = check_counter_or_tensor("seed", seed, "hidden", hidden)
+    offset, offset_at = check_counter_or_tensor("offset", offset, "hidden", hidden)
     check_positive("temperature", temperature)
     check_vocabulary_vector("forbidden", forbidden, "weight", weight.t(), boolean=True)
     check_mask(mask, "hidden", hidden)
+    if row_numbers is not None:
+        check_ids("row_numbers", row_numbers, "hidden", hidden)
     chunk = check_chunk_rows(chunk_rows)
-    return TokenSample(*_sample(*head, seed, offset, temperature, forbidden, mask, chunk))
+    arguments = seed, offset, temperature, forbidden, mask, chunk, seed_at, offset_at, row_numbers
+    return TokenSample(*_sample(*head, *arguments))
 
 
 def _forward(
@@ -75,16 +86,23 @@ def _forward(
     forbidden: Tensor | None,
     mask: Tensor | None,
     chunk_rows: int,
+    seed_at: Tensor | None = None,
+    offset_at: Tensor | None = None,
+    row_numbers: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     # A row's number enters its noise, so masked rows keep their places; their hidden states are cleared.
     rows = RealRows(hidden, None)
     rows.mask = None if mask is None else mask.reshape(-1)
     chunk = choose_chunk_rows(rows.count, weight, chunk_rows)
     head = Head(hidden, weight, bias, rows, chunk)
+    numbers = None if row_numbers is None else row_numbers.reshape(-1)
     results = [result.view(-1) for result in _results(hidden)]
     for part in rows.chunks(chunk):
         drawn = sample_rows(
-            head.logits(part), seed, offset, temperature, forbidden, rows.real(part), part.start
+            head.logits(part),
+            *(seed, offset, temperature, forbidden, rows.real(part), seed_at, offset_at),
+            row_numbers=None if numbers is None else numbers[part],
+            row_base=part.start,
         )
         for result, values in zip(results, drawn, strict=True):
             rows.put(result, part, values)
@@ -100,7 +118,8 @@ def _results(hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 _sample = register(
     "linear_sample_tokens",
     "(Tensor hidden, Tensor weight, Tensor? bias, SymInt seed, SymInt offset, float temperature, Tensor? forbidden, "
-    "Tensor? mask, int chunk_rows) -> (Tensor tokens, Tensor log_prob, Tensor entropy)",
+    "Tensor? mask, int chunk_rows, Tensor? seed_at=None, Tensor? offset_at=None, "
+    "Tensor? row_numbers=None) -> (Tensor tokens, Tensor log_prob, Tensor entropy)",
     kernel=_forward,
     fake=lambda hidden, *_: _results(hidden),
 )

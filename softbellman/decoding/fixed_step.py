@@ -1,0 +1,181 @@
+"""A step of sampling on tensors that stay where they are, so that a graph of it can be replayed.
+
+Seed, offset and position are read from memory, finished rows are closed rather than taken out, nothing waits for the device.
+
+Notation: N rows, T steps, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from softbellman.data.vocabulary import BOS, EOS
+from softbellman.decoding.sampling import Samples, check_drawn
+from softbellman.decoding.stepwise import StepState, StepwiseModel
+from softbellman.models.projection import bfloat16_in_use, bfloat16_products
+from softbellman.ops import sample_tokens
+
+
+class Form(NamedTuple):
+    """What a step is made for, beside the shapes of its state."""
+
+    rows: int  # N
+    steps: int  # T
+    temperature: float
+    keep_logits: bool
+
+
+class FixedStep:
+    """One step of sampling on tensors that stay where they are; to be loaded before the first of a batch.
+
+    Attributes:
+        open: rows that go on, bool [N].
+        banned: tokens that are never drawn, bool [V].
+        logits: of the latest step, [N, V], where they are kept.
+    """
+
+    def __init__(self, model: StepwiseModel, state: StepState, form: Form, device: torch.device) -> None:
+        self._model, self._temperature = model, form.temperature
+        self._state = OwnState(state)
+        self._state.load(state)
+        first = torch.full((form.rows,), BOS, dtype=torch.int64, device=device)
+        with bfloat16_products(bfloat16_in_use()):
+            logits, _ = model.step(first, self._state.value)  # says V and the type
+        self.logits = torch.zeros_like(logits) if form.keep_logits else None
+        self._first, self._current = first, first.clone()
+        self.open = torch.ones(form.rows, dtype=torch.bool, device=device)
+        self.banned = torch.zeros(logits.shape[1], dtype=torch.bool, device=device)
+        self._limits = first.clone()  # [N]
+        self._lengths = torch.zeros_like(first)  # [N]
+        self._seed, self._offset, self._position = first.new_zeros(3, 1).unbind()
+        self._tokens = first.new_zeros(form.steps, form.rows)  # [T, N]
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        self._log_probs = logits.new_zeros(form.steps, form.rows, dtype=dtype)  # [T, N]
+
+    def load(self, state: StepState, limits: Tensor, seed: int, offset: int) -> None:
+        """Begin with a state of N rows, of which those beyond the `limits` given, [n], are closed from the start."""
+        self._state.load(state)
+        self._current.copy_(self._first)
+        self.open.fill_(True)[len(limits) :] = False
+        self._limits[: len(limits)] = limits
+        self._lengths.zero_()
+        self._position.zero_()
+        self._seed.fill_(seed)
+        self._offset.fill_(offset)
+
+    def __call__(self) -> None:
+        """Draw a token for every open row."""
+        # Within a block of its own: weights rounded here are then part of the step, not what an earlier one left.
+        with bfloat16_products(bfloat16_in_use()):
+            logits, after = self._model.step(self._current, self._state.value)
+        draw = sample_tokens(
+            logits,
+            seed=self._seed,
+            offset=self._offset,
+            temperature=self._temperature,
+            forbidden=self.banned,
+            mask=self.open,
+            row_numbers=self.open.cumsum(0) - 1,  # finished rows leave `sample`, which counts the others
+        )
+        if self.logits is not None:
+            self.logits.copy_(logits)
+        self._tokens.index_copy_(0, self._position, draw.tokens.unsqueeze(0))
+        self._log_probs.index_copy_(0, self._position, draw.log_prob.unsqueeze(0))
+        self._lengths += self.open
+        self._position += 1
+        self._offset += 1
+        self.open &= (draw.tokens != EOS) & (draw.tokens >= 0) & (self._limits > self._position)
+        self._current.copy_(
+            draw.tokens.clamp(min=0)
+        )  # -1 says that nothing could be drawn; reported at the end
+        self._state.load(after)
+
+    def results(self, rows: int, kept: Tensor | None) -> Samples:
+        """What was drawn for the first `rows` rows, from one read of the device; kept logits are [T, N, V]."""
+        report = torch.cat([self._lengths[:rows], self._tokens[:, :rows].min().view(1)]).cpu()
+        lengths, longest = report[:-1], int(report[:-1].max())
+        check_drawn(int(report[-1]))
+        logits: Tensor | None = None
+        if kept is not None:
+            step, row = (torch.arange(longest)[:, None] < lengths).nonzero(as_tuple=True)
+            drawn = (step * kept.shape[1] + row).to(kept.device)
+            logits = kept.flatten(0, 1).index_select(0, drawn)  # (T, N, V) -> (M, V)
+        return Samples(
+            self._tokens[:longest, :rows].t().contiguous(),
+            self._lengths[:rows].clone(),
+            self._log_probs[:longest, :rows].t().contiguous(),
+            logits,
+        )
+
+
+class OwnState:
+    """A copy of a model's state that stays where it is.
+
+    Attributes:
+        value: the state, made of own tensors.
+        tensors: these, each once, in order.
+    """
+
+    def __init__(self, state: Any) -> None:
+        leaves, self._spec = tree_flatten(state)
+        own: dict[int, Tensor] = {}
+        for leaf in leaves:
+            if isinstance(leaf, Tensor) and id(leaf) not in own:
+                own[id(leaf)] = torch.empty_like(leaf, memory_format=torch.contiguous_format)
+        self._leaves = [own.get(id(leaf), leaf) for leaf in leaves]
+        self.tensors = list(own.values())
+        self.value = tree_unflatten(self._leaves, self._spec)
+
+    def load(self, state: Any) -> None:
+        """Copy a state of the same shapes.
+
+        Raises:
+            ValueError: its shapes, types or constants are others.
+        """
+        leaves, spec = tree_flatten(state)
+        if spec != self._spec or not all(map(_alike, leaves, self._leaves)):
+            raise ValueError(
+                "the model's state changes its shape from step to step, which a graph cannot follow; use sample"
+            )
+        changed = [
+            (own, leaf)
+            for own, leaf in zip(self._leaves, leaves, strict=True)
+            if isinstance(own, Tensor) and leaf is not own
+        ]
+        storages = {_storage(tensor) for tensor in self.tensors}
+        # What lies in another own tensor is read before that is written.
+        fresh = [leaf.clone() if _storage(leaf) in storages else leaf for _, leaf in changed]
+        for (own, _), leaf in zip(changed, fresh, strict=True):
+            own.copy_(leaf)
+
+
+def _alike(leaf: Any, own: Any) -> bool:
+    if isinstance(own, Tensor):
+        return isinstance(leaf, Tensor) and leaf.shape == own.shape and leaf.dtype == own.dtype
+    return bool(leaf == own)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def shape_key(state: Any) -> Hashable:
+    """What a graph depends on in a state: its structure, shapes and types, which tensors are one, constants."""
+    leaves, spec = tree_flatten(state)
+    first: dict[int, int] = {}
+    described: list[Hashable] = []
+    for position, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            described.append((leaf.shape, leaf.dtype, leaf.device, first.setdefault(id(leaf), position)))
+        else:
+            described.append(leaf)
+    return str(spec), tuple(described)
+
+
+def device_of(state: Any) -> torch.device:
+    return next(leaf.device for leaf in tree_flatten(state)[0] if isinstance(leaf, Tensor))
