@@ -2,7 +2,7 @@
 
 from softbellman.decoding.beam import Hypotheses, beam_search, greedy_search
 from softbellman.decoding.graphs import GraphSampler
-from softbellman.decoding.sampling import Samples, sample
+from softbellman.decoding.sampling import Sampler, Samples, sample
 from softbellman.decoding.stepwise import (
     PrefixState,
     StepState,
@@ -16,6 +16,7 @@ __all__ = [
     "GraphSampler",
     "Hypotheses",
     "PrefixState",
+    "Sampler",
     "Samples",
     "StepState",
     "StepwiseModel",

@@ -69,7 +69,7 @@ class GraphSampler:
 
     def __init__(
         self,
-        model: StepwiseModel,
+        model: nn.Module | StepwiseModel,
         *,
         sources_multiple: int = 8,
         positions_multiple: int = 8,
@@ -101,7 +101,8 @@ class GraphSampler:
         self._addresses: tuple[int, ...] = ()
         self._banned: _Banned | None = None
 
-    def __len__(self) -> int:
+    @property
+    def graphs(self) -> int:
         """Number of graphs kept."""
         return len(self._captured)
 

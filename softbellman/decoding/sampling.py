@@ -6,7 +6,7 @@ Notation: B sources, K samples per source, N = B*K rows, n <= N rows still open,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,26 @@ class Samples(NamedTuple):
     logits: Tensor | None = (
         None  # [M, V] of the M drawn tokens where they are kept: step by step, rows in order
     )
+
+
+class Sampler(Protocol):
+    """:func:`sample` for one model."""
+
+    def __call__(
+        self,
+        source: Tensor,
+        *,
+        max_length: int | Tensor,
+        seed: int,
+        offset: int = 0,
+        samples: int = 1,
+        temperature: float = 1.0,
+        forbidden: Tensor | Sequence[int] | None = None,
+        allow_unknown: bool = False,
+        keep_logits: bool = False,
+        start: StepState | None = None,
+    ) -> Samples:
+        """Draw `samples` sequences for every source."""
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from softbellman.data import BatchIterator, collate
-from softbellman.decoding import Tempered
+from softbellman.decoding import GraphSampler, Sampler, Tempered, sample
 from softbellman.models import PixelCaptioner
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.evaluation import (
@@ -46,6 +46,7 @@ class Assembly:
 
     Attributes:
         actor: reads the source, or the features of an image.
+        sampler: draws from it.
         reader: reads the reference: the critic of AC and ERAC, the oracle of VAML.
         stages: names of the stages with at least one epoch, in order.
     """
@@ -59,6 +60,7 @@ class Assembly:
         self.stages = [name for name in self.algorithm.stages if getattr(settings, name).schedule.epochs > 0]
         self._check_image_encoder()
         self.actor = self._new_actor("actor")
+        self.sampler = self._new_sampler()
         torch.manual_seed(draw_key(settings.seed, "critic/initialisation"))
         self.reader = build_reader(settings, self.algorithm.reader, target_size=len(task.target_codec))
         self.reader = self.reader.to(device)
@@ -106,6 +108,11 @@ class Assembly:
             positions=task.positions,
         )
         return actor.to(self.device)
+
+    def _new_sampler(self) -> Sampler:
+        if self.settings.cuda_graphs:
+            return GraphSampler(self.actor)
+        return partial(sample, self.actor)
 
     def _start_actor(self, stage: str, start: str) -> None:
         if start == "scratch":
@@ -176,6 +183,7 @@ class Assembly:
             key=draw_key(settings.seed, f"{stage}/draws"),
             forbidden=self.forbidden,
             logits=settings.logits,
+            sampler=self.sampler,
         )
 
     def _edits(
@@ -231,6 +239,7 @@ class Assembly:
             forbidden=self.forbidden,
             judge=self.judge_actor,
             logits=settings.logits,
+            sampler=self.sampler,
         )
 
     # Validation -----------------------------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ class StageCache:
             }
         if settings["logits"] != "whole":  # rounds otherwise
             facts["logits"] = settings["logits"]
+        if settings["cuda_graphs"]:  # too
+            facts["cuda_graphs"] = True
         if stage == "warmup":  # of the critic or of the oracle
             reader = settings[ALGORITHMS[self._settings.algorithm].reader]
             facts["reader"] = [reader["attention"], reader["dropout"]]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import BOS, PAD, Batch
-from softbellman.decoding import sample
+from softbellman.decoding import Sampler
 from softbellman.decoding.stepwise import StepState
 from softbellman.models import Memory
 from softbellman.training.payoff import Payoff
@@ -51,7 +51,7 @@ def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 def roll_out(
-    actor: nn.Module,
+    sampler: Sampler,
     batch: Batch,
     *,
     payoff: Payoff,
@@ -68,7 +68,7 @@ def roll_out(
     """Draw ``samples`` sequences for each source and score every prefix.
 
     Args:
-        actor: maps (source, prefix) to logits; drawn from in its present mode, without a graph.
+        sampler: draws from the actor in its present mode, without a graph.
         batch: B sources with their references.
         payoff: the payoff R.
         samples: K.
@@ -82,8 +82,7 @@ def roll_out(
         start: the actor's state before the start token where it has encoded the sources already.
     """
     limits = (batch.mask.sum(1) + extra_length).clamp(max=longest)
-    drawn = sample(
-        actor,
+    drawn = sampler(
         batch.source,
         max_length=limits,
         samples=samples,

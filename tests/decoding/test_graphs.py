@@ -67,7 +67,7 @@ def test_the_draws_are_those_of_sample(
             "keep_logits": keep_logits,
         }
         assert_same(sampler(source, **options), sample(model, source, **options))
-    assert len(sampler) == 2  # two shapes of five batches
+    assert sampler.graphs == 2  # two shapes of five batches
 
 
 def test_a_source_without_any_token_attends_to_its_padding() -> None:
@@ -102,7 +102,7 @@ def test_a_given_start_and_forbidden_tokens() -> None:
     assert seen == {False, True}
     options["forbidden"] = [0, 1, 2]
     assert_same(sampler(source, **options), sample(Tempered(model, 2.0), source, **options))
-    assert len(sampler) == 1
+    assert sampler.graphs == 1
 
 
 def test_weights_may_change_in_place_and_may_move() -> None:
@@ -119,7 +119,7 @@ def test_weights_may_change_in_place_and_may_move() -> None:
         for parameter in model.parameters():
             parameter.data = -parameter
     assert_same(sampler(source, **options), sample(model, source, **options))
-    assert len(sampler) == 1
+    assert sampler.graphs == 1
 
 
 def test_rounded_weights_are_not_those_of_the_capture() -> None:
@@ -140,7 +140,7 @@ def test_rounded_weights_are_not_those_of_the_capture() -> None:
                 parameter.mul_(1.4)
     with bfloat16_products("none"):
         assert sampler(source, **options).logits.dtype == torch.float32  # type: ignore[union-attr]
-    assert len(sampler) == 2
+    assert sampler.graphs == 2
 
 
 def test_dropout_belongs_to_the_mode_and_is_new_in_every_replay() -> None:
@@ -150,7 +150,7 @@ def test_dropout_belongs_to_the_mode_and_is_new_in_every_replay() -> None:
     model.train()
     torch.manual_seed(5)
     noisy = [sampler(source, **options) for _ in range(2)]
-    assert len(sampler) == 2
+    assert sampler.graphs == 2
     assert not torch.equal(noisy[0].log_probs, noisy[1].log_probs)
     torch.manual_seed(5)  # the capture of the first call left the generator as it was
     assert torch.equal(sampler(source, **options).log_probs, noisy[0].log_probs)
@@ -170,7 +170,7 @@ def test_few_graphs_are_kept() -> None:
     for sources in (1, 2, 1, 3, 1, 2):  # 2 is dropped for 3, and 3 for 2
         source, options = batch(sources, 4), {"max_length": 4, "seed": sources}
         assert_same(sampler(source, **options), sample(model, source, **options))
-    assert (captures, len(sampler)) == (4, 2)
+    assert (captures, sampler.graphs) == (4, 2)
 
 
 def test_steps_after_the_end_are_few() -> None:
@@ -269,7 +269,7 @@ def test_without_a_gpu_it_is_sample() -> None:
     model, source = network(), batch(3, 5)
     sampler, options = GraphSampler(model), {"max_length": 7, "seed": 2, "samples": 3, "keep_logits": True}
     assert all(map(torch.equal, sampler(source, **options), sample(model, source, **options)))  # type: ignore[arg-type]
-    assert len(sampler) == 0
+    assert sampler.graphs == 0
     assert recorded(model)(source[:0], max_length=3, seed=1).tokens.shape == (0, 0)
 
 
@@ -289,4 +289,4 @@ def test_cuda_graphs_draw_what_sample_draws(keep_logits: bool) -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1.1)
-    assert len(sampler) == 3
+    assert sampler.graphs == 3

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from softbellman.data import BOS, EOS, PAD, UNK
+from softbellman.decoding import sample
 from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import known_logits
 from softbellman.objectives import actor_objective
@@ -37,7 +40,7 @@ def draw(setting, **changes):
         "forbidden": forbidden,
     }
     with mode(actor, training=False):
-        return roll_out(actor, batch, **{**arguments, **changes})
+        return roll_out(partial(sample, actor), batch, **{**arguments, **changes})
 
 
 def test_prefix_actions_and_mask_line_up(setting):

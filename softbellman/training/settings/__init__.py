@@ -76,6 +76,9 @@ class Settings:
     """On the CPU float32 matrix products go through oneDNN where they stay float32 there (x86 processors without AMX), rounded
     otherwise than torch's own choice. Where tried, maximum likelihood and the oracle gained a little and joint training lost.
     The same numbers, bit for bit, need the same setting."""
+    cuda_graphs: bool = False
+    """On a GPU a step of sampling is captured as a CUDA graph once for each shape of batch and replayed for every token: one
+    launch where there are some thirty. The same draws within rounding. Never run on a GPU yet (docs/gpu-status.md)."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when torch sees one."""
     output: str = ""

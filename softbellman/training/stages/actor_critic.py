@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
+from softbellman.decoding import Sampler, sample
 from softbellman.models import AttentionDecoder, DecoderState, Memory
 from softbellman.models.projection import known_logits
 from softbellman.objectives import (
@@ -47,6 +49,7 @@ class PolicyEvaluation:
         key: int,
         forbidden: Tensor,
         logits: LogitsForm = "whole",
+        sampler: Sampler | None = None,
     ) -> None:
         self.actor, self.critic, self.target = actor, critic, target
         self.payoff, self.credit = payoff, credit
@@ -54,6 +57,7 @@ class PolicyEvaluation:
         self.key, self.forbidden = key, forbidden
         self._forbidden_ids = forbidden.nonzero().squeeze(1)
         self._logits = logits
+        self._sampler: Sampler = partial(sample, actor) if sampler is None else sampler
 
     @property
     def critic_tau(self) -> float:
@@ -78,7 +82,7 @@ class PolicyEvaluation:
             start = self.actor.begin(None, memory=memory.detach())
         with torch.no_grad(), mode(self.actor, training=self.credit.sampling_dropout):
             return roll_out(
-                self.actor,
+                self._sampler,
                 batch,
                 payoff=self.payoff,
                 samples=self.samples,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import BOS, EOS, PAD, Batch
+from softbellman.decoding import Sampler, sample
 from softbellman.ops import optimal_completion_values
 from softbellman.training.outputs import row_outputs
 from softbellman.training.payoff import Payoff
@@ -56,6 +57,7 @@ class CompletionStage:
         forbidden: Tensor,
         judge: Judge,
         logits: LogitsForm = "whole",
+        sampler: Sampler | None = None,
     ) -> None:
         self.schedule = settings.schedule
         self.start_is_candidate = settings.start == "actor"
@@ -65,6 +67,7 @@ class CompletionStage:
         self._settings, self._payoff, self._edits = settings, payoff, edits
         self._longest, self._key, self._forbidden = longest, key, forbidden
         self._logits = logits
+        self._sampler: Sampler = partial(sample, actor) if sampler is None else sampler
 
     def update(self, batch: Batch, step: int) -> Sums:
         settings = self._settings
@@ -95,7 +98,7 @@ class CompletionStage:
             return States(edited.prefix, edited.labels, edited.mask, edited.rows, edited.payoff.sum())
         with torch.no_grad(), mode(actor, training=False):
             drawn = roll_out(
-                actor,
+                self._sampler,
                 batch,
                 payoff=self._payoff,
                 samples=settings.samples,
