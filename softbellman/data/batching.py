@@ -49,6 +49,8 @@ class Batch:
         references: [B, R, L], tokens alone. Sentences with fewer than R references have rows of PAD.
         reference_lengths: [B, R], tokens of each reference; 0 = reference absent.
         index: [B], the sentences' positions in the corpus.
+        rows: [M], flat indices of the real positions of `labels`; found where not given, at best before the batch goes to a
+            device, which would have to be waited for.
     """
 
     source: Tensor
@@ -56,6 +58,11 @@ class Batch:
     references: Tensor
     reference_lengths: Tensor
     index: Tensor
+    rows: Tensor = None  # type: ignore[assignment]  # a tensor once made
+
+    def __post_init__(self) -> None:
+        if self.rows is None:
+            object.__setattr__(self, "rows", self.mask.flatten().nonzero().squeeze(1))
 
     def __len__(self) -> int:
         return self.source.shape[0]
@@ -76,8 +83,15 @@ class Batch:
         return self.labels != PAD
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device."""
-        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        """The same batch on a device; a GPU copies on while the caller goes on."""
+        onto_gpu = torch.device(device).type == "cuda"
+
+        def moved(tensor: Tensor) -> Tensor:
+            if onto_gpu and not tensor.is_cuda:
+                return tensor.pin_memory().to(device, non_blocking=True)
+            return tensor.to(device)
+
+        return Batch(**{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 
 
 def collate(

@@ -97,12 +97,12 @@ class FixedStep:
 
     def results(self, rows: int, kept: Tensor | None) -> Samples:
         """What was drawn for the first `rows` rows, from one read of the device; kept logits are [T, N, V]."""
-        report = torch.cat([self._lengths[:rows], self._tokens[:, :rows].min().view(1)]).cpu()
-        lengths, longest = report[:-1], int(report[:-1].max())
-        check_drawn(int(report[-1]))
+        *lengths, lowest = torch.cat([self._lengths[:rows], self._tokens[:, :rows].min().view(1)]).tolist()
+        check_drawn(lowest)
+        longest = max(lengths)
         logits: Tensor | None = None
         if kept is not None:
-            step, row = (torch.arange(longest)[:, None] < lengths).nonzero(as_tuple=True)
+            step, row = (torch.arange(longest)[:, None] < torch.tensor(lengths)).nonzero(as_tuple=True)
             drawn = (step * kept.shape[1] + row).to(kept.device)
             logits = kept.flatten(0, 1).index_select(0, drawn)  # (T, N, V) -> (M, V)
         return Samples(

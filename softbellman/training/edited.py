@@ -99,7 +99,9 @@ def edit_references(
     labels.scatter_(1, ends, EOS)
     start = torch.full_like(ends, BOS)
     rewards = torch.nn.functional.pad(exact.float().view(-1, width), (0, 1))
-    longest = int(ends.max()) + 1  # proposals that insert leave room behind
+    longest = width + 1
+    if longest > batch.labels.shape[1]:  # a proposal that inserts leaves room behind
+        longest = int(ends.max()) + 1
     mask = torch.arange(longest, device=labels.device) <= ends
     return Edited(
         prefix=torch.cat([start, labels[:, : longest - 1]], dim=1),

@@ -194,12 +194,12 @@ def _drain(pending: list[Sums], totals: dict[str, float]) -> dict[str, float]:
     """Add up the pending diagnostics (one transfer from the device for all of them); returns their own sums."""
     latest: dict[str, float] = {"updates": float(len(pending))}
     names = list(dict.fromkeys(name for sums in pending for name in sums))
-    zero = torch.zeros((), dtype=torch.float64)
-    table = [
-        torch.stack([sums.get(name, zero).detach().double().cpu() for name in names]) for sums in pending
-    ]
-    for name, value in zip(names, torch.stack(table).sum(0).tolist(), strict=True):
-        latest[name] = value
+    found = [(name, number.detach().double()) for sums in pending for name, number in sums.items()]
+    remote = [number for _, number in found if number.device.type != "cpu"]
+    fetched = iter(torch.stack(remote).tolist() if remote else ())
+    latest.update(dict.fromkeys(names, 0.0))
+    for name, number in found:
+        latest[name] += float(number) if number.device.type == "cpu" else next(fetched)
     for name, value in latest.items():
         totals[name] = totals.get(name, 0.0) + value
     return latest

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
 from softbellman.models import Memory
 from softbellman.objectives import Objective
 from softbellman.training.outputs import row_outputs
-from softbellman.training.rollout import real_rows
 from softbellman.training.settings import ActorStageSettings, LogitsForm, WarmUpSettings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 
@@ -49,11 +49,10 @@ def reference_likelihood(
 
     ``memory`` is ``source`` as the model has encoded it already, if it has; ``logits`` the form they are held in.
     """
-    mask = batch.mask
-    rows = real_rows(mask)
+    rows = batch.rows
     outputs = row_outputs(model, source, batch.prefix, rows, logits=logits, memory=memory)
     objective = outputs.maximum_likelihood(batch.labels.flatten()[rows], sequences=len(batch.source))
-    objective.diagnostics["reference_tokens"] = mask.sum()
+    objective.diagnostics["reference_tokens"] = torch.as_tensor(len(rows))
     return objective
 
 
