@@ -233,7 +233,7 @@ def test_chunks_are_a_twentieth_of_the_rows_within_bounds() -> None:
 def test_memory_beyond_the_results_is_a_twentieth_of_the_logits(
     name: str, reduction: str, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forward and backward of 4,096 rows: gradients (twice where they are scaled), chunks, numbers per row."""
+    """Forward and backward of 4,096 rows: gradients, once, chunks, numbers per row."""
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks._memory import peak_bytes
 
@@ -250,7 +250,7 @@ def test_memory_beyond_the_results_is_a_twentieth_of_the_logits(
         outputs = [results[output].sum() for output in case.outputs if results[output].requires_grad]
         return torch.autograd.grad(torch.stack(outputs).sum(), leaves)
 
-    kept = sum(leaf.numel() * leaf.element_size() for leaf in leaves) * (2 if reduction == "sum" else 1)
+    kept = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
     heads = 2 if "q_hidden" in arguments else 1
     logits = heads * rows * vocabulary * 4
     extra = peak_bytes(both, "cpu") - kept

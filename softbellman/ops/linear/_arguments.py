@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._checks import check_choice, check_rows
+from ._donation import offer
 from ._head import wanted_gradients
 
 REDUCTIONS = ("none", "sum", "mean")
@@ -93,8 +95,13 @@ def check_reduction(reduction: str, head: HeadArguments) -> int:
     return 0 if reduction == "none" else wanted_gradients(*head)
 
 
-def reduced(total: Tensor, reduction: str, hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """The sum of the rows' losses, or their mean over the real rows (0 where there is none)."""
+def reduced(taken: Sequence[Tensor], reduction: str, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """The sum of the rows' losses, or their mean over the real rows (0 where there is none).
+
+    `taken` are the sum and the gradients that an operator took along, which the backward pass may write over.
+    """
+    total, *gradients = taken
+    offer(total, gradients)
     if reduction == "sum":
         return total
     if mask is None:

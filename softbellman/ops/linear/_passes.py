@@ -5,7 +5,7 @@ An operator brings its row kernels as a `RowKernel`. There are two ways to a gra
 - `reduction="none"`: what arrives at each row is known only in the backward pass, which makes each chunk's logits once
   more (four products in all; saved are the inputs and a few numbers a row).
 - a sum: what arrives at each row is known but for one factor, so the forward pass takes the gradients along (three
-  products, as many as with whole logits) and the backward pass multiplies them by the factor.
+  products, as many as with whole logits) and the backward pass multiplies them by the factor, in place where it may.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .._checks import statistic_dtype
 from .._library import register_backward
+from ._donation import may_write
 from ._head import Head, HeadGradients
 from ._rows import RealRows
 
@@ -120,14 +121,20 @@ _sum_backward = register_backward(
 )
 
 
-def sum_gradients(factor: Tensor | None, saved: Sequence[Tensor], wanted: int) -> list[Tensor | None]:
+def sum_gradients(ctx: Any, factor: Tensor | None, wanted: int) -> list[Tensor | None]:
     """The gradients that a forward pass took along, times what arrives at the sum; None where not wanted.
 
-    `saved` holds hidden, weight, bias and the three gradients.
+    `ctx` saved hidden, weight, bias and the three gradients.
     """
     if factor is None:
         return no_gradients()
-    return select(_sum_backward(factor, *saved), wanted)
+    hidden, weight, bias, *gradients = ctx.saved_tensors
+    if may_write(ctx, gradients, factor):
+        return [
+            gradient.mul_(factor).to(hidden.dtype) if wanted >> bit & 1 else None
+            for bit, gradient in enumerate(gradients)
+        ]
+    return select(_sum_backward(factor, hidden, weight, bias, *gradients), wanted)
 
 
 def empty_sum(hidden: Tensor) -> Tensor:

@@ -68,9 +68,9 @@ def linear_critic_loss(
     chunk = check_chunk_rows(chunk_rows)
     taken = check_reduction(reduction, head)
     results = _critic(*head, actions, targets.detach(), smoothness, mask, chunk, taken)
-    loss, td_error, _, _, spread, total, *_ = results
+    loss, td_error, _, _, spread = results[:RESULTS]
     if reduction != "none":
-        loss = reduced(total, reduction, hidden, mask)
+        loss = reduced(results[RESULTS:], reduction, hidden, mask)
     return CriticLoss(loss, td_error, spread)
 
 
@@ -160,7 +160,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
     wanted, gradients = needed(ctx, 0), no_gradients()
     if ctx.taken:
-        gradients = sum_gradients(arriving[RESULTS], ctx.saved_tensors, wanted)
+        gradients = sum_gradients(ctx, arriving[RESULTS], wanted)
     elif arriving[0] is not None and wanted:
         *inputs, mask, td_error, mean, mean_low = ctx.saved_tensors
         others = (mask, ctx.chunk_rows, td_error, mean, mean_low, wanted)

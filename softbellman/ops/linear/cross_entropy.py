@@ -70,7 +70,7 @@ def linear_token_cross_entropy(
     taken, weights = check_reduction(reduction, head), _row_weights(row_weights, reduction, hidden)
     results = _cross_entropy(*head, None, None, None, 1.0, targets, None, mask, weights, chunk, taken)
     loss: Tensor = results[0]
-    return loss if reduction == "none" else reduced(results[RESULTS], reduction, hidden, mask)
+    return loss if reduction == "none" else reduced(results[RESULTS:], reduction, hidden, mask)
 
 
 def linear_soft_target_cross_entropy(
@@ -141,7 +141,7 @@ def linear_soft_target_cross_entropy(
     taken, weights = check_reduction(reduction, head), _row_weights(row_weights, reduction, hidden)
     results = _cross_entropy(*head, *oracle.detach(), tau, targets, alpha, mask, weights, chunk, taken)
     loss: Tensor = results[0]
-    return loss if reduction == "none" else reduced(results[RESULTS], reduction, hidden, mask)
+    return loss if reduction == "none" else reduced(results[RESULTS:], reduction, hidden, mask)
 
 
 def _row_weights(row_weights: Tensor | None, reduction: str, hidden: Tensor) -> Tensor | None:
@@ -265,7 +265,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
     wanted, gradients = needed(ctx, 0), no_gradients()
     if ctx.taken:
-        gradients = sum_gradients(arriving[RESULTS], ctx.saved_tensors, wanted)
+        gradients = sum_gradients(ctx, arriving[RESULTS], wanted)
     elif arriving[0] is not None and wanted:
         saved = ctx.saved_tensors
         *heads, targets, oracle_weight, mask, _ = saved[: -(RESULTS - 1)]

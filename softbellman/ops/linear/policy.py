@@ -121,10 +121,10 @@ def linear_actor_loss(
     chunk = check_chunk_rows(chunk_rows)
     taken = check_reduction(reduction, head)
     results = _policy(*head, *critic.detach(), tau, mode, mask, chunk, taken)
-    value, policy_entropy, total = results[0], results[1], results[RESULTS]
+    value, policy_entropy = results[:2]
     if reduction == "none":
         return ActorLoss(-value, policy_entropy)
-    return ActorLoss(-reduced(total, reduction, hidden, mask), policy_entropy.detach())
+    return ActorLoss(-reduced(results[RESULTS:], reduction, hidden, mask), policy_entropy.detach())
 
 
 class _PolicyRows:
@@ -226,7 +226,7 @@ def _autograd(ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad_value is None:
         q_wanted = 0  # the entropy does not depend on q
     if ctx.taken:
-        gradients = sum_gradients(arriving[RESULTS], ctx.saved_tensors, wanted)
+        gradients = sum_gradients(ctx, arriving[RESULTS], wanted)
     elif not (grad_value is None and grad_entropy is None) and (wanted or q_wanted):
         *heads, mask = ctx.saved_tensors[:-RESULTS]
         computed = _policy_backward(
