@@ -180,7 +180,8 @@ class Edited:
         ]
         edited = self.edit(references, self.samples, self.vocabulary, self.generator)
         longest = max(map(len, edited))
-        target = torch.tensor([[BOS, *row, EOS, *[PAD] * (longest - len(row))] for row in edited])
+        rows = [[BOS, *row, EOS, *[PAD] * (longest - len(row))] for row in edited]
+        target = torch.tensor(rows, device=batch.target.device)
         return target.t(), self.score(batch, target)
 
     @staticmethod

@@ -25,7 +25,7 @@ from softbellman.training.assembly import Assembly
 from softbellman.training.products import onednn_products
 from softbellman.training.settings import PRESETS, DataSettings, Settings
 from softbellman.training.stages import Stage
-from softbellman.training.task import Task, load_task
+from softbellman.training.task import Task, choose_device, load_task
 
 STAGES = ("mle", "critic", "joint", "oracle", "raml", "vaml")
 SOURCE_WORDS, TARGET_WORDS = 5376, 4564  # of the synthetic corpus, the four special tokens not counted
@@ -64,6 +64,8 @@ def settings_of(
     small: bool = False,
     bfloat16: str = "none",
     onednn: bool = False,
+    device: str = "cpu",
+    cuda_graphs: bool = False,
 ) -> Settings:
     """The published recipe of a stage (the settings' defaults), with the weights of all edited sequences kept.
 
@@ -74,13 +76,16 @@ def settings_of(
         small: networks of 16 units, for a look at whether everything runs.
         bfloat16: which of OUR products have bfloat16 factors.
         onednn: OUR float32 products may go through oneDNN.
+        device: where both sides run.
+        cuda_graphs: a step of OUR sampling is a CUDA graph.
     """
     overrides = {
         "model.bfloat16_products": bfloat16,
         "onednn_products": str(onednn).lower(),
         "preset": preset,
         "algorithm": _ALGORITHM_OF.get(name, "erac"),
-        "device": "cpu",
+        "device": device,
+        "cuda_graphs": str(cuda_graphs).lower(),
         "augmented.weights": "published",
         "augmented.oracle_share": "0.2",
     }
@@ -128,14 +133,15 @@ def write_synthetic(folder: Path, *, pairs: int = 3000, share: float = 1.0) -> N
 
 def warm_actor(task: Task, settings: Settings, updates: int) -> dict[str, torch.Tensor]:
     """Weights of an actor after a few updates of maximum likelihood (Adam, so that few are enough)."""
-    parts = Assembly(settings, task, torch.device("cpu"))
+    device = choose_device(settings.device)
+    parts = Assembly(settings, task, device)
     stage = parts.build("actor")
     optimizer = torch.optim.Adam(parts.actor.parameters(), lr=2e-3, fused=True)
     stage.optimizers["actor"] = optimizer
     done = 0
     while done < updates:
         for batch in parts.train_batches(stage.schedule, "actor").epoch(done):
-            stage.update(batch, done)
+            stage.update(batch.to(device), done)
             done += 1
             if done == updates:
                 break
@@ -146,14 +152,15 @@ def build_stage(
     name: str, task: Task, settings: Settings, actor_weights: dict[str, torch.Tensor], *, count: int
 ) -> tuple[Assembly, Stage, list[Batch], float]:
     """Our stage of that name (one of `STAGES`, or `ocd`) with `count` batches and the processor's seconds for one of them."""
-    parts = Assembly(settings, task, torch.device("cpu"))
+    device = choose_device(settings.device)
+    parts = Assembly(settings, task, device)
     parts.actor.load_state_dict(actor_weights)
     key = _STAGE_OF.get(name, name)
     stage = parts.build(key)
     batches, seconds, started = [], [], time.process_time()
     for batch in islice(parts.train_batches(stage.schedule, key).epoch(0), count):
         seconds.append(time.process_time() - started)
-        batches.append(batch)
+        batches.append(batch.to(device))
         started = time.process_time()
     return parts, stage, batches, statistics.median(seconds)
 

@@ -17,12 +17,12 @@ import torch
 
 from benchmarks._training_cases import Case
 from softbellman.data import Batch
-from softbellman.training import edited, outputs, rollout
+from softbellman.training import edited, outputs
 from softbellman.training.payoff import Payoff
 from softbellman.training.stages import actor_critic, augmented, likelihood
 
 FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
-    (rollout, "sample", "sampling"),
+    (actor_critic, "roll_out", "sampling"),
     (Payoff, "rewards", "payoff"),
     (edited, "sample_edits", "edits"),
     (edited, "importance_weights", "edits"),

@@ -1,6 +1,7 @@
 """One update of every stage at the published sizes, against a reconstruction of the published code in eager PyTorch.
 
     python -m benchmarks.training [--data DIR] [--stages joint,oracle] [--threads 1] [--cpu-time] [--json FILE]
+    python -m benchmarks.training --device cuda --cuda-graphs [--data DIR] [--json FILE]
 
 Both take the same batches in turn, from the same start weights. `benchmarks/README.md` says what the reconstruction
 does and what our side computes."""
@@ -46,16 +47,22 @@ HEADER = [
 ]
 
 
-def measure(case: Case, *, repetitions: int, clock: Callable[[], float]) -> dict[str, Any]:
+def measure(case: Case, *, repetitions: int, clock: Callable[[], float], device: str) -> dict[str, Any]:
     """The row of one stage."""
     contenders: dict[str, Callable[[Batch], object]] = {"ours": case.ours, "published": case.published}
-    comparison = compare(contenders, case.batches, repetitions=repetitions, warmup=2, clock=clock)
+    wait = torch.cuda.synchronize if device.startswith("cuda") else None
+    if wait is not None:  # every shape once: captures are no part of an update
+        for batch in case.batches:
+            case.ours(batch)
+    comparison = compare(
+        contenders, case.batches, repetitions=repetitions, warmup=2, clock=clock, synchronize=wait
+    )
     ratio = comparison.ratio("published", "ours")
     rounds = [case.batches[(i + 2) % len(case.batches)] for i in range(repetitions)]
     tokens = sum(int(batch.mask.sum()) for batch in rounds)  # of the references, EOS included
     rates = {name: tokens / sum(times) for name, times in comparison.rounds.items()}
     longest = max(case.batches, key=lambda batch: batch.target.numel())
-    memory = {name: peak_bytes(partial(call, longest), "cpu") for name, call in contenders.items()}
+    memory = {name: peak_bytes(partial(call, longest), device) for name, call in contenders.items()}
     return {
         "stage": case.name,
         "sources": len(case.batches[0]),
@@ -125,6 +132,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="our float32 products go through oneDNN where it serves (onednn_products: true)",
     )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0 (default cpu)")
+    parser.add_argument(
+        "--cuda-graphs",
+        action="store_true",
+        help="a step of our sampling is a CUDA graph (cuda_graphs: true)",
+    )
     return parser
 
 
@@ -161,20 +174,26 @@ def main() -> None:
     options = parser()
     arguments = options.parse_args()
     clock, time_name = choose_clock(options, arguments)
+    if arguments.device != "cpu" and (arguments.cpu_time or arguments.profile):
+        options.error("--cpu-time and --profile are for the CPU")
+    if arguments.cuda_graphs and arguments.device == "cpu":
+        options.error("--cuda-graphs needs --device cuda")
     repetitions, warm_up = (2, 2) if arguments.quick else (arguments.repetitions, arguments.warm_up)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
-    options_of = {"preset": arguments.preset, "small": arguments.quick}
+    options_of = {"preset": arguments.preset, "small": arguments.quick, "device": arguments.device}
     weights = warm_actor(task, settings_of("mle", data, **options_of), warm_up)
     with onednn_products(enabled=arguments.onednn) as switched:
         library = "oneDNN" if switched else "torch's choice"
     options_of |= {"bfloat16": arguments.bfloat16, "onednn": arguments.onednn}
+    options_of |= {"cuda_graphs": arguments.cuda_graphs}
     for name in arguments.stages:
         case = make_case(name, task, settings_of(name, data, **options_of), weights, count=repetitions + 2)
-        row = measure(case, repetitions=repetitions, clock=clock)
+        row = measure(case, repetitions=repetitions, clock=clock, device=arguments.device)
         row |= {"clock": time_name, "preset": arguments.preset, "corpus": task.describe()}
         row |= {"bfloat16_products": arguments.bfloat16, "float32_products": library}
+        row |= {"device": arguments.device, "cuda_graphs": arguments.cuda_graphs}
         if arguments.profile:
             row["parts"] = time_parts(case, case.batches, clock)
             print_profile(case, row["parts"], updates=1 if arguments.quick else 6)

@@ -1,4 +1,4 @@
-"""Ancestral sampling with its step captured as a CUDA graph: one launch a token instead of some thirty.
+"""Ancestral sampling with its step captured as a CUDA graph: one launch a token instead of dozens.
 
 A graph repeats kernels on the same memory with the same arguments; `fixed_step` is a step that can live with that.
 

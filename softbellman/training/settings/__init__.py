@@ -78,7 +78,7 @@ class Settings:
     The same numbers, bit for bit, need the same setting."""
     cuda_graphs: bool = False
     """On a GPU a step of sampling is captured as a CUDA graph once for each shape of batch and replayed for every token: one
-    launch where there are some thirty. The same draws within rounding. Never run on a GPU yet (docs/gpu-status.md)."""
+    launch instead of dozens, the same draws within rounding (docs/decoding.md). Never run on a GPU yet (docs/gpu-status.md)."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when torch sees one."""
     output: str = ""
