@@ -68,11 +68,28 @@ def per_row(rows: Tensor) -> Tensor:
     return rows.new_empty(rows.shape[:-1], dtype=statistic_dtype(rows.dtype))
 
 
+_ALIKE, _SHIFT = 256 << 20, 4096  # bytes
+
+
 def new_gradient(rows: Tensor) -> Tensor:
-    """An uninitialised tensor like `rows` [..., V]; on the CPU a large one asks for huge pages (docs/native.md)."""
-    gradient = rows.new_empty(rows.shape)
-    if gradient.nbytes >= _native.cpu.HUGE_PAGE_MINIMUM and not gradient.is_cuda:
-        _native.cpu.ask_for_huge_pages(gradient.data_ptr(), gradient.nbytes)
+    """An uninitialised tensor like `rows` [..., V].
+
+    On the CPU a large one asks for huge pages, and does not begin where its block of memory does if the block beside it, an
+    input or another gradient, would lie a multiple of 256 MiB away: memory serves such pairs slowly (docs/native.md).
+    """
+    size = rows.numel() * rows.element_size()
+    if rows.is_cuda or size < _native.cpu.HUGE_PAGE_MINIMUM:
+        return rows.new_empty(rows.shape)
+    if size % _ALIKE < _SHIFT:
+        shift = _SHIFT // rows.element_size()
+        block = rows.new_empty(rows.numel() + 2 * shift)
+        strides = torch.empty(rows.shape, device="meta").stride()
+        gradient = rows.new_empty(0).set_(
+            block.untyped_storage(), shift, rows.shape, strides
+        )  # no view of it
+    else:
+        gradient = rows.new_empty(rows.shape)
+    _native.cpu.ask_for_huge_pages(gradient.data_ptr(), size)
     return gradient
 
 
