@@ -28,7 +28,7 @@ def row_matrix(tensor: Tensor) -> RowMatrix:
     Slices, odd storage offsets and expanded leading dimensions (row stride 0) are described; a column stride
     other than 1 is not.
     """
-    vocabulary = tensor.shape[-1]
+    vocabulary = tensor.size(-1)
     rows, stride = tensor.numel() // vocabulary, vocabulary
     if not tensor.is_contiguous():
         matrix = _collapse(tensor)
@@ -65,12 +65,19 @@ def pointer(tensor: Tensor | None) -> int:
 
 def per_row(rows: Tensor) -> Tensor:
     """An uninitialised result [...] in the statistic type of `rows` [..., V]."""
-    return rows.new_empty(rows.shape[:-1], dtype=statistic_dtype(rows.dtype))
+    sizes = rows.shape[:-1] or ((),)  # torch reads one by one faster than as a shape
+    return rows.new_empty(*sizes, dtype=statistic_dtype(rows.dtype))
+
+
+def several_per_row(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+    """As many results as `per_row` makes."""
+    first = per_row(rows)
+    return (first, *[torch.empty_like(first) for _ in range(count - 1)])
 
 
 def new_gradient(rows: Tensor) -> Tensor:
     """An uninitialised tensor like `rows` [..., V]; on the CPU a large one asks for huge pages (docs/native.md)."""
-    gradient = rows.new_empty(rows.shape)
+    gradient = rows.new_empty(*rows.shape)
     if gradient.nbytes >= _native.cpu.HUGE_PAGE_MINIMUM and not gradient.is_cuda:
         _native.cpu.ask_for_huge_pages(gradient.data_ptr(), gradient.nbytes)
     return gradient
