@@ -51,6 +51,11 @@ def summarize(values: Sequence[float]) -> Timing:
     return Timing(median, lower, upper, len(values))
 
 
+def scaled(timing: Timing, factor: float) -> Timing:
+    quantiles = (timing.median, timing.lower_quartile, timing.upper_quartile)
+    return Timing(*(value * factor for value in quantiles), timing.repetitions)
+
+
 def compare(
     contenders: Mapping[str, Callable[[Any], object]],
     inputs: Sequence[Any],

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from benchmarks._edit_loops import MAX_ORDER, OPERATIONS, RATE, Loop, loops
 from benchmarks._harness import (
-    Timing,
     as_record,
     compare,
     format_ratio,
     format_seconds,
     print_table,
     save_json,
+    scaled,
 )
 from softbellman.ops.edits import sample_edits, weighted_edits
 
@@ -180,11 +180,6 @@ def run(size: Size, proposal: str, repetitions: int, clock: Callable[[], float])
         format_ratio(ratios["loop batch over ours batch"]),
     ]
     return row
-
-
-def scaled(timing: Timing, factor: float) -> Timing:
-    quantiles = (timing.median, timing.lower_quartile, timing.upper_quartile)
-    return Timing(*(value * factor for value in quantiles), timing.repetitions)
 
 
 def main() -> None:

@@ -143,7 +143,7 @@ def launch(
 
 def new_scores(hypotheses: Tensor, output: int, float64: bool) -> Tensor:
     shape = hypotheses.shape[:-1] if output == SENTENCE else hypotheses.shape
-    return hypotheses.new_empty(shape, dtype=torch.float64 if float64 else torch.float32)
+    return hypotheses.new_empty(*shape, dtype=torch.float64 if float64 else torch.float32)
 
 
 def _scores(*arguments: Any) -> Tensor:
@@ -155,7 +155,7 @@ def _scores(*arguments: Any) -> Tensor:
 
 def _new_counts(hypotheses: Tensor, max_order: int, every_prefix: bool) -> Tensor:
     shape = hypotheses.shape if every_prefix else hypotheses.shape[:-1]
-    return hypotheses.new_empty((*shape, 2 * max_order + 2))
+    return hypotheses.new_empty(*shape, 2 * max_order + 2)
 
 
 def _counts(*arguments: Any) -> Tensor:

@@ -25,7 +25,7 @@ def check_rows(name: str, tensor: Tensor, *, dimensions: int | None = None) -> N
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
     if tensor.dtype not in DTYPE_CODES:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {tensor.dtype}")
-    if tensor.device.type not in ("cpu", "cuda"):
+    if not (tensor.is_cpu or tensor.is_cuda):
         raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tensor.device}")
     if tensor.dim() == 0 or (dimensions is not None and tensor.dim() != dimensions):
         expected = "at least one dimension" if dimensions is None else f"{dimensions} dimensions"
@@ -43,7 +43,8 @@ def check_same_rows(name: str, tensor: Tensor, like_name: str, like: Tensor) -> 
         )
     if tensor.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {tensor.dtype}")
-    _check_device(name, tensor, like_name, like)
+    if tensor.device != like.device:
+        raise _device_error(name, tensor, like_name, like)
 
 
 def check_ids(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> None:
@@ -86,7 +87,8 @@ def check_vocabulary_vector(
         raise TypeError(f"{name} must be a bool tensor, got {tensor.dtype}")
     if not boolean and not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating tensor, got {tensor.dtype}")
-    _check_device(name, tensor, rows_name, rows)
+    if tensor.device != rows.device:
+        raise _device_error(name, tensor, rows_name, rows)
 
 
 def check_positive(name: str, value: float) -> None:
@@ -131,7 +133,8 @@ def check_counter_or_tensor(
         raise TypeError(f"{name} must be an int or hold an int64 number, got {value.dtype}")
     if value.numel() != 1:
         raise ValueError(f"{name} must be an int or one number, got shape {tuple(value.shape)}")
-    _check_device(name, value, rows_name, rows)
+    if value.device != rows.device:
+        raise _device_error(name, value, rows_name, rows)
     return 0, value
 
 
@@ -155,9 +158,9 @@ def _check_one_per_row(name: str, tensor: Tensor, rows_name: str, rows: Tensor) 
             f"{name} must have shape {tuple(rows.shape[:-1])}, that of {rows_name} without its last "
             f"dimension, got {tuple(tensor.shape)}"
         )
-    _check_device(name, tensor, rows_name, rows)
+    if tensor.device != rows.device:
+        raise _device_error(name, tensor, rows_name, rows)
 
 
-def _check_device(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
-    if tensor.device != like.device:
-        raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {tensor.device}")
+def _device_error(name: str, tensor: Tensor, like_name: str, like: Tensor) -> ValueError:
+    return ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {tensor.device}")

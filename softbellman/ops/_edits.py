@@ -239,7 +239,7 @@ def _new_edits(
     return (
         tokens.new_empty(sources, samples, width),
         tokens.new_empty(sources, samples),
-        tokens.new_empty((sources, samples), dtype=torch.float64),
+        tokens.new_empty(sources, samples, dtype=torch.float64),
     )
 
 
@@ -262,7 +262,7 @@ def _sample(
 def _score(
     tokens: Tensor, lengths: Tensor | None, edited: Tensor, edited_lengths: Tensor | None, *proposal: Any
 ) -> Tensor:
-    log_density = edited.new_empty(edited.shape[:2], dtype=torch.float64)
+    log_density = edited.new_empty(*edited.shape[:2], dtype=torch.float64)
     _launch(tokens, lengths, edited.contiguous(), edited_lengths, log_density, proposal, False)
     return log_density
 
@@ -284,5 +284,5 @@ edit_density = register(
     "edit_density",
     f"(Tensor tokens, Tensor? lengths, Tensor edited, Tensor? edited_lengths, {_PROPOSAL_SCHEMA}) -> Tensor",
     kernel=_score,
-    fake=lambda tokens, lengths, edited, *_: edited.new_empty(edited.shape[:2], dtype=torch.float64),
+    fake=lambda tokens, lengths, edited, *_: edited.new_empty(*edited.shape[:2], dtype=torch.float64),
 )

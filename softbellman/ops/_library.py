@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from ._direct import call_directly
+
 NAMESPACE = "softbellman"
 _LIBRARY: Any = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
 
@@ -24,7 +26,7 @@ def register(
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """Define `softbellman::name` with one kernel for CPU and CUDA tensors and return it ready to call.
+    """Define `softbellman::name` with one kernel for CPU and CUDA tensors and return it ready to call (`_direct.py`).
 
     `backward` and `setup_context` are those of `torch.library.register_autograd`. An operator without them
     gives constants.
@@ -36,8 +38,8 @@ def register(
     torch.library.register_fake(qualified, fake, lib=_LIBRARY)
     if backward is not None:
         torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=_LIBRARY)
-    overload: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name).default
-    return overload
+    operator = getattr(getattr(torch.ops, NAMESPACE), name).default
+    return call_directly(operator, kernel, backward, setup_context)
 
 
 def register_backward(

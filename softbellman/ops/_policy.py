@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, pointer, row_matrix, several_per_row, vector
 
 ENTROPY_MODES = ("exact", "normalized", "none")
 RESULTS = 6  # numbers that a row gets
@@ -33,13 +33,13 @@ def policy_row_terms(
         tau,
         entropy_mode,
         pointer(real),
-        *(pointer(result) for result in results),
+        *map(pointer, results),
     )
     return results
 
 
 def _results(logits: Tensor) -> tuple[Tensor, ...]:
-    return tuple(per_row(logits) for _ in range(RESULTS))
+    return several_per_row(logits, RESULTS)
 
 
 def policy_row_gradients(
@@ -78,7 +78,7 @@ def policy_row_gradients(
         policy.vocabulary,
         policy.dtype_code,
         pointer(real),
-        *(pointer(statistic) for statistic in saved),
+        *map(pointer, saved),
         pointer(upstream_value),
         pointer(upstream_entropy),
         pointer(grad_logits) if want_logits else 0,

@@ -28,7 +28,7 @@ def row_matrix(tensor: Tensor) -> RowMatrix:
     Slices, odd storage offsets and expanded leading dimensions (row stride 0) are described; a column stride
     other than 1 is not.
     """
-    vocabulary = tensor.shape[-1]
+    vocabulary = tensor.size(-1)
     rows, stride = tensor.numel() // vocabulary, vocabulary
     if not tensor.is_contiguous():
         matrix = _collapse(tensor)
@@ -65,7 +65,14 @@ def pointer(tensor: Tensor | None) -> int:
 
 def per_row(rows: Tensor) -> Tensor:
     """An uninitialised result [...] in the statistic type of `rows` [..., V]."""
-    return rows.new_empty(rows.shape[:-1], dtype=statistic_dtype(rows.dtype))
+    sizes = rows.shape[:-1] or ((),)  # torch reads one by one faster than as a shape
+    return rows.new_empty(*sizes, dtype=statistic_dtype(rows.dtype))
+
+
+def several_per_row(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+    """As many results as `per_row` makes."""
+    first = per_row(rows)
+    return (first, *[torch.empty_like(first) for _ in range(count - 1)])
 
 
 _ALIKE, _SHIFT = 256 << 20, 4096  # bytes
@@ -79,16 +86,14 @@ def new_gradient(rows: Tensor) -> Tensor:
     """
     size = rows.numel() * rows.element_size()
     if rows.is_cuda or size < _native.cpu.HUGE_PAGE_MINIMUM:
-        return rows.new_empty(rows.shape)
+        return rows.new_empty(*rows.shape)
     if size % _ALIKE < _SHIFT:
         shift = _SHIFT // rows.element_size()
-        block = rows.new_empty(rows.numel() + 2 * shift)
-        strides = torch.empty(rows.shape, device="meta").stride()
-        gradient = rows.new_empty(0).set_(
-            block.untyped_storage(), shift, rows.shape, strides
-        )  # no view of it
+        inside = rows.new_empty(rows.numel() + 2 * shift)[shift:-shift].view(rows.shape)
+        # the same, but no view of a base
+        gradient = rows.new_empty(0).set_(inside.untyped_storage(), shift, inside.shape, inside.stride())
     else:
-        gradient = rows.new_empty(rows.shape)
+        gradient = rows.new_empty(*rows.shape)
     _native.cpu.ask_for_huge_pages(gradient.data_ptr(), size)
     return gradient
 

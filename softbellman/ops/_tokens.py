@@ -17,7 +17,7 @@ def check_tokens(name: str, tokens: Tensor, dimensions: Sequence[int], *, longes
         raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
     if tokens.dtype != torch.int64:
         raise TypeError(f"{name} must hold int64 token ids, got {tokens.dtype}")
-    if tokens.device.type not in ("cpu", "cuda"):
+    if not (tokens.is_cpu or tokens.is_cuda):
         raise ValueError(f"{name} must be on the CPU or a CUDA device, got {tokens.device}")
     if tokens.dim() not in dimensions:
         raise ValueError(

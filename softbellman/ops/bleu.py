@@ -95,7 +95,7 @@ def prefix_bleu(
         hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
     )
     scores: Tensor = bleu_scores(*batch, *scoring, PREFIX, False, is_float64(dtype))
-    return scores.view(hypotheses.shape)
+    return scores.view_as(hypotheses)
 
 
 def sentence_bleu(
@@ -126,7 +126,7 @@ def sentence_bleu(
         hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
     )
     scores: Tensor = bleu_scores(*batch, *scoring, SENTENCE, False, is_float64(dtype))
-    return scores.view(hypotheses.shape[:-1])
+    return scores.view(*hypotheses.shape[:-1])
 
 
 def bleu_rewards(
@@ -172,7 +172,7 @@ def bleu_rewards(
         hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
     )
     rewards: Tensor = bleu_scores(*batch, *scoring, REWARD, scaled, is_float64(dtype))
-    return rewards.view(hypotheses.shape)
+    return rewards.view_as(hypotheses)
 
 
 def corpus_bleu_statistics(

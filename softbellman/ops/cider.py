@@ -88,7 +88,7 @@ def prefix_cider(
         False,
         is_float64(dtype),
     )
-    return scores.view(hypotheses.shape)
+    return scores.view_as(hypotheses)
 
 
 def sentence_cider(
@@ -129,7 +129,7 @@ def sentence_cider(
         False,
         is_float64(dtype),
     )
-    return scores.view(hypotheses.shape[:-1])
+    return scores.view(*hypotheses.shape[:-1])
 
 
 def cider_rewards(
@@ -184,7 +184,7 @@ def cider_rewards(
         scaled,
         is_float64(dtype),
     )
-    return rewards.view(hypotheses.shape)
+    return rewards.view_as(hypotheses)
 
 
 def corpus_cider(

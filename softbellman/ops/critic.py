@@ -18,7 +18,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, pointer, row_matrix, several_per_row, vector
 
 RESULTS = 5  # numbers that a row gets: loss, td_error, the mean in two parts, spread
 
@@ -87,13 +87,13 @@ def critic_forward(
         pointer(goals),
         smoothness,
         pointer(real),
-        *(pointer(result) for result in results),
+        *map(pointer, results),
     )
     return results
 
 
 def _results(q: Tensor) -> tuple[Tensor, ...]:
-    return tuple(per_row(q) for _ in range(RESULTS))
+    return several_per_row(q, RESULTS)
 
 
 def critic_backward(
@@ -122,7 +122,7 @@ def critic_backward(
         pointer(ids),
         smoothness,
         pointer(real),
-        *(pointer(statistic) for statistic in saved),
+        *map(pointer, saved),
         pointer(grad_q),
         matrix.vocabulary,
     )
@@ -131,13 +131,14 @@ def critic_backward(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     q, actions, _, mask, ctx.smoothness = inputs
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(q, actions, mask, *output[1:4])
 
 
-def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _autograd(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     grad_q = None
-    if ctx.needs_input_grad[0]:
+    if gradient is not None and ctx.needs_input_grad[0]:
         grad_q = critic_gradient(gradient, *ctx.saved_tensors, ctx.smoothness)
     return grad_q, None, None, None, None
 

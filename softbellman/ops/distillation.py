@@ -20,7 +20,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, pointer, row_matrix, several_per_row, vector
 
 RESULTS = 5  # numbers that a row gets: loss, two log-normalisers and what their rounding does to the weights
 
@@ -136,13 +136,13 @@ def distillation_forward(
         pointer(ids),
         pointer(weight),
         pointer(real),
-        *(pointer(result) for result in results),
+        *map(pointer, results),
     )
     return results
 
 
 def _results(logits: Tensor) -> tuple[Tensor, ...]:
-    return tuple(per_row(logits) for _ in range(RESULTS))
+    return several_per_row(logits, RESULTS)
 
 
 def distillation_backward(
@@ -180,7 +180,7 @@ def distillation_backward(
         pointer(ids),
         pointer(weight),
         pointer(real),
-        *(pointer(statistic) for statistic in saved),
+        *map(pointer, saved),
         pointer(grad_logits),
         policy.vocabulary,
     )
@@ -189,13 +189,14 @@ def distillation_backward(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     logits, q, ctx.tau, targets, oracle_weight, mask = inputs
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(logits, q, targets, oracle_weight, mask, *output[1:])
 
 
-def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _autograd(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     grad_logits = None
-    if ctx.needs_input_grad[0]:
+    if gradient is not None and ctx.needs_input_grad[0]:
         logits, q, *others = ctx.saved_tensors
         grad_logits = _distillation_backward(gradient, logits, q, ctx.tau, *others)
     return grad_logits, None, None, None, None, None

@@ -80,7 +80,7 @@ def prefix_edit_distance(
     """
     batch = _batch_arguments(hypotheses, references, hypothesis_lengths, reference_lengths)
     distances: Tensor = _edit_distances(*batch, check_id("eos_id", eos_id, optional=True), _DISTANCE)
-    return distances.view(hypotheses.shape)
+    return distances.view_as(hypotheses)
 
 
 def edit_distance_rewards(
@@ -115,7 +115,7 @@ def edit_distance_rewards(
     batch = _batch_arguments(hypotheses, references, hypothesis_lengths, reference_lengths)
     output = _REWARD + is_float64(dtype)
     rewards: Tensor = _edit_distances(*batch, check_id("eos_id", eos_id, optional=True), output)
-    return rewards.view(hypotheses.shape)
+    return rewards.view_as(hypotheses)
 
 
 def optimal_completion_values(
@@ -265,7 +265,7 @@ class _Batch:
 
 def _new_distances(*arguments: Any) -> Tensor:
     hypotheses, output = arguments[0], arguments[5]
-    distances: Tensor = hypotheses.new_empty(hypotheses.shape, dtype=_OUTPUTS[output])
+    distances: Tensor = hypotheses.new_empty(*hypotheses.shape, dtype=_OUTPUTS[output])
     return distances
 
 
@@ -288,7 +288,7 @@ def _new_values(
     dtype_code: int,
 ) -> Tensor:
     states = hypotheses.shape if rows is None else rows.shape
-    return hypotheses.new_empty((*states, vocabulary), dtype=_DTYPES[dtype_code])
+    return hypotheses.new_empty(*states, vocabulary, dtype=_DTYPES[dtype_code])
 
 
 def _values_kernel(

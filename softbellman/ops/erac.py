@@ -20,7 +20,7 @@ from ._checks import (
     statistic_dtype,
 )
 from ._library import register
-from ._rows import launch_rows, per_row, pointer, row_matrix, vector
+from ._rows import launch_rows, pointer, row_matrix, several_per_row, vector
 from .critic import critic_gradient
 
 
@@ -153,18 +153,19 @@ def _forward(
 
 
 def _results(q: Tensor) -> tuple[Tensor, ...]:
-    return tuple(per_row(q) for _ in range(8))
+    return several_per_row(q, 8)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, _, q, actions, _, mask, _, _, ctx.smoothness = inputs
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(q, actions, mask, output[1], *output[-2:])
 
 
-def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _autograd(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     grad_q = None
-    if ctx.needs_input_grad[2]:
+    if gradient is not None and ctx.needs_input_grad[2]:
         grad_q = critic_gradient(gradient, *ctx.saved_tensors, ctx.smoothness)
     return None, None, grad_q, None, None, None, None, None, None
 

@@ -64,7 +64,7 @@ def prefix_rouge_l(
     """
     batch = _batch(hypotheses, references, hypothesis_lengths, reference_lengths, beta, eos_id, unmatched_id)
     scores: Tensor = rouge_scores(*batch, PREFIX, False, is_float64(dtype))
-    return scores.view(hypotheses.shape)
+    return scores.view_as(hypotheses)
 
 
 def sentence_rouge_l(
@@ -89,7 +89,7 @@ def sentence_rouge_l(
     """
     batch = _batch(hypotheses, references, hypothesis_lengths, reference_lengths, beta, eos_id, unmatched_id)
     scores: Tensor = rouge_scores(*batch, SENTENCE, False, is_float64(dtype))
-    return scores.view(hypotheses.shape[:-1])
+    return scores.view(*hypotheses.shape[:-1])
 
 
 def rouge_l_rewards(
@@ -128,7 +128,7 @@ def rouge_l_rewards(
     scaled = check_choice("scale", scale, ("none", "reference_length")) == 1
     batch = _batch(hypotheses, references, hypothesis_lengths, reference_lengths, beta, eos_id, unmatched_id)
     rewards: Tensor = rouge_scores(*batch, REWARD, scaled, is_float64(dtype))
-    return rewards.view(hypotheses.shape)
+    return rewards.view_as(hypotheses)
 
 
 def corpus_rouge_l(

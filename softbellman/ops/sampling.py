@@ -16,7 +16,7 @@ from ._checks import (
     check_vocabulary_vector,
 )
 from ._library import register
-from ._rows import launch_rows, per_row, pointer, row_matrix, vector
+from ._rows import launch_rows, pointer, row_matrix, several_per_row, vector
 
 
 class TokenSample(NamedTuple):
@@ -118,8 +118,8 @@ def sample_rows(
 
 
 def _results(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    tokens = logits.new_empty(logits.shape[:-1], dtype=torch.int64)
-    return tokens, per_row(logits), per_row(logits)
+    log_prob, entropy = several_per_row(logits, 2)
+    return torch.empty_like(log_prob, dtype=torch.int64), log_prob, entropy
 
 
 _sample = register(

@@ -18,7 +18,7 @@ from ._checks import (
     check_rows,
 )
 from ._library import register, register_backward
-from ._rows import per_row
+from ._rows import several_per_row
 from .soft_value import value_backward, value_forward
 
 
@@ -80,8 +80,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     value, correction, chosen = value_forward(q, tau, None, actions, mask)
     target = rewards.to(value.dtype, copy=True)
-    target[:, :-1] += _unless(terminal, value[:, 1:])  # 0 in masked rows
-    residual = (chosen - target).masked_fill_((chosen == target) & chosen.isinf(), 0.0)
+    target[:, :-1].add_(_unless(terminal, value[:, 1:]))  # 0 in masked rows
+    residual = (chosen - target).masked_fill_(chosen == target, 0.0)  # -inf - (-inf) would be NaN
     if mask is not None:
         residual.masked_fill_(~mask, 0.0)
     return residual, value, correction
@@ -111,11 +111,14 @@ def _backward(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     q, actions, rewards, mask, terminal, ctx.tau = inputs
     ctx.rewards_dtype = rewards.dtype
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(q, actions, *output[1:], mask, terminal)
 
 
-def _autograd(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _autograd(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return None, None, None, None, None, None
     q, actions, value, correction, mask, terminal = ctx.saved_tensors
     grad_q = grad_rewards = None
     if ctx.needs_input_grad[0]:
@@ -134,7 +137,7 @@ def _fake(
     terminal: Tensor | None,
     tau: float,
 ) -> tuple[Tensor, ...]:
-    return tuple(per_row(q) for _ in range(3))
+    return several_per_row(q, 3)
 
 
 _residual_backward = register_backward(

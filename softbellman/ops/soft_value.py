@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ._checks import check_mask, check_positive, check_rows, check_vocabulary_vector, statistic_dtype
 from ._library import register, register_backward
-from ._rows import launch, launch_rows, new_gradient, per_row, pointer, row_matrix, vector
+from ._rows import launch, launch_rows, new_gradient, pointer, row_matrix, several_per_row, vector
 
 
 def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -53,11 +54,11 @@ def prior_arguments(prior: Tensor | None, q: Tensor) -> tuple[Tensor | None, int
 
 def value_forward(
     q: Tensor, tau: float, prior: Tensor | None, actions: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """The soft values [...] of rows [..., V], what their rounding does to the weights of the backward pass [...], and
-    their q at the actions, which is empty without actions."""
-    matrix, value, correction = row_matrix(q), per_row(q), per_row(q)
-    chosen = value.new_empty(0) if actions is None else per_row(q)
+    with actions the q of these [...]."""
+    matrix, (value, correction) = row_matrix(q), several_per_row(q, 2)
+    chosen = None if actions is None else torch.empty_like(value)
     weights, weights_stride = prior_arguments(prior, q)
     ids, real = vector(actions), vector(mask)
     launch_rows(
@@ -75,9 +76,9 @@ def value_forward(
         pointer(real),
         pointer(value),
         pointer(correction),
-        0 if actions is None else pointer(chosen),
+        pointer(chosen),
     )
-    return value, correction, chosen
+    return (value, correction) if chosen is None else (value, correction, chosen)
 
 
 def value_backward(
@@ -121,8 +122,8 @@ def value_backward(
     return grad_q
 
 
-def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    return value_forward(q, tau, prior, None, mask)[:2]
+def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> tuple[Tensor, ...]:
+    return value_forward(q, tau, prior, None, mask)
 
 
 def _backward(
@@ -161,7 +162,7 @@ _soft_value = register(
     "soft_value",
     "(Tensor q, float tau, Tensor? prior, Tensor? mask) -> (Tensor value, Tensor correction)",
     kernel=_forward,
-    fake=lambda q, *_: (per_row(q), per_row(q)),
+    fake=lambda q, *_: several_per_row(q, 2),
     backward=_autograd,
     setup_context=_setup_context,
 )

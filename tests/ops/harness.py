@@ -10,10 +10,13 @@ and by half a unit in the last place of the type in which it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -158,6 +161,22 @@ def assert_close(what: str, actual: Tensor, expected: Tensor, magnitude: Tensor,
     error = (actual - expected).abs().masked_fill(infinite, 0.0)
     worst = (error / tolerance).max().item() if error.numel() else 0.0
     assert worst <= 1.0, f"{what}: error {error.max().item():.3e} is {worst:.2f} times the tolerance"
+
+
+@contextmanager
+def dispatched() -> Iterator[list[str]]:
+    """The operators of this package that are called through the dispatcher."""
+    called: list[str] = []
+    call = torch._ops.OpOverload.__call__
+
+    def counting(self: Any, /, *arguments: Any, **options: Any) -> Any:
+        if self.namespace == "softbellman":
+            called.append(str(self))
+        return call(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch._ops.OpOverload, "__call__", counting)
+        yield called
 
 
 def finite(values: Tensor) -> Tensor:
