@@ -124,20 +124,9 @@ class Kernels:
         tokens = torch.full((rows,), -77)
         log_prob, entropy = self.vectors(2)
         cpu.sample_forward(
-            logits,
-            vocabulary,
-            *size,
-            1.0,
-            3,
-            4,
-            0,
-            0,
-            0,
-            tokens.data_ptr(),
-            log_prob.data_ptr(),
-            entropy.data_ptr(),
-            THREADS,
-        )
+            logits, vocabulary, *size, 1.0, 3, 4, 0, 0, 0, 0, 0, 0, tokens.data_ptr(), log_prob.data_ptr(),
+            entropy.data_ptr(), THREADS,
+        )  # fmt: skip
         results |= {"tokens": tokens, "log_prob": log_prob, "sample_entropy": entropy}
         return results
 

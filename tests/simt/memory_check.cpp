@@ -93,8 +93,11 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
                                     nullptr, mask.data(), statistic(1), statistic(2), statistic(3), statistic(4),
                                     statistic(6), to_logits.data, to_logits.stride, 0, nullptr);
     }
-    cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 7, 0, 0, forbidden.data(), mask.data(),
-                         tokens.data(), statistic(0), statistic(1), partials, tickets, 0, nullptr);
+    const std::vector<std::uint64_t> seed(1, 7), offset(1, 2);
+    const std::vector<std::int64_t> numbers(kRows, 3);
+    cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 0, 0, 0, seed.data(), offset.data(),
+                         numbers.data(), forbidden.data(), mask.data(), tokens.data(), statistic(0), statistic(1), partials,
+                         tickets, 0, nullptr);
 }
 
 }  // namespace
