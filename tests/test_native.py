@@ -100,6 +100,19 @@ class Kernels:
             "policy_grad_q": to_q,
         }
 
+        residual, value, correction = self.vectors(3)
+        steps = max(rows, 1)
+        cpu.soft_bellman_forward(
+            q, vocabulary, *size, 0.5, actions, ones, 0, steps, 0, residual.data_ptr(), value.data_ptr(),
+            correction.data_ptr(), THREADS,
+        )  # fmt: skip
+        grad = self.matrix()
+        cpu.soft_bellman_backward(
+            q, vocabulary, *size, 0.5, actions, 0, steps, 0, value.data_ptr(), correction.data_ptr(), ones,
+            grad.data_ptr(), vocabulary, THREADS,
+        )  # fmt: skip
+        results |= {"residual": residual, "residual_grad": grad}
+
         loss, error, mean, mean_low, spread = self.vectors(5)
         outputs = [t.data_ptr() for t in (loss, error, mean, mean_low, spread)]
         cpu.critic_forward(q, vocabulary, *size, actions, ones, 0.1, 0, *outputs, THREADS)
@@ -197,6 +210,10 @@ def test_one_token_vocabulary(code: int) -> None:
         "value": q,
         "gathered": q,
         "soft_value_grad": torch.full_like(kernels.q, 2.0),
+        "residual": q - 1 - torch.cat([q[1:], q.new_zeros(1)]),
+        "residual_grad": torch.tensor(
+            [[1.0], [0.0], [0.0]], dtype=kernels.q.dtype
+        ),  # the value of the next is its q
         "policy_value": q,
         "entropy": torch.zeros_like(q),
         "policy_grad": torch.zeros_like(kernels.q),

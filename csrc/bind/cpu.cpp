@@ -94,6 +94,53 @@ void soft_value_backward(Address q, int64_t q_stride, int64_t rows, int64_t voca
                              read(correction), read(grad_value), read(grad_gathered), {write(grad_q), grad_q_stride});
 }
 
+void check_steps(int64_t rows, int64_t steps) {
+    if (steps >= 1 && rows % steps == 0) return;
+    throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
+                                ".");
+}
+
+Sequences sequences_of(int64_t rows, int64_t steps, Address terminal, Address rewards, Address residual,
+                       Address grad_residual) {
+    check_steps(rows, steps);
+    return {steps, static_cast<const uint8_t*>(read(terminal)), read(rewards), write(residual), read(grad_residual)};
+}
+
+void soft_bellman_forward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, int dtype, double tau, Address actions,
+                          Address rewards, Address terminal, int64_t steps, Address mask, Address residual, Address value,
+                          Address correction, int threads) {
+    const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
+    require_positive(tau, "tau");
+    require_data(shape, {{q, "q"},
+                         {actions, "actions"},
+                         {rewards, "rewards"},
+                         {residual, "residual"},
+                         {value, "value"},
+                         {correction, "correction"}});
+    const Sequences sequences = sequences_of(rows, steps, terminal, rewards, residual, 0);
+    py::gil_scoped_release release;
+    check_ids(shape, ids(actions), "actions");
+    cpu::soft_bellman_forward(shape, {read(q), q_stride}, tau, ids(actions), sequences, write(value), write(correction));
+}
+
+void soft_bellman_backward(Address q, int64_t q_stride, int64_t rows, int64_t vocab, int dtype, double tau, Address actions,
+                           Address terminal, int64_t steps, Address mask, Address value, Address correction,
+                           Address grad_residual, Address grad_q, int64_t grad_q_stride, int threads) {
+    const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
+    require_positive(tau, "tau");
+    require_data(shape, {{q, "q"},
+                         {actions, "actions"},
+                         {value, "value"},
+                         {correction, "correction"},
+                         {grad_residual, "grad_residual"},
+                         {grad_q, "grad_q"}});
+    const Sequences sequences = sequences_of(rows, steps, terminal, 0, 0, grad_residual);
+    py::gil_scoped_release release;
+    check_ids(shape, ids(actions), "actions");
+    cpu::soft_bellman_backward(shape, {read(q), q_stride}, tau, ids(actions), sequences, read(value), read(correction),
+                               {write(grad_q), grad_q_stride});
+}
+
 void policy_forward(Address logits, int64_t logits_stride, Address q, int64_t q_stride, int64_t rows, int64_t vocab,
                     int dtype, double tau, int entropy_mode, Address mask, Address value, Address entropy,
                     Address log_normalizer, Address correction, Address value_low, Address effective_tau, int threads) {
@@ -176,10 +223,7 @@ void erac_forward(Address logits, int64_t logits_stride, Address target_q, int64
                   Address td_error, Address targets, Address value, Address entropy, Address mean, Address mean_low,
                   Address spread, int threads) {
     const Rows shape = shape_of(rows, vocab, dtype, mask, threads);
-    if (steps < 1 || rows % steps != 0) {
-        throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
-                                    ".");
-    }
+    check_steps(rows, steps);
     require_data(shape, {{logits, "logits"},
                          {target_q, "target_q"},
                          {q, "q"},
@@ -286,6 +330,8 @@ void exponential_forward(Address x, int64_t count, int dtype, double scale, Addr
 void bind_cpu(py::module_& module) {
     module.def("soft_value_forward", &soft_value_forward);
     module.def("soft_value_backward", &soft_value_backward);
+    module.def("soft_bellman_forward", &soft_bellman_forward);
+    module.def("soft_bellman_backward", &soft_bellman_backward);
     module.def("policy_forward", &policy_forward);
     module.def("policy_backward", &policy_backward);
     module.def("critic_forward", &critic_forward);

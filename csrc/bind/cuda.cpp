@@ -38,6 +38,8 @@ void define(py::module_& module, const char* name, void (*launcher)(Arguments...
 void bind_cuda(py::module_& module) {
     define(module, "soft_value_forward", cuda::soft_value_forward);
     define(module, "soft_value_backward", cuda::soft_value_backward);
+    define(module, "soft_bellman_forward", cuda::soft_bellman_forward);
+    define(module, "soft_bellman_backward", cuda::soft_bellman_backward);
     define(module, "policy_forward", cuda::policy_forward);
     define(module, "policy_backward", cuda::policy_backward);
     define(module, "critic_forward", cuda::critic_forward);

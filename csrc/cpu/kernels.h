@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "../common/bellman.h"
 #include "../common/philox.h"
 
 namespace softbellman::cpu {
@@ -35,6 +36,12 @@ void soft_value_forward(const Rows& shape, Matrix q, double tau, Matrix prior, c
                         void* correction, void* gathered);
 void soft_value_backward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, const void* value,
                          const void* correction, const void* grad_value, const void* grad_gathered, MutableMatrix grad_q);
+
+// The soft value of every row, without a prior, and the residuals of the sequences that the rows are.
+void soft_bellman_forward(const Rows& shape, Matrix q, double tau, const int64_t* actions, const Sequences& sequences,
+                          void* value, void* correction);
+void soft_bellman_backward(const Rows& shape, Matrix q, double tau, const int64_t* actions, const Sequences& sequences,
+                           const void* value, const void* correction, MutableMatrix grad_q);
 
 // value[n] = sum_w pi q + effective_tau H(pi), pi = softmax(logits).
 struct PolicyResults {

@@ -1,4 +1,4 @@
-// Soft value tau * log sum_w prior(w) exp(q(w) / tau) and its gradient (eq 14).
+// Soft value tau * log sum_w prior(w) exp(q(w) / tau) and its gradient (eq 14), and the soft Bellman residual of sequences.
 //
 // Forward: one read of q; without a prior one sweep, in which the shift follows the maximum from afar, else two sweeps of
 // each block inside the first-level cache. Backward: one read of q and one write of the gradient in one sweep. What rounding
@@ -35,6 +35,7 @@ struct Forward {
     double tau;
     Matrix prior;
     const int64_t* actions;
+    Sequences sequences;
     void* value;
     void* correction;
     void* gathered;
@@ -42,15 +43,16 @@ struct Forward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
-        A* const chosen = static_cast<A*>(gathered);
+        A* const out = static_cast<A*>(gathered);
+        const auto chosen = [&](int64_t n) { return to_accumulator(row_of<T>(q, n)[actions[n]]); };
         for (int64_t n = first_row; n < last_row; ++n) {
             const bool masked = is_masked(shape.mask, n);
-            if (actions != nullptr && chosen != nullptr) {
-                chosen[n] = masked ? A(0) : to_accumulator(row_of<T>(q, n)[actions[n]]);
-            }
+            if (actions != nullptr && out != nullptr) out[n] = masked ? A(0) : chosen(n);
             const Rounded<A> exact = masked ? Rounded<A>(0.0, 0.0) : row_value<T>(n);
             static_cast<A*>(value)[n] = exact.high;
             static_cast<A*>(correction)[n] = weight_correction(exact, 1.0 / tau);
+            if (sequences.steps == 0) continue;
+            write_residuals(sequences, n, exact.high, chosen, [&](int64_t row) { return is_masked(shape.mask, row); });
         }
     }
 
@@ -95,6 +97,7 @@ struct Backward {
     double tau;
     Matrix prior;
     const int64_t* actions;
+    Sequences sequences;
     const void* value;
     const void* correction;
     const void* grad_value;
@@ -110,7 +113,10 @@ struct Backward {
                 store_zeros(gradient, shape.vocab);
                 continue;
             }
-            const A upstream = grad_value != nullptr ? static_cast<const A*>(grad_value)[n] : A(0);
+            A upstream = grad_value != nullptr ? static_cast<const A*>(grad_value)[n] : A(0);
+            if (sequences.steps != 0) {
+                upstream = value_upstream<A>(sequences, n, [&](int64_t row) { return is_masked(shape.mask, row); });
+            }
             const A saved = value != nullptr ? static_cast<const A*>(value)[n] : A(0);
             A softmax_part = A(0);  // of the chosen action
             if (upstream == A(0) || saved == -infinity<A>()) {
@@ -214,12 +220,25 @@ void exponential_forward(const Rows& shape, const void* x, double scale, void* r
 
 void soft_value_forward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, void* value,
                         void* correction, void* gathered) {
-    run_kernel<Forward>(shape, q, tau, prior, actions, value, correction, gathered);
+    run_kernel<Forward>(shape, q, tau, prior, actions, Sequences{}, value, correction, gathered);
 }
 
 void soft_value_backward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, const void* value,
                          const void* correction, const void* grad_value, const void* grad_gathered, MutableMatrix grad_q) {
-    run_kernel<Backward>(shape, q, tau, prior, actions, value, correction, grad_value, grad_gathered, grad_q);
+    run_kernel<Backward>(shape, q, tau, prior, actions, Sequences{}, value, correction, grad_value, grad_gathered, grad_q);
+}
+
+void soft_bellman_forward(const Rows& shape, Matrix q, double tau, const int64_t* actions, const Sequences& sequences,
+                          void* value, void* correction) {
+    void* const no_gathered = nullptr;
+    run_kernel<Forward>(shape, q, tau, Matrix{nullptr, 0}, actions, sequences, value, correction, no_gathered);
+}
+
+void soft_bellman_backward(const Rows& shape, Matrix q, double tau, const int64_t* actions, const Sequences& sequences,
+                           const void* value, const void* correction, MutableMatrix grad_q) {
+    const void* const no_grad_value = nullptr;
+    run_kernel<Backward>(shape, q, tau, Matrix{nullptr, 0}, actions, sequences, value, correction, no_grad_value,
+                         sequences.grad_residual, grad_q);
 }
 
 }  // namespace softbellman::cpu

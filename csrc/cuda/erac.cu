@@ -119,9 +119,7 @@ void erac_forward(const void* logits, std::int64_t logits_stride, const void* ta
                   void* value, void* entropy, void* mean, void* mean_low, void* spread, void* partials, unsigned* tickets,
                   int device, void* stream) {
     check_row_sizes(rows, vocab);
-    if (steps < 1 || rows % steps != 0)
-        throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
-                                    ".");
+    check_steps(rows, steps);
     dispatch_dtype(dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;

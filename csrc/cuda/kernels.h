@@ -28,6 +28,16 @@ void soft_value_backward(const void* q, std::int64_t q_stride, std::int64_t rows
                          const void* value, const void* correction, const void* grad_value, const void* grad_gathered,
                          void* grad_q, std::int64_t grad_q_stride, int device, void* stream);
 
+// The soft value of every row, without a prior, and the residuals of the sequences of `steps` rows each.
+void soft_bellman_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
+                          const std::int64_t* actions, const void* rewards, const std::uint8_t* terminal, std::int64_t steps,
+                          const std::uint8_t* mask, void* residual, void* value, void* correction, void* partials,
+                          unsigned* tickets, int device, void* stream);
+void soft_bellman_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
+                           double tau, const std::int64_t* actions, const std::uint8_t* terminal, std::int64_t steps,
+                           const std::uint8_t* mask, const void* value, const void* correction, const void* grad_residual,
+                           void* grad_q, std::int64_t grad_q_stride, int device, void* stream);
+
 void policy_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
                     std::int64_t vocab, int dtype, double tau, int entropy_mode, const std::uint8_t* mask, void* value,
                     void* entropy, void* log_normalizer, void* correction, void* value_low, void* effective_tau,

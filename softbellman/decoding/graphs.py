@@ -138,13 +138,14 @@ class GraphSampler:
             )
         check_sampling(samples, temperature)
         limits, steps = length_limits(max_length, source)
-        state = self._filled(self._model.begin(source) if start is None else start, len(source))
         limits = limits.repeat_interleave(samples)  # (B) -> (N)
-        rows = -(-len(source) // self._sources_multiple) * self._sources_multiple * samples
-        room = -(-steps // _STEP_MULTIPLE) * _STEP_MULTIPLE
-        captured = self._graph(state.repeat(samples), Form(rows, room, temperature, keep_logits))
+        sources = _rounded_up(len(source), self._sources_multiple)
+        state = self._model.begin(source) if start is None else start
+        state = self._filled(state, len(source), sources).repeat(samples)
+        form = Form(sources * samples, _rounded_up(steps, _STEP_MULTIPLE), temperature, keep_logits)
+        captured = self._graph(state, form)
         step = captured.step
-        step.load(state.repeat(samples), limits, seed, offset)
+        step.load(state, limits, seed, offset)
         step.banned.copy_(self._banned_tokens(forbidden, allow_unknown, step.banned))
         kept = None if step.logits is None else step.logits.new_empty(steps, *step.logits.shape)
         for done in range(steps):
@@ -155,11 +156,10 @@ class GraphSampler:
                 kept[done].copy_(step.logits)
         return step.results(len(limits), kept)
 
-    def _filled(self, state: StepState, sources: int) -> StepState:
-        """The state with a multiple of the sources, the last one repeated, and of the positions."""
-        count = -(-sources // self._sources_multiple) * self._sources_multiple
-        if count > sources:
-            index = torch.arange(count, device=device_of(state)).clamp_(max=sources - 1)
+    def _filled(self, state: StepState, sources: int, wanted: int) -> StepState:
+        """The state with as many sources as wanted, the last one repeated, and a multiple of the positions."""
+        if wanted > sources:
+            index = torch.arange(wanted, device=device_of(state)).clamp_(max=sources - 1)
             state = state.select_sources(index)
         if hasattr(state, "pad_positions"):
             padded: StepState = state.pad_positions(self._positions_multiple)
@@ -236,6 +236,10 @@ class _Banned(NamedTuple):
 class _Captured(NamedTuple):
     step: FixedStep
     graph: StepGraph
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _modes(module: nn.Module | None, device: str) -> Hashable:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ._checks import (
@@ -18,8 +17,7 @@ from ._checks import (
     check_rows,
 )
 from ._library import register, register_backward
-from ._rows import several_per_row
-from .soft_value import value_backward, value_forward
+from ._rows import launch, launch_rows, new_gradient, pointer, row_matrix, several_per_row, vector
 
 
 def soft_bellman_residual(
@@ -78,18 +76,28 @@ def _forward(
     terminal: Tensor | None,
     tau: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    value, correction, chosen = value_forward(q, tau, None, actions, mask)
-    target = rewards.to(value.dtype, copy=True)
-    target[:, :-1].add_(_unless(terminal, value[:, 1:]))  # 0 in masked rows
-    residual = (chosen - target).masked_fill_(chosen == target, 0.0)  # -inf - (-inf) would be NaN
-    if mask is not None:
-        residual.masked_fill_(~mask, 0.0)
+    matrix, (residual, value, correction) = row_matrix(q), several_per_row(q, 3)
+    earned, ids = vector(rewards, value.dtype), vector(actions)
+    real, ends = vector(mask), vector(terminal)
+    launch_rows(
+        "soft_bellman_forward",
+        q,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        tau,
+        pointer(ids),
+        pointer(earned),
+        pointer(ends),
+        q.size(1),
+        pointer(real),
+        pointer(residual),
+        pointer(value),
+        pointer(correction),
+    )
     return residual, value, correction
-
-
-def _unless(terminal: Tensor | None, following: Tensor) -> Tensor:
-    """What belongs to the position behind, 0 where there is none. [B, T - 1]."""
-    return following if terminal is None else following.masked_fill(terminal[:, :-1], 0.0)
 
 
 def _backward(
@@ -102,10 +110,29 @@ def _backward(
     terminal: Tensor | None,
     tau: float,
 ) -> Tensor:
-    grad_chosen = gradient.contiguous() if mask is None else gradient.masked_fill(~mask, 0.0).contiguous()
-    grad_value = torch.zeros_like(grad_chosen)  # the value of position t + 1 enters the residual of t
-    torch.neg(_unless(terminal, grad_chosen[:, :-1]), out=grad_value[:, 1:])
-    return value_backward(grad_value, grad_chosen, q, value, correction, tau, None, actions, mask)
+    matrix, grad_q = row_matrix(q), new_gradient(q)
+    ids, real, ends = vector(actions), vector(mask), vector(terminal)
+    upstream, value, correction = gradient.contiguous(), value.contiguous(), correction.contiguous()
+    launch(
+        "soft_bellman_backward",
+        q,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        tau,
+        pointer(ids),
+        pointer(ends),
+        q.size(1),
+        pointer(real),
+        pointer(value),
+        pointer(correction),
+        pointer(upstream),
+        pointer(grad_q),
+        matrix.vocabulary,
+    )
+    return grad_q
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

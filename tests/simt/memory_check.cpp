@@ -69,6 +69,10 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
                                   mask.data(), statistic(0), statistic(1), statistic(3), statistic(4), to_q.data,
                                   to_q.stride, 0, nullptr);
     }
+    cuda::soft_bellman_forward(q.data, q.stride, kRows, vocab, dtype, 0.5, ids.data(), statistic(5), mask.data(), kRows,
+                               mask.data(), statistic(0), statistic(1), statistic(2), partials, tickets, 0, nullptr);
+    cuda::soft_bellman_backward(q.data, q.stride, kRows, vocab, dtype, 0.5, ids.data(), mask.data(), kRows, mask.data(),
+                                statistic(1), statistic(2), statistic(5), to_q.data, to_q.stride, 0, nullptr);
     for (int mode = 0; mode < 3; ++mode)
         cuda::policy_forward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, 0.5, mode, mask.data(),
                              statistic(0), statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), partials,

@@ -170,6 +170,39 @@ def test_critic_spread_under_cancellation(simt: ModuleType) -> None:
 
 @pytest.mark.parametrize(("vocab", "dtype"), SIZES)
 @pytest.mark.parametrize("steps", [7, 1])
+def test_soft_bellman_residual(simt: ModuleType, vocab: int, dtype: torch.dtype, steps: int) -> None:
+    """One sequence of seven rows, the fourth masked and the second terminal, or seven sequences of one."""
+    batch = Batch(vocab, dtype, shift=vocab % 5, gap=1, seed=steps)
+    values = remove_tokens(2 * batch.random(batch.rows, vocab), PATTERNS[(vocab + steps) % 6])
+    chosen = torch.arange(batch.rows), batch.actions
+    values[chosen] = values[chosen].clamp(min=-1.0)  # the action taken exists
+    q, rewards = batch.matrix(values), batch.random(batch.rows).to(batch.wide)
+    rewards[~batch.mask] = float("nan")
+    terminal = torch.arange(batch.rows) == 1
+    residual, value, correction = (batch.statistic() for _ in range(3))
+    row = [batch.rows, vocab, batch.code, 0.4, batch.actions]
+    along = [terminal, steps, batch.mask]
+    batch.call(simt.soft_bellman_forward, q, *row, rewards, *along, residual, value, correction)
+
+    def sequences(tensor: Tensor) -> Tensor:
+        return tensor.view(-1, steps, *tensor.shape[1:])  # (N, ...) -> (B, T, ...)
+
+    leaf = batch.leaf(q)
+    expected = reference.soft_bellman_residual(
+        *map(sequences, (leaf, batch.actions, rewards.double(), batch.mask)),
+        terminal=sequences(terminal), tau=0.4,
+    ).flatten()  # fmt: skip
+    batch.check(residual, expected, scale=8.0)
+    batch.check(value, reference.soft_value(leaf, tau=0.4, mask=batch.mask))
+    upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
+    upstream[~batch.mask] = float("nan")
+    batch.call(simt.soft_bellman_backward, q, *row, *along, value, correction, upstream, grad)
+    total = (expected * upstream.double().nan_to_num()).sum()
+    batch.check(grad, torch.autograd.grad(total, leaf)[0], scale=4.0)
+
+
+@pytest.mark.parametrize(("vocab", "dtype"), SIZES)
+@pytest.mark.parametrize("steps", [7, 1])
 def test_erac(simt: ModuleType, vocab: int, dtype: torch.dtype, steps: int) -> None:
     """One sequence of seven rows, the fourth masked and the second terminal, or seven sequences of one."""
     batch = Batch(vocab, dtype, shift=vocab % 5, gap=1, seed=steps)

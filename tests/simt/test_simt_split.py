@@ -37,6 +37,9 @@ def run_all(simt: ModuleType, batch: Batch, logits: Tensor, q: Tensor) -> tuple[
 
     tokens = torch.full((batch.rows,), -5)
     call("soft_value_forward", q, *shape, 0.4, 0, 0, batch.actions, batch.mask, *results(3))
+    call(
+        "soft_bellman_forward", q, *shape, 0.4, batch.actions, numbers, 0, batch.rows, batch.mask, *results(3)
+    )
     call("policy_forward", logits, q, *shape, 0.3, 1, batch.mask, *results(6))
     call("critic_forward", q, *shape, batch.actions, numbers, 1.0, batch.mask, *results(5))
     call(
