@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
         }
         const A row_value = get(value, row, A(0));
         A weight_value = get(grad_value, row, A(0));
-        if (in.sequences.steps != 0) {
+        if (!kWithPrior && in.sequences.steps != 0) {
             weight_value = value_upstream<A>(in.sequences, row, [&](std::int64_t n) { return is_masked(in.mask, n); });
         }
         const A weight_action = get(grad_gathered, row, A(0));
