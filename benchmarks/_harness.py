@@ -104,6 +104,11 @@ def compare(
     return Comparison({name: summarize(times) for name, times in rounds.items()}, rounds)
 
 
+def synchronizer(device: str) -> Callable[[], object] | None:
+    """What waits for a device around a timed call; nothing where there is none to wait for."""
+    return torch.cuda.synchronize if device.startswith("cuda") else None
+
+
 def device_seconds(call: Callable[[], object]) -> float:
     """Seconds between two CUDA events around the call.
 

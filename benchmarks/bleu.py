@@ -1,6 +1,6 @@
 """Prefix BLEU against sacrebleu and nltk called for each prefix and against a dense comparison of all n-grams.
 
-    python -m benchmarks.bleu [--threads 1] [--repetitions 20] [--cpu-time] [--json FILE]
+    python -m benchmarks.bleu [--device cuda] [--threads 1] [--repetitions 20] [--cpu-time] [--json FILE]
 
 The dense method compares every n-gram of a hypothesis with every one of its own and of its references in
 tensors of [B, K, T, T] and [B, K, R, T, L] elements, one order after the other, then clips and sums for every
@@ -20,7 +20,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks._harness import as_record, compare, format_ratio, format_seconds, print_table, save_json
+from benchmarks._harness import (
+    as_record,
+    compare,
+    format_ratio,
+    format_seconds,
+    print_table,
+    save_json,
+    synchronizer,
+)
 from softbellman.ops.bleu import prefix_bleu
 
 SIZES = ((50, 1, 1), (50, 5, 1), (50, 1, 5), (50, 5, 5), (128, 5, 1))  # sources, samples, references
@@ -32,6 +40,9 @@ SCORED_HYPOTHESES = 2  # by the libraries that score one prefix a call
 class Batch(NamedTuple):
     hypotheses: Tensor  # [B, K, T]
     references: Tensor  # [B, R, L]
+
+    def to(self, device: str) -> Batch:
+        return Batch(*(tokens.to(device) for tokens in self))
 
 
 def make_batch(sources: int, samples: int, references: int, seed: int, length: int = LENGTH) -> Batch:
@@ -52,9 +63,9 @@ def dense_prefix_bleu(batch: Batch, max_order: int = 4) -> Tensor:
     """Prefix BLEU with add-k smoothing, all references of full length, [B, K, T]."""
     hypotheses, references = batch
     length = hypotheses.shape[-1]
-    prefix = torch.arange(1, length + 1)
-    log_precision = torch.zeros(hypotheses.shape)
-    any_match = torch.zeros(hypotheses.shape, dtype=torch.bool)
+    prefix = torch.arange(1, length + 1, device=hypotheses.device)
+    log_precision = torch.zeros(hypotheses.shape, device=hypotheses.device)
+    any_match = torch.zeros_like(log_precision, dtype=torch.bool)
     for order in range(1, max_order + 1):
         windows = hypotheses.unfold(-1, order, 1)  # [B, K, T', n]
         targets = references.unfold(-1, order, 1)  # [B, R, L', n]
@@ -112,9 +123,11 @@ if find_spec("nltk"):
     LIBRARIES["nltk"] = nltk_prefixes
 
 
-def check_agreement(batch: Batch) -> None:
-    ours = prefix_bleu(batch.hypotheses, batch.references)
-    torch.testing.assert_close(ours, dense_prefix_bleu(batch), rtol=1e-4, atol=1e-6)
+def check_agreement(batch: Batch, device: str) -> None:
+    there = batch.to(device)
+    ours = prefix_bleu(there.hypotheses, there.references)
+    torch.testing.assert_close(ours, dense_prefix_bleu(there), rtol=1e-4, atol=1e-6)
+    ours = ours.cpu()
     rows = batch.hypotheses.shape[0] * batch.hypotheses.shape[1]
     actual = ours.view(rows, -1)[:SCORED_HYPOTHESES]
     for name, score in LIBRARIES.items():
@@ -124,17 +137,24 @@ def check_agreement(batch: Batch) -> None:
 
 
 def run(
-    sources: int, samples: int, references: int, repetitions: int, clock: Callable[[], float]
+    sources: int, samples: int, references: int, repetitions: int, clock: Callable[[], float], device: str
 ) -> dict[str, Any]:
     batches = [make_batch(sources, samples, references, seed) for seed in range(4)]
-    check_agreement(batches[0])
+    check_agreement(batches[0], device)
     contenders: dict[str, Callable[[Batch], object]] = {
         "ours": lambda batch: prefix_bleu(batch.hypotheses, batch.references),
         "dense": dense_prefix_bleu,
     }
     for name, score in LIBRARIES.items():
         contenders[name] = partial(score, hypotheses=SCORED_HYPOTHESES)
-    comparison = compare(contenders, batches, repetitions=repetitions, clock=clock)
+    comparison = compare(
+        contenders,
+        batches,
+        repetitions=repetitions,
+        clock=clock,
+        synchronize=synchronizer(device),
+        prepare={name: lambda batch: batch.to(device) for name in ("ours", "dense")},
+    )
     share = sources * samples / SCORED_HYPOTHESES
     prefixes = sources * samples * LENGTH
     row: dict[str, Any] = {
@@ -177,13 +197,15 @@ def main() -> None:
         "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
     )
     parser.add_argument("--json", help="save the figures and the record of the machine here")
+    parser.add_argument("--device", default="cpu", help="of ours and the dense method: cpu, cuda or cuda:0")
     arguments = parser.parse_args()
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)
     torch.set_num_threads(arguments.threads)
-    if arguments.cpu_time and arguments.threads != 1:
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1")
+    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
+        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
     clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
-    rows = [run(*size, arguments.repetitions, clock) | {"clock": time_name} for size in SIZES]
+    told = {"clock": time_name, "device": arguments.device}
+    rows = [run(*size, arguments.repetitions, clock, arguments.device) | told for size in SIZES]
     header = [
         "hypotheses",
         "R",
@@ -194,7 +216,7 @@ def main() -> None:
         *(title for name in LIBRARIES for title in (f"{name} a prefix", f"{name} / ours")),
     ]
     print(
-        f"threads: {arguments.threads}; {time_name} time, medians of {arguments.repetitions} with quartiles"
+        f"{arguments.device}, threads: {arguments.threads}; {time_name} time, medians of {arguments.repetitions} with quartiles"
     )
     print_table(header, [row.pop("cells") for row in rows])
     if arguments.json:

@@ -1,6 +1,6 @@
 """Sampled edits with densities against a Python loop, and whole RAML batches against sacrebleu called per prefix.
 
-    python -m benchmarks.edits [--batches 42x4x30 ...] [--threads 1] [--repetitions 20] [--cpu-time] [--json FILE]
+    python -m benchmarks.edits [--batches 42x4x30 ...] [--device cuda] [--threads 1] [--cpu-time] [--json FILE]
 
 "draws" is the loop without densities, "loop" draws and scores (`benchmarks/_edit_loops.py`). "one token" is our call on a
 batch of a single token, so what a call costs before it draws anything. "batch" compares
@@ -30,6 +30,7 @@ from benchmarks._harness import (
     print_table,
     save_json,
     scaled,
+    synchronizer,
 )
 from softbellman.ops.edits import sample_edits, weighted_edits
 
@@ -114,8 +115,8 @@ def run_batch(loop: Loop, batch: Tensor) -> list[float]:
     return log_weights
 
 
-def check_agreement(size: Size, proposal: str, loop: Loop, batch: Tensor) -> None:
-    edits = sample_edits(batch, **options(size, proposal))
+def check_agreement(size: Size, proposal: str, loop: Loop, batch: Tensor, device: str) -> None:
+    edits = sample_edits(batch.to(device), **options(size, proposal))
     for row in range(LOOP_SEQUENCES[proposal]):
         b, k = divmod(row, size.samples)
         y = edits.tokens[b, k, : edits.lengths[b, k]].tolist()
@@ -129,10 +130,12 @@ def repeat(operator: Callable[..., Any], times: int, batch: Tensor, **settings: 
         operator(batch, **settings)
 
 
-def run(size: Size, proposal: str, repetitions: int, clock: Callable[[], float]) -> dict[str, Any]:
+def run(
+    size: Size, proposal: str, repetitions: int, clock: Callable[[], float], device: str
+) -> dict[str, Any]:
     loop = loops(ALPHABET, size.length, TEMPERATURE)[proposal]
     batches = [make_batch(size, seed) for seed in range(4)]
-    check_agreement(size, proposal, loop, batches[0])
+    check_agreement(size, proposal, loop, batches[0], device)
     sequences, times, settings = LOOP_SEQUENCES[proposal], OUR_CALLS[proposal], options(size, proposal)
     rows = size.sources * size.samples
     contenders: dict[str, Callable[[Tensor], object]] = {
@@ -143,7 +146,14 @@ def run(size: Size, proposal: str, repetitions: int, clock: Callable[[], float])
         "ours batch": lambda batch: repeat(weighted_edits, times, batch, tau=TAU, **settings),
         "loop batch": lambda batch: run_batch(loop, batch),
     }
-    comparison = compare(contenders, batches, repetitions=repetitions, clock=clock)
+    comparison = compare(
+        contenders,
+        batches,
+        repetitions=repetitions,
+        clock=clock,
+        synchronize=synchronizer(device),
+        prepare={name: lambda batch: batch.to(device) for name in ("ours", "one token", "ours batch")},
+    )
     batch_share = {
         "ours": 1 / times,
         "one token": 1 / times,
@@ -197,14 +207,16 @@ def main() -> None:
         "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
     )
     parser.add_argument("--json", help="save the figures and the record of the machine here")
+    parser.add_argument("--device", default="cpu", help="of our operators: cpu, cuda or cuda:0 (default cpu)")
     arguments = parser.parse_args()
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)
     torch.set_num_threads(arguments.threads)
-    if arguments.cpu_time and arguments.threads != 1:
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1")
+    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
+        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
     clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
     rows = [
-        run(size, proposal, arguments.repetitions, clock) | {"clock": time_name}
+        run(size, proposal, arguments.repetitions, clock, arguments.device)
+        | {"clock": time_name, "device": arguments.device}
         for size in arguments.batches
         for proposal in TEMPERATURE
     ]
@@ -220,7 +232,7 @@ def main() -> None:
         "loop + sacrebleu / ours",
     ]
     print(
-        f"K edits of B references of L tokens, {VOCABULARY} words; threads: {arguments.threads}; "
+        f"K edits of B references of L tokens, {VOCABULARY} words; {arguments.device}, threads: {arguments.threads}; "
         f"{time_name} time, medians of {arguments.repetitions} with quartiles"
     )
     print_table(header, [row.pop("cells") for row in rows])

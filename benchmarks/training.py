@@ -27,6 +27,7 @@ from benchmarks._harness import (
     format_seconds,
     print_table,
     save_json,
+    synchronizer,
 )
 from benchmarks._memory import peak_bytes
 from benchmarks._training_cases import STAGES, Case, load_data, make_case, settings_of, warm_actor
@@ -50,7 +51,7 @@ HEADER = [
 def measure(case: Case, *, repetitions: int, clock: Callable[[], float], device: str) -> dict[str, Any]:
     """The row of one stage."""
     contenders: dict[str, Callable[[Batch], object]] = {"ours": case.ours, "published": case.published}
-    wait = torch.cuda.synchronize if device.startswith("cuda") else None
+    wait = synchronizer(device)
     if wait is not None:  # every shape once: captures are no part of an update
         for batch in case.batches:
             case.ours(batch)
