@@ -14,11 +14,10 @@ and optimal completion distillation is the same with the exact values of the edi
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from softbellman.objectives.objective import Objective
-from softbellman.objectives.states import entries, sum_by_state
+from softbellman.objectives.states import entries, state_targets
 from softbellman.ops import soft_target_cross_entropy, soft_value, token_cross_entropy
 
 
@@ -107,28 +106,13 @@ def _shared_distillation(
     """M positions with D states: one mixture for a state, with the smallest of its labels; others change an entry."""
     if weights is None:
         raise ValueError("weights must be given where states are, got None")
-    count = len(logits)
-    total = sum_by_state(weights, states, count)
-    correction, lowest, share = weights.new_zeros(()), None, oracle_share
-    if not (isinstance(oracle_share, float) and oracle_share == 1.0):
-        if labels is None:
-            raise ValueError("labels must be given unless oracle_share is 1, got None")
-        plain = weights * (1.0 - oracle_share)  # weight of a position's label
-        share = 1.0 - sum_by_state(plain, states, count) / total.clamp(min=torch.finfo(total.dtype).tiny)
-        lowest = labels.new_full((count,), logits.shape[-1]).scatter_reduce_(0, states, labels, "amin")
-        other = (labels != lowest[states]).nonzero().squeeze(1)
-        where = states[other]
-        logits, (theirs, own) = _pairs(logits, where, lowest[where], labels[other])
-        correction = (plain[other] * (theirs - own)).sum()
-    rows = soft_target_cross_entropy(logits, q, tau=tau, targets=lowest, oracle_weight=share)
-    loss = (total * rows).sum() + correction
+    targets = state_targets(weights, labels, oracle_share, states, len(logits))
+    logits, taken = entries(logits, *targets.both())
+    rows = soft_target_cross_entropy(
+        logits, q, tau=tau, targets=targets.tokens, oracle_weight=targets.oracle_share
+    )
+    loss = (targets.weights * rows).sum() + targets.correction(taken)
     return Objective(loss / sources, {"cross_entropy": loss.detach(), "weight": weights.sum()})
-
-
-def _pairs(rows: Tensor, states: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The rows and their entries at two tokens of some states."""
-    rows, found = entries(rows, states.repeat(2), torch.cat([first, second]))
-    return rows, found.chunk(2)
 
 
 def _weighted(rows: Tensor, weights: Tensor | None, mask: Tensor | None, sources: int) -> Objective:

@@ -21,11 +21,13 @@ from torch.utils.checkpoint import checkpoint
 
 from softbellman.objectives.augmented import oracle_distillation
 from softbellman.objectives.objective import Objective
-from softbellman.objectives.soft_q import residual_objective
+from softbellman.objectives.soft_q import residual_objective, shared_residual
+from softbellman.objectives.states import linear_entries, state_targets
 from softbellman.ops import (
     linear_actor_loss,
     linear_soft_bellman_residual,
     linear_soft_target_cross_entropy,
+    linear_soft_value,
     linear_token_cross_entropy,
 )
 from softbellman.ops.linear import choose_chunk_rows
@@ -59,18 +61,28 @@ def linear_weighted_likelihood(
     weights: Tensor,
     *,
     sources: int,
+    states: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`weighted_likelihood` of a linear head (RAML, eq. 2).
 
     Args:
-        features: what the output layer reads, Shape: ``[M, H]``.
+        features: what the output layer reads, Shape: ``[M, H]``, with ``states`` ``[D, H]``.
         weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
-        labels, weights, sources: as there, Shape: ``[M]``.
+        labels, weights, sources, states: as there, Shape: ``[M]``.
     """
+    targets = None if states is None else state_targets(weights, labels, 0.0, states, len(features))
     total = linear_token_cross_entropy(
-        features, weight, labels, bias, reduction="sum", row_weights=weights, chunk_rows=chunk_rows
+        features,
+        weight,
+        labels if targets is None or targets.tokens is None else targets.tokens,
+        bias,
+        reduction="sum",
+        row_weights=weights if targets is None else targets.weights,
+        chunk_rows=chunk_rows,
     )
+    if targets is not None:
+        total = total + targets.correction(linear_entries(features, weight, bias, *targets.both()))
     return _weighted(total, weights, sources)
 
 
@@ -87,16 +99,27 @@ def linear_oracle_distillation(
     tau: float,
     labels: Tensor | None = None,
     oracle_share: float | Tensor = 1.0,
+    states: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`oracle_distillation` of a linear head under the action values of another (VAML, eq. 17).
 
     Args:
-        features: what the actor's output layer reads, Shape: ``[M, H]``.
+        features: what the actor's output layer reads, Shape: ``[M, H]``, with ``states`` ``[D, H]``.
         weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
-        q_features, q_weight, q_bias: the same of the oracle, constants, Shape: ``[M, H']``, ``[V, H']`` and ``[V]``.
-        weights, sources, tau, labels, oracle_share: as there, Shape: ``[M]``.
+        q_features, q_weight, q_bias: the same of the oracle, constants, Shape: ``[M, H']`` or ``[D, H']``, ``[V, H']`` and
+            ``[V]``.
+        weights, sources, tau, labels, oracle_share, states: as there, Shape: ``[M]``.
+
+    Raises:
+        ValueError: as there.
     """
+    row_weights, targets = weights, None
+    if states is not None:
+        if weights is None:
+            raise ValueError("weights must be given where states are, got None")
+        targets = state_targets(weights, labels, oracle_share, states, len(features))
+        row_weights, labels, oracle_share = targets.weights, targets.tokens, targets.oracle_share
     total = linear_soft_target_cross_entropy(
         features,
         weight,
@@ -108,9 +131,11 @@ def linear_oracle_distillation(
         targets=labels,
         oracle_weight=oracle_share,
         reduction="sum",
-        row_weights=weights,
+        row_weights=row_weights,
         chunk_rows=chunk_rows,
     )
+    if targets is not None:
+        total = total + targets.correction(linear_entries(features, weight, bias, *targets.both()))
     return _weighted(total, features.new_ones(len(features)) if weights is None else weights, sources)
 
 
@@ -165,15 +190,21 @@ def linear_soft_q_objective(
     tau: float,
     terminal: Tensor,
     counted: Tensor | None = None,
+    states: Tensor | None = None,
     chunk_rows: int | None = None,
 ) -> Objective:
     """:func:`soft_q_objective` of the packed rows of a linear head (eq. 16).
 
     Args:
-        features: what the output layer reads, the rows of one sequence behind those of another, Shape: ``[M, H]``.
+        features: what the output layer reads, the rows of one sequence behind those of another, Shape: ``[M, H]``, with
+            ``states`` in any order, ``[D, H]``.
         weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
-        actions, rewards, sequences, tau, terminal, counted: as there, Shape: ``[M]``.
+        actions, rewards, sequences, tau, terminal, counted, states: as there, Shape: ``[M]``.
     """
+    if states is not None:
+        values = linear_soft_value(features, weight, bias, tau=tau, chunk_rows=chunk_rows)[states]
+        taken = linear_entries(features, weight, bias, states, actions)
+        return residual_objective(shared_residual(taken, values, rewards, terminal), counted, sequences)
     residual = linear_soft_bellman_residual(
         features[None],  # (M, H) -> (1, M, H)
         weight,

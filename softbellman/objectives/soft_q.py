@@ -53,7 +53,8 @@ def soft_q_objective(
         if terminal is None:
             raise ValueError("terminal must be given with packed rows q [M, V], got None")
         if states is not None:
-            residual = _shared_residual(q, actions, rewards, terminal, states, tau)
+            q, taken = entries(q, states, actions)
+            residual = shared_residual(taken, soft_value(q, tau=tau)[states], rewards, terminal)
             return residual_objective(residual, counted, sequences)
         q, actions, rewards, terminal = (
             q[None],
@@ -78,11 +79,7 @@ def residual_objective(residual: Tensor, counted: Tensor | None, sequences: int)
     )
 
 
-def _shared_residual(
-    q: Tensor, actions: Tensor, rewards: Tensor, terminal: Tensor, states: Tensor, tau: float
-) -> Tensor:
-    """Residuals of M packed positions that read D rows. Shape: ``[M]``."""
-    q, taken = entries(q, states, actions)
-    values = soft_value(q, tau=tau)[states]  # (D,) -> (M,)
+def shared_residual(taken: Tensor, values: Tensor, rewards: Tensor, terminal: Tensor) -> Tensor:
+    """Residuals of packed positions from the values of their actions and of their states. All Shape: ``[M]``."""
     following = pad(values[1:], (0, 1)).masked_fill(terminal, 0.0)
     return taken - (rewards + following)

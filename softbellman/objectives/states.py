@@ -9,11 +9,12 @@ Notation: D states, M >= D positions, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding
 
 
 def entries(rows: Tensor, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,9 +34,84 @@ def entries(rows: Tensor, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tenso
     return found
 
 
+def linear_entries(features: Tensor, weight: Tensor, bias: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
+    """:func:`entries` of ``features @ weight.T + bias``: a product of two vectors each, without the rows.
+
+    Args:
+        features: Shape: ``[D, H]``.
+        weight, bias: Shape: ``[V, H]`` and ``[V]``.
+        states, tokens: int64, Shape: ``[M]``.
+
+    Returns:
+        Entries, Shape: ``[M]``, float32 at least.
+    """
+    wide = torch.promote_types(features.dtype, torch.float32)
+    products = features.index_select(0, states).to(wide) * embedding(tokens, weight).to(wide)
+    return products.sum(1) + bias.index_select(0, tokens).to(wide)
+
+
 def sum_by_state(numbers: Tensor, states: Tensor, count: int) -> Tensor:
     """Sums over the positions of each of ``count`` states. Shape: ``[M], [M] -> [D]``."""
     return numbers.new_zeros(count).index_add_(0, states, numbers)
+
+
+class StateTargets(NamedTuple):
+    """Targets of M positions as one mixture of an oracle and a token for each of D states, and what then is missing.
+
+    Attributes:
+        weights: of the states, sums of their positions', Shape: ``[D]``.
+        oracle_share: part of a state's target that is the oracle's, a number or Shape: ``[D]``.
+        tokens: the smallest label of each state, int64, Shape: ``[D]``; None where the oracle has everything.
+        states: of the O positions whose label is another one, Shape: ``[O]``.
+        labels: their own, Shape: ``[O]``.
+        moved: their weights: what goes from the state's token to the label, Shape: ``[O]``.
+    """
+
+    weights: Tensor
+    oracle_share: float | Tensor
+    tokens: Tensor | None
+    states: Tensor
+    labels: Tensor
+    moved: Tensor
+
+    def both(self) -> tuple[Tensor, Tensor]:
+        """States and tokens of the entries that :meth:`correction` takes: the states' tokens, then the labels, ``[2 O]``."""
+        if self.tokens is None:
+            return self.states, self.labels
+        return self.states.repeat(2), torch.cat([self.tokens[self.states], self.labels])
+
+    def correction(self, taken: Tensor) -> Tensor:
+        """What the loss of the mixtures lacks, from the entries at :meth:`both`."""
+        theirs, own = taken.chunk(2) if len(taken) else (taken, taken)
+        return (self.moved * (theirs - own)).sum()
+
+
+def state_targets(
+    weights: Tensor, labels: Tensor | None, oracle_share: float | Tensor, states: Tensor, count: int
+) -> StateTargets:
+    """The targets of D = ``count`` states.
+
+    Args:
+        weights: of the positions, Shape: ``[M]``.
+        labels: their tokens, int64, Shape: ``[M]``; needed where ``oracle_share`` is not 1.
+        oracle_share: part of a position's target that is the oracle's, a number or Shape: ``[M]``.
+        states: Shape: ``[M]``.
+
+    Raises:
+        ValueError: no labels where they have a share.
+    """
+    total = sum_by_state(weights, states, count)
+    if isinstance(oracle_share, (int, float)) and oracle_share == 1:
+        nothing = states[:0]
+        return StateTargets(total, 1.0, None, nothing, nothing, weights[:0])
+    if labels is None:
+        raise ValueError("labels must be given unless oracle_share is 1, got None")
+    plain = weights * (1.0 - oracle_share)  # weight of a position's label
+    share = 1.0 - sum_by_state(plain, states, count) / total.clamp(min=torch.finfo(total.dtype).tiny)
+    most = torch.iinfo(labels.dtype).max
+    lowest = labels.new_full((count,), most).scatter_reduce_(0, states, labels, "amin")
+    other = (labels != lowest[states]).nonzero().squeeze(1)
+    return StateTargets(total, share, lowest, states[other], labels[other], plain[other])
 
 
 class _Entries(torch.autograd.Function):

@@ -137,25 +137,19 @@ class ChunkedOutputs(Outputs):
     def maximum_likelihood(self, labels: Tensor, **options: Any) -> Objective:
         return linear_maximum_likelihood(*self._head, labels, chunk_rows=self._chunk_rows(1), **options)
 
-    def weighted_likelihood(
-        self, labels: Tensor, weights: Tensor, *, states: Tensor | None = None, **options: Any
-    ) -> Objective:
-        head = self._head_at(states)
-        return linear_weighted_likelihood(*head, labels, weights, chunk_rows=self._chunk_rows(1), **options)
+    def weighted_likelihood(self, labels: Tensor, weights: Tensor, **options: Any) -> Objective:
+        rows = self._chunk_rows(1)
+        return linear_weighted_likelihood(*self._head, labels, weights, chunk_rows=rows, **options)
 
-    def soft_q_objective(
-        self, actions: Tensor, rewards: Tensor, *, states: Tensor | None = None, **options: Any
-    ) -> Objective:
-        head = self._head_at(states)
-        return linear_soft_q_objective(*head, actions, rewards, chunk_rows=self._chunk_rows(1), **options)
+    def soft_q_objective(self, actions: Tensor, rewards: Tensor, **options: Any) -> Objective:
+        rows = self._chunk_rows(1)
+        return linear_soft_q_objective(*self._head, actions, rewards, chunk_rows=rows, **options)
 
-    def oracle_distillation(
-        self, q: Outputs, weights: Tensor | None = None, *, states: Tensor | None = None, **options: Any
-    ) -> Objective:
+    def oracle_distillation(self, q: Outputs, weights: Tensor | None = None, **options: Any) -> Objective:
         if isinstance(q, ChunkedOutputs):
-            heads = *self._head_at(states), *q._head_at(states)
+            heads = *self._head, *q._head
             return linear_oracle_distillation(*heads, weights, chunk_rows=self._chunk_rows(2), **options)
-        return WholeOutputs(self.whole).oracle_distillation(q, weights, states=states, **options)
+        return WholeOutputs(self.whole).oracle_distillation(q, weights, **options)
 
     def known_distillation(self, values: Callable[[slice], Tensor], **options: Any) -> Objective:
         return linear_known_distillation(*self._head, values, chunk_rows=self._chunk_rows(2), **options)
@@ -172,14 +166,6 @@ class ChunkedOutputs(Outputs):
         return linear_policy_value(
             features, weight, q_features, q_weight, bias, q_bias, tau=tau, chunk_rows=self._chunk_rows(2)
         ).value
-
-    def _head_at(self, states: Tensor | None) -> Head:
-        """The head with the features of M positions that share D states, Shape: ``[D, H]`` -> ``[M, H]``.
-
-        Here a row is projected once for each of its positions: what a chunk saves is memory, not products.
-        """
-        head = self._head
-        return head if states is None else head._replace(features=head.features.index_select(0, states))
 
     def _chunk_rows(self, heads: int) -> int:
         """Rows whose logits exist at one time."""

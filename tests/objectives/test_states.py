@@ -6,8 +6,16 @@ from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
-from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
+from softbellman.objectives import (
+    linear_oracle_distillation,
+    linear_soft_q_objective,
+    linear_weighted_likelihood,
+    oracle_distillation,
+    soft_q_objective,
+    weighted_likelihood,
+)
 from softbellman.objectives.states import entries
 
 D, M, V = 5, 12, 7
@@ -27,6 +35,10 @@ likelihood = partial(weighted_likelihood, labels=TOKENS, weights=WEIGHTS, source
 def distillation(rows, q=Q, **options):
     q = q if "states" in options else q[STATES]
     return oracle_distillation(rows, q, WEIGHTS, sources=2, tau=0.7, **options)
+
+
+def _linear_distillation(*head, **options):
+    return linear_oracle_distillation(*head, *Q_HEAD, WEIGHTS, sources=2, tau=0.7, **options)
 
 
 CASES = {
@@ -51,6 +63,52 @@ def test_shared_rows_are_the_rows_written_out(objective) -> None:
     (3.0 * found.loss).backward()
     (3.0 * wanted.loss).backward()
     torch.testing.assert_close(shared.grad, written.grad)
+
+
+HEAD = [torch.randn(shape, generator=GENERATOR, dtype=torch.float64) for shape in ((D, 3), (V, 3), (V,))]
+Q_HEAD = [torch.randn(shape, generator=GENERATOR, dtype=torch.float64) for shape in ((D, 4), (V, 4), (V,))]
+
+
+def logits_of(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return features @ weight.t() + bias
+
+
+LINEAR = {
+    "soft Q": (
+        soft_q,
+        partial(
+            linear_soft_q_objective,
+            actions=TOKENS, rewards=REWARDS, sequences=3, tau=0.7, terminal=ENDS,
+        ),
+    ),
+    "likelihood": (likelihood, partial(linear_weighted_likelihood, labels=TOKENS, weights=WEIGHTS, sources=2)),
+}  # fmt: skip
+for name, options in (
+    ("distillation", {}),
+    ("distillation of a part", {"labels": TOKENS, "oracle_share": 0.2}),
+    ("distillation of some", {"labels": TOKENS, "oracle_share": SHARES}),
+):
+    LINEAR[name] = (
+        partial(distillation, q=logits_of(*Q_HEAD), **options),
+        partial(_linear_distillation, **options),
+    )
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("chunk_rows", [2, None])
+def test_linear_heads_share_rows_too(name: str, chunk_rows: int | None) -> None:
+    whole, linear = LINEAR[name]
+    ours, theirs = ([part.clone().requires_grad_() for part in HEAD] for _ in range(2))
+    found = linear(*ours, states=STATES, chunk_rows=chunk_rows)
+    wanted = whole(logits_of(*theirs), states=STATES)
+    torch.testing.assert_close(found.loss, wanted.loss)
+    assert found.diagnostics.keys() == wanted.diagnostics.keys()
+    for key, value in found.diagnostics.items():
+        torch.testing.assert_close(value, wanted.diagnostics[key])
+    (3.0 * found.loss).backward()
+    (3.0 * wanted.loss).backward()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_a_state_of_weight_zero_changes_nothing() -> None:
@@ -78,6 +136,10 @@ def test_entries_of_bfloat16_rows_are_float32() -> None:
     ("call", "message"),
     [
         (lambda: soft_q(ROWS[None], states=STATES), "q must be packed"),
+        (
+            lambda: linear_oracle_distillation(*HEAD, *Q_HEAD, sources=1, tau=1.0, states=STATES),
+            "weights must be given",
+        ),
         (lambda: oracle_distillation(ROWS, Q, sources=1, tau=1.0, states=STATES), "weights must be given"),
         (lambda: distillation(ROWS, states=STATES, oracle_share=0.5), "labels must be given"),
     ],
