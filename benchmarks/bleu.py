@@ -123,7 +123,7 @@ if find_spec("nltk"):
     LIBRARIES["nltk"] = nltk_prefixes
 
 
-def check_agreement(batch: Batch, device: str) -> None:
+def check_agreement(batch: Batch, device: str = "cpu") -> None:
     there = batch.to(device)
     ours = prefix_bleu(there.hypotheses, there.references)
     torch.testing.assert_close(ours, dense_prefix_bleu(there), rtol=1e-4, atol=1e-6)
