@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +127,21 @@ def device_seconds(call: Callable[[], object]) -> float:
     return float(begin.elapsed_time(end)) * 1e-3
 
 
+def _command(argv: Sequence[str]) -> str:
+    """The command to repeat a run by; where this machine keeps the data is its own affair."""
+    words = ["python", "-m", f"benchmarks.{Path(argv[0]).stem}"]
+    for before, word in pairwise(argv):
+        words.append("DIR" if before == "--data" else re.sub(r"^--data=.*", "--data=DIR", word))
+    return " ".join(words)
+
+
 def environment() -> dict[str, Any]:
     """Machine, versions, commit and threads: what a figure means nothing without."""
     from softbellman import build_info
 
     record: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": _command(sys.argv),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
         "cpu": _cpu_model(),

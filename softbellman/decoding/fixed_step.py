@@ -90,9 +90,8 @@ class FixedStep:
         self._position += 1
         self._offset += 1
         self.open &= (draw.tokens != EOS) & (draw.tokens >= 0) & (self._limits > self._position)
-        self._current.copy_(
-            draw.tokens.clamp(min=0)
-        )  # -1 says that nothing could be drawn; reported at the end
+        # -1 says that nothing could be drawn; it is reported at the end.
+        self._current.copy_(draw.tokens.clamp(min=0))
         self._state.load(after)
 
     def results(self, rows: int, kept: Tensor | None) -> Samples:

@@ -201,7 +201,7 @@ class GraphSampler:
                 for _ in range(_WARM_UPS):
                     step()
             torch.cuda.current_stream().wait_stream(side)
-            if self._pool is None:
+            if not self._captured:  # torch gives up a pool with its last graph
                 self._pool = torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool):
@@ -212,23 +212,19 @@ class GraphSampler:
         self, forbidden: Tensor | Sequence[int] | None, allow_unknown: bool, like: Tensor
     ) -> Tensor:
         """:func:`forbidden_tokens`, which reads from the device, once as long as the same tensor is given."""
-        known, version = self._banned, forbidden._version if isinstance(forbidden, Tensor) else 0
-        if (
-            known is None
-            or not isinstance(forbidden, Tensor)
-            or known.forbidden is not forbidden
-            or known.version != version
-            or known.mask.shape != like.shape
-        ):
+        if not isinstance(forbidden, Tensor):
+            return forbidden_tokens(forbidden, allow_unknown, len(like), like.device)
+        known = self._banned
+        if known is None or known.forbidden is not forbidden or known.version != forbidden._version:
             mask = forbidden_tokens(forbidden, allow_unknown, len(like), like.device)
-            known = self._banned = _Banned(forbidden, version, mask)
+            known = self._banned = _Banned(forbidden, forbidden._version, mask)
         return known.mask
 
 
 class _Banned(NamedTuple):
-    """Forbidden tokens as given, and checked: bool [V]."""
+    """Forbidden tokens as given, at which version, and checked: bool [V]."""
 
-    forbidden: Tensor | Sequence[int] | None
+    forbidden: Tensor
     version: int
     mask: Tensor
 

@@ -135,3 +135,19 @@ def test_bad_shapes_are_a_usage_error(
     with pytest.raises(SystemExit):
         benchmarks.kernels.parse(["--shapes", shape])
     assert "--shapes takes" in capsys.readouterr().err
+
+
+def test_a_record_tells_how_to_repeat_the_run_and_not_where_the_data_lay(benchmarks: SimpleNamespace) -> None:
+    command = benchmarks.harness._command
+    argv = [
+        "/somewhere/benchmarks/training.py",
+        "--data",
+        "/home/me/data",
+        "--threads",
+        "1",
+        "--json=out.json",
+    ]
+    expected = "python -m benchmarks.training --data DIR --threads 1 --json=out.json"
+    assert command(argv) == expected
+    argv[1:3] = ["--data=/home/me/data"]
+    assert command(argv) == expected.replace("--data DIR", "--data=DIR")

@@ -51,6 +51,11 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
+def _is_view(function: Any) -> bool:
+    aliases = [returned.alias_info for returned in function._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
 class RecordedGraph:
     """The operators of one run of a function, without Python between them."""
 
@@ -59,13 +64,17 @@ class RecordedGraph:
         recorder = _Recorder()
         with recorder:
             step()
-        self._calls = recorder.calls
+        # Views are left out: of memory that stays where it is.
+        self._calls = [call for call in recorder.calls if not _is_view(call[0])]
+
+    @property
+    def operators(self) -> int:
+        """How many operators a replay repeats."""
+        return len(self._calls)
 
     def replay(self) -> None:
         for function, arguments, options, recorded in self._calls:
             aliases = [returned.alias_info for returned in function._schema.returns]
-            if any(alias is not None and not alias.is_write for alias in aliases):
-                continue  # a view of memory that stays where it is
             result = function(*arguments, **options)
             if any(alias is not None for alias in aliases):
                 continue  # done in place

@@ -232,6 +232,17 @@ def test_a_state_may_exchange_its_tensors_but_not_grow() -> None:
         recorded(Growing())(batch(3, 2), max_length=6, seed=1)
 
 
+def test_a_replay_stands_for_dozens_of_launches() -> None:
+    graphs: list[RecordedGraph] = []
+
+    def keeping(step: Any, device: torch.device) -> RecordedGraph:
+        graphs.append(RecordedGraph(step, device))
+        return graphs[-1]
+
+    GraphSampler(network(), capture=keeping)(batch(3, 4), max_length=2, seed=1)
+    assert len(graphs) == 1 and graphs[0].operators >= 24
+
+
 def test_impossible_logits_are_an_error() -> None:
     model = network()
     with torch.no_grad():
