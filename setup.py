@@ -45,7 +45,9 @@ class CMakeBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         check_compiler()
-        digest = runpy.run_path(str(ROOT / "softbellman" / "_digest.py"))["source_digest"](ROOT / "csrc")
+        digest = runpy.run_path(str(ROOT / "softbellman" / "core" / "digest.py"))["source_digest"](
+            ROOT / "csrc"
+        )
         tag = sys.implementation.cache_tag or "python"
         folder = ROOT / "build" / f"cmake-{tag}"
         cmake = find_program("cmake")

@@ -16,7 +16,7 @@ from benchmarks._memory import peak_bytes
 from benchmarks._passes import make_call, require_gradients
 from benchmarks.contenders import OPERATORS
 from benchmarks.linear_contenders import CASES, Case, Heads, contenders, errors, fresh, make_heads, run_case
-from softbellman.ops import prefix_bleu, prefix_edit_distance, sample_edits, weighted_edits
+from softbellman.payoffs import prefix_bleu, prefix_edit_distance, sample_edits, weighted_edits
 
 # Computes once, on the copy of its input that the turn picks.
 Call = Callable[[int], object]

@@ -29,7 +29,7 @@ from benchmarks._harness import (
     save_json,
     synchronizer,
 )
-from softbellman.ops.bleu import prefix_bleu
+from softbellman.payoffs.bleu import prefix_bleu
 
 SIZES = ((50, 1, 1), (50, 5, 1), (50, 1, 5), (50, 5, 5), (128, 5, 1))  # sources, samples, references
 LENGTH = 50

@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from softbellman.ops import bleu as _operators  # noqa: F401  registers the operator
+from softbellman.payoffs import bleu as _operators  # noqa: F401  registers the operator
 from softbellman.reference.bleu import _sequences, _statistics
 
 

@@ -26,7 +26,7 @@ from benchmarks._harness import (
     print_table,
     save_json,
 )
-from softbellman.ops import optimal_completion_values, prefix_edit_distance
+from softbellman.payoffs import optimal_completion_values, prefix_edit_distance
 
 SIZES = ((50, 1, 30, 4568), (50, 5, 30, 4568), (50, 1, 30, 32000))  # sources, samples, length, vocabulary
 EOS, SPECIALS = 3, (0, 1, 2)

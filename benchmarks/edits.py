@@ -32,7 +32,7 @@ from benchmarks._harness import (
     scaled,
     synchronizer,
 )
-from softbellman.ops.edits import sample_edits, weighted_edits
+from softbellman.payoffs.edits import sample_edits, weighted_edits
 
 VOCABULARY = 4568
 SPECIAL = (0, 1, 2, 3)

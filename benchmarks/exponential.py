@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import softbellman
-from softbellman import _native
+from softbellman.core import native
 
 CHUNK = 1 << 20
 
@@ -28,7 +28,7 @@ def errors(scale: float, step: int) -> tuple[float, float, float, int]:
         bits = bits[: len(bits) // 64 * 64]
         x = torch.from_numpy(-bits.view(np.float32))
         ours = torch.empty_like(x)
-        _native.cpu.exponential(x.data_ptr(), x.numel(), 0, scale, ours.data_ptr())
+        native.cpu.exponential(x.data_ptr(), x.numel(), 0, scale, ours.data_ptr())
         exact = np.exp(scale * x.numpy().astype(np.float64))
         unit = np.spacing(exact.astype(np.float32)).astype(np.float64)
         error = (ours.numpy().astype(np.float64) - exact) / unit

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+import softbellman as ops
 from benchmarks._harness import (
     Timing,
     as_record,
@@ -33,8 +34,7 @@ from benchmarks._harness import (
     scaled,
 )
 from benchmarks.contenders import OPERATORS, SMOOTHNESS, TAU, Inputs, make_inputs
-from softbellman import ops
-from softbellman.ops import _direct
+from softbellman.payoffs import _direct
 
 PASSES = ("forward", "recorded", "both")
 HEADER = ("operator", "pass", "ours", "dispatched", "eager", "dispatched / ours", "eager / ours")

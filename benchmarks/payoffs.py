@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks._harness import as_record, compare, format_ratio, format_seconds, print_table, save_json
 from softbellman import DocumentFrequencies
-from softbellman.ops import prefix_cider, prefix_rouge_l
+from softbellman.payoffs import prefix_cider, prefix_rouge_l
 
 SIZES = ((50, 1, 5, 20), (50, 5, 5, 20), (50, 5, 1, 20), (50, 5, 5, 50), (256, 5, 5, 20))  # B, K, R, T
 VOCABULARY = 9487

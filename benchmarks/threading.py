@@ -69,10 +69,10 @@ def measure(threads: int, repeats: int) -> dict[str, dict[str, float]]:
     """Microseconds with the threads that the environment of this process chose."""
     import torch
 
-    from softbellman import _native
+    from softbellman.core import native
 
     torch.set_num_threads(threads)
-    return {name: measure_size(_native.cpu, *size, threads, repeats) for name, size in SIZES.items()}
+    return {name: measure_size(native.cpu, *size, threads, repeats) for name, size in SIZES.items()}
 
 
 def main() -> None:

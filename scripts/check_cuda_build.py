@@ -23,6 +23,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 # Those of CMakeLists.txt, and the compiler's resource report.
 FLAGS = ["-std=c++17", "-O3", "-Werror=all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror,-fPIC", "-Xptxas=-v"]
+FLAGS += [f"-I{ROOT / 'csrc'}"]
 BEGIN, END = "<!-- compile report -->", "<!-- end of compile report -->"
 # How a mangled name spells the element type a kernel is instantiated for.
 ELEMENT_TYPES = {"f": "float32", "d": "float64", "8BFloat16": "bfloat16", "7Float16": "float16"}
@@ -117,7 +118,7 @@ def main() -> int:
     if nvcc is None:
         print("nvcc was not found; put it on PATH or set CUDACXX.", file=sys.stderr)
         return 1
-    sources = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    sources = sorted((ROOT / "csrc").rglob("*.cu"))
     kernels: list[Kernel] = []
     failed = False
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:

@@ -1,7 +1,7 @@
 """Entropy-regularised training of sequence models: native operators, objectives, models, decoding, a trainer.
 
-`softbellman.soft_value` and every other operator of `softbellman.ops` can be taken from the package itself. Nothing is
-imported before it is used: subpackages and operators load on first access.
+Every operator of `softbellman.losses` and `softbellman.payoffs` can be taken from the package itself:
+`softbellman.soft_value`, `softbellman.prefix_bleu`. Nothing is imported before it is used.
 """
 
 from __future__ import annotations
@@ -17,32 +17,36 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .ops import *  # noqa: F403
+    from softbellman.losses import *  # noqa: F403
+    from softbellman.payoffs import *  # noqa: F403
 
-_SUBPACKAGES = frozenset(
-    {"cli", "config", "data", "decoding", "models", "objectives", "ops", "oracle", "reference", "training"}
-)
+_OPERATORS = ("losses", "payoffs")
+_SUBPACKAGES = frozenset(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
 
 
 def build_info() -> dict[str, Any]:
     """What the native module was built with and what it uses here; see `softbellman info`."""
-    from . import _native
+    from softbellman.core import native
 
-    return _native.build_info()
+    return native.build_info()
+
+
+def _operators() -> dict[str, Any]:
+    modules = [importlib.import_module(f".{name}", __name__) for name in _OPERATORS]
+    return {name: getattr(module, name) for module in modules for name in module.__all__}
 
 
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return importlib.import_module(f".{name}", __name__)
-    if name == "__all__" or not name.startswith("_"):
-        operators = importlib.import_module(".ops", __name__)
-        if name == "__all__":  # for `from softbellman import *`
-            return ["build_info", *operators.__all__]
-        if name in operators.__all__:
-            return getattr(operators, name)
+    if name == "__all__":  # for `from softbellman import *`
+        return ["build_info", *_operators()]
+    if not name.startswith("_"):
+        operators = _operators()
+        if name in operators:
+            return operators[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    operators = importlib.import_module(".ops", __name__)
-    return sorted({*globals(), *_SUBPACKAGES, *operators.__all__})
+    return sorted({*globals(), *_SUBPACKAGES, *_operators()})

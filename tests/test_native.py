@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import softbellman
-from softbellman import _native
-from softbellman._digest import source_digest
+from softbellman.core import native
+from softbellman.core.digest import source_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = 2
@@ -58,7 +58,7 @@ class Kernels:
         rows, vocabulary = self.shape
         q, logits, actions, ones = (t.data_ptr() for t in (self.q, self.logits, self.actions, self.ones))
         size = (rows, vocabulary, self.code)
-        cpu, results = _native.cpu, {}
+        cpu, results = native.cpu, {}
 
         value, correction, gathered = self.vectors(3)
         cpu.soft_value_forward(
@@ -150,7 +150,7 @@ def test_build_info_describes_this_build() -> None:
     assert re.fullmatch(r"[0-9a-f]{16}", info["source_digest"])
     assert info["simd_active"] in info["simd_targets"].split()
     assert info["threading"] in {"openmp", "pool"}
-    assert info["cuda"] == hasattr(_native._C, "cuda") == bool(info["cuda_architectures"])
+    assert info["cuda"] == hasattr(native._C, "cuda") == bool(info["cuda_architectures"])
     assert Path(info["path"]).is_file()
 
 
@@ -171,7 +171,7 @@ def test_digest_follows_names_and_contents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "order", ["import torch, softbellman.ops", "import softbellman.ops, torch", "import softbellman, torch"]
+    "order", ["import torch, softbellman.losses", "import softbellman.losses, torch", "import softbellman, torch"]
 )
 def test_import_order_does_not_matter(order: str) -> None:
     code = f"{order}\nimport torch, softbellman\nprint(float(softbellman.soft_value(torch.zeros(1, 8), tau=1.0)))"
@@ -182,7 +182,7 @@ def test_one_openmp_library_in_the_process() -> None:
     if softbellman.build_info()["threading"] != "openmp":
         pytest.skip("built with the pool of its own")
     code = (
-        "import softbellman.ops\n"
+        "import softbellman.losses\n"
         "names = {line.split()[-1] for line in open('/proc/self/maps') if 'gomp' in line or 'iomp' in line}\n"
         "print(len(names))"
     )
@@ -296,7 +296,7 @@ def test_refusals_name_the_argument(changes: dict[str, float], message: str) -> 
     actions = torch.tensor([0, int(changes.get("action", 0))])
     given = {"q": q.data_ptr(), "rows": 2, "vocab": 5, "dtype": 0, "tau": 1.0, "threads": 1} | changes
     with pytest.raises(ValueError, match=message):
-        _native.cpu.soft_value_forward(
+        native.cpu.soft_value_forward(
             given["q"], 5, given["rows"], given["vocab"], given["dtype"], given["tau"], 0, 0,
             actions.data_ptr(), 0, value.data_ptr(), correction.data_ptr(), gathered.data_ptr(), given["threads"],
         )  # fmt: skip
@@ -305,7 +305,7 @@ def test_refusals_name_the_argument(changes: dict[str, float], message: str) -> 
 def test_ids_of_masked_rows_are_not_looked_at() -> None:
     q, (value, correction, gathered) = torch.randn(2, 5), torch.empty(3, 2)
     actions, mask = torch.tensor([4, 999]), torch.tensor([True, False])
-    _native.cpu.soft_value_forward(
+    native.cpu.soft_value_forward(
         q.data_ptr(),
         5,
         2,
@@ -328,13 +328,13 @@ def test_cuda_kernels_are_refused_with_a_sentence_when_absent() -> None:
     if softbellman.build_info()["cuda"]:
         pytest.skip("built with CUDA")
     with pytest.raises(RuntimeError, match="built without CUDA kernels"):
-        _native.cuda()
+        native.cuda()
 
 
 def test_unbuilt_sources_say_how_to_build(tmp_path: Path) -> None:
     package = tmp_path / "softbellman"
-    package.mkdir()
-    for name in ("__init__.py", "_native.py", "_digest.py"):
+    (package / "core").mkdir(parents=True)
+    for name in ("__init__.py", "core/__init__.py", "core/native.py", "core/digest.py"):
         (package / name).write_text(
             (ROOT / "softbellman" / name).read_text(encoding="utf-8"), encoding="utf-8"
         )
@@ -343,6 +343,6 @@ def test_unbuilt_sources_say_how_to_build(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
         "import softbellman; softbellman.__path__ = [p for p in softbellman.__path__ if p.startswith(sys.path[0])]\n"
-        "try:\n    import softbellman._native\nexcept ImportError as error:\n    print(error)"
+        "try:\n    import softbellman.core.native\nexcept ImportError as error:\n    print(error)"
     )
     assert "native module is not built" in run_python(code)

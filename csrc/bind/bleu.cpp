@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "bleu_arguments.h"
+#include "bind/bleu_arguments.h"
 
 namespace py = pybind11;
 

@@ -6,8 +6,8 @@
 #include <array>
 #include <cstdint>
 
-#include "../common/bleu.h"
-#include "address.h"
+#include "payoffs/bleu.h"
+#include "bind/address.h"
 
 namespace softbellman::bleu_arguments {
 

@@ -2,7 +2,7 @@
 #ifdef SOFTBELLMAN_WITH_CUDA
 #include <pybind11/pybind11.h>
 
-#include "bleu_arguments.h"
+#include "bind/bleu_arguments.h"
 
 namespace py = pybind11;
 

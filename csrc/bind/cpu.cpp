@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "../common/portability.h"
-#include "../cpu/kernels.h"
+#include "core/portability.h"
+#include "losses/cpu_kernels.h"
 
 namespace py = pybind11;
 

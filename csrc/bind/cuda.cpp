@@ -1,11 +1,11 @@
-// The CUDA launchers as functions of Python integers, in the argument order of csrc/cuda/kernels.h.
+// The CUDA launchers as functions of Python integers, in the argument order of csrc/losses/cuda_kernels.h.
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
 #include <type_traits>
 
 #ifdef SOFTBELLMAN_WITH_CUDA
-#include "../cuda/kernels.h"
+#include "losses/cuda_kernels.h"
 
 namespace softbellman {
 namespace {

@@ -2,7 +2,7 @@
 // edit_distance_cuda.cpp, which differ in the trailing arguments: `threads` here, `device, stream` there.
 #include <pybind11/pybind11.h>
 
-#include "edit_distance_arguments.h"
+#include "bind/edit_distance_arguments.h"
 
 namespace py = pybind11;
 

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "../common/edit_distance.h"
-#include "address.h"
+#include "payoffs/edit_distance.h"
+#include "bind/address.h"
 
 namespace softbellman::edit_distance_arguments {
 

@@ -2,7 +2,7 @@
 #ifdef SOFTBELLMAN_WITH_CUDA
 #include <pybind11/pybind11.h>
 
-#include "edit_distance_arguments.h"
+#include "bind/edit_distance_arguments.h"
 
 namespace py = pybind11;
 

@@ -2,7 +2,7 @@
 // `threads` here, `device, stream` there, and looks for no invalid token. The tables are the host's for both.
 #include <pybind11/pybind11.h>
 
-#include "edits_arguments.h"
+#include "bind/edits_arguments.h"
 
 namespace py = pybind11;
 

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "../common/edits.h"
-#include "address.h"
+#include "payoffs/edits.h"
+#include "bind/address.h"
 
 namespace softbellman::edits_arguments {
 

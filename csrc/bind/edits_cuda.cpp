@@ -2,7 +2,7 @@
 #ifdef SOFTBELLMAN_WITH_CUDA
 #include <pybind11/pybind11.h>
 
-#include "edits_arguments.h"
+#include "bind/edits_arguments.h"
 
 namespace py = pybind11;
 

@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "../cpu/document_counter.h"
-#include "payoffs_arguments.h"
+#include "payoffs/document_counter.h"
+#include "bind/payoffs_arguments.h"
 
 namespace py = pybind11;
 

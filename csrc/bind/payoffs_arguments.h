@@ -4,10 +4,10 @@
 #include <array>
 #include <cstdint>
 
-#include "../common/cider.h"
-#include "../common/rouge.h"
-#include "address.h"
-#include "bleu_arguments.h"
+#include "payoffs/cider.h"
+#include "payoffs/rouge.h"
+#include "bind/address.h"
+#include "bind/bleu_arguments.h"
 
 namespace softbellman::payoff_arguments {
 

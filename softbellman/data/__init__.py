@@ -1,8 +1,8 @@
 """Text in, batches out: vocabularies, parallel corpora, tokenizers, batching and the built-in corpora."""
 
-from .batching import Batch, BatchIterator, Examples, collate
-from .builtin import Difficulty, Split, builtin_dataset, generate_builtin
-from .captions import (
+from softbellman.data.batching import Batch, BatchIterator, Examples, collate
+from softbellman.data.builtin import Difficulty, Split, builtin_dataset, generate_builtin
+from softbellman.data.captions import (
     CaptionCorpus,
     CaptionDataset,
     CaptionTokenizer,
@@ -13,8 +13,8 @@ from .captions import (
     load_captions,
     read_pixels,
 )
-from .codec import Codec
-from .corpus import (
+from softbellman.data.codec import Codec
+from softbellman.data.corpus import (
     Corpus,
     Dataset,
     TranslationExample,
@@ -23,12 +23,12 @@ from .corpus import (
     load_dataset,
     load_split,
 )
-from .errors import DataError, MissingFileError
-from .parallel import ParallelText, read_parallel
-from .scenes import SceneSplit, generate_scenes, scenes_dataset
-from .text import read_lines
-from .tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
-from .vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Vocabulary
+from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.parallel import ParallelText, read_parallel
+from softbellman.data.scenes import SceneSplit, generate_scenes, scenes_dataset
+from softbellman.data.text import read_lines
+from softbellman.data.tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
+from softbellman.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Vocabulary
 
 __all__ = [
     "BOS",

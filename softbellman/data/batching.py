@@ -14,8 +14,8 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from .corpus import pad_rows
-from .vocabulary import BOS, EOS, PAD
+from softbellman.data.corpus import pad_rows
+from softbellman.data.vocabulary import BOS, EOS, PAD
 
 Item = TypeVar("Item")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
-from .vocabulary import Vocabulary
+from softbellman.data.tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
+from softbellman.data.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

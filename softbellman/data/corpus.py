@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import DataError, MissingFileError
-from .parallel import EmptyLines, ParallelText, read_parallel
-from .tokenizers import Tokenizer, WordTokenizer
-from .vocabulary import EOS, PAD, Vocabulary
+from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.parallel import EmptyLines, ParallelText, read_parallel
+from softbellman.data.tokenizers import Tokenizer, WordTokenizer
+from softbellman.data.vocabulary import EOS, PAD, Vocabulary
 
 logger = logging.getLogger(__name__)
 

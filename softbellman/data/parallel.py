@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import DataError
-from .text import read_lines
+from softbellman.data.errors import DataError
+from softbellman.data.text import read_lines
 
 logger = logging.getLogger(__name__)
 

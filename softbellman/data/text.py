@@ -6,7 +6,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from .errors import DataError, MissingFileError
+from softbellman.data.errors import DataError, MissingFileError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

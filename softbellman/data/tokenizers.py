@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from .errors import DataError, MissingFileError
+from softbellman.data.errors import DataError, MissingFileError
 
 
 class Tokenizer(Protocol):

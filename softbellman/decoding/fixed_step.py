@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from softbellman.data.vocabulary import BOS, EOS
 from softbellman.decoding.sampling import Samples, check_drawn
 from softbellman.decoding.stepwise import StepState, StepwiseModel
+from softbellman.losses import sample_tokens
 from softbellman.models.projection import bfloat16_in_use, bfloat16_products
-from softbellman.ops import sample_tokens
 
 
 class Form(NamedTuple):

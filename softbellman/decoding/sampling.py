@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from softbellman.data.vocabulary import BOS, EOS, PAD
 from softbellman.decoding.limits import forbidden_tokens, length_limits
 from softbellman.decoding.stepwise import StepState, StepwiseModel, as_stepwise
-from softbellman.ops import sample_tokens
+from softbellman.losses import sample_tokens
 
 
 class Samples(NamedTuple):

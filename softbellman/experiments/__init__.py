@@ -1,6 +1,6 @@
 """What many runs say together: groups of seeds, tables of their results, sheets of their captions."""
 
-from .collect import (
+from softbellman.experiments.collect import (
     Collection,
     FinishedRun,
     OtherDataError,
@@ -9,10 +9,17 @@ from .collect import (
     collect_runs,
     read_run,
 )
-from .groups import Group, Grouping, group_runs
-from .rescoring import compute_missing
-from .summaries import Comparison, PairedDifference, Summary, compare, paired_difference, summarise
-from .table import ResultTable, build_table, render
+from softbellman.experiments.groups import Group, Grouping, group_runs
+from softbellman.experiments.rescoring import compute_missing
+from softbellman.experiments.summaries import (
+    Comparison,
+    PairedDifference,
+    Summary,
+    compare,
+    paired_difference,
+    summarise,
+)
+from softbellman.experiments.table import ResultTable, build_table, render
 
 __all__ = [
     "Collection",

@@ -12,15 +12,14 @@ from softbellman import config
 from softbellman.data import CaptionCorpus, CaptionTokenizer
 from softbellman.data.captions import read_caption_splits
 from softbellman.data.captions.readers import CaptionFormat
-from softbellman.ops import sentence_bleu
+from softbellman.experiments.collect import SystemResult, actor_stages, deciding_settings
+from softbellman.experiments.groups import name_among
+from softbellman.payoffs import sentence_bleu
 from softbellman.training.evaluation import corpus_batches, translate_corpus
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.task import load_task
 from softbellman.training.trained import load_run
-
-from .collect import SystemResult, actor_stages, deciding_settings
-from .groups import name_among
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .collect import FinishedRun, FlatSettings, SystemResult
+from softbellman.experiments.collect import FinishedRun, FlatSettings, SystemResult
 
 _TRIED_KEYS = 3
 """Names with up to so many keys are searched for the shortest; with more, keys are added one by one."""

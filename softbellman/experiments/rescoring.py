@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from softbellman.data import CaptionCorpus, Corpus
+from softbellman.experiments.collect import Collection, FinishedRun, SystemResult, flatten
 from softbellman.training.evaluation import METRICS, further_metrics
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.task import load_task
-
-from .collect import Collection, FinishedRun, SystemResult, flatten
 
 
 def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:

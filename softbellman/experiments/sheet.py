@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from softbellman.data.captions.pixels import open_image
-
-from .captioned import Captioned
+from softbellman.experiments.captioned import Captioned
 
 FORMATS = (".png", ".pdf", ".svg")
 _DOTS_PER_INCH = 200

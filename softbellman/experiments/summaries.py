@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .groups import Group
+from softbellman.experiments.groups import Group
 
 
 class Summary(NamedTuple):

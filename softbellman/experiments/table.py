@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from softbellman.experiments.collect import Collection, signatures
+from softbellman.experiments.groups import Group, group_runs
+from softbellman.experiments.summaries import Comparison, PairedDifference, Summary, compare, summarise
 from softbellman.training.reporting import format_table
-
-from .collect import Collection, signatures
-from .groups import Group, group_runs
-from .summaries import Comparison, PairedDifference, Summary, compare, summarise
 
 Format = Literal["text", "markdown", "json"]
 FORMATS: tuple[Format, ...] = ("text", "markdown", "json")

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from softbellman.losses import actor_loss, critic_loss
 from softbellman.objectives.objective import Objective
-from softbellman.ops import actor_loss, critic_loss
 
 
 def td_targets(rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from softbellman.losses import soft_target_cross_entropy, soft_value, token_cross_entropy
 from softbellman.objectives.objective import Objective
 from softbellman.objectives.states import entries, state_targets
-from softbellman.ops import soft_target_cross_entropy, soft_value, token_cross_entropy
 
 
 def weighted_likelihood(

@@ -1,4 +1,4 @@
-"""The objectives from features and output layers: the logits of a few rows exist at a time (``softbellman.ops.linear``).
+"""The objectives from features and output layers: the logits of a few rows exist at a time (``softbellman.losses.linear``).
 
 Each is the objective of its name without ``linear_`` on ``logits = features @ weight.T + bias``, and on action values made the
 same way: equations, diagnostics and errors are the same, only rounding differs. The critic's loss needs no values and has a
@@ -19,18 +19,18 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from softbellman.objectives.augmented import oracle_distillation
-from softbellman.objectives.objective import Objective
-from softbellman.objectives.soft_q import residual_objective, shared_residual
-from softbellman.objectives.states import linear_entries, state_targets
-from softbellman.ops import (
+from softbellman.losses import (
     linear_actor_loss,
     linear_soft_bellman_residual,
     linear_soft_target_cross_entropy,
     linear_soft_value,
     linear_token_cross_entropy,
 )
-from softbellman.ops.linear import choose_chunk_rows
+from softbellman.losses.linear import choose_chunk_rows
+from softbellman.objectives.augmented import oracle_distillation
+from softbellman.objectives.objective import Objective
+from softbellman.objectives.soft_q import residual_objective, shared_residual
+from softbellman.objectives.states import linear_entries, state_targets
 
 
 def linear_maximum_likelihood(

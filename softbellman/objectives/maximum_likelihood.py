@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from softbellman.losses import token_cross_entropy
 from softbellman.objectives.objective import Objective
-from softbellman.ops import token_cross_entropy
 
 
 def maximum_likelihood(

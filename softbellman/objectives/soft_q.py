@@ -10,9 +10,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
+from softbellman.losses import soft_bellman_residual, soft_value
 from softbellman.objectives.objective import Objective
 from softbellman.objectives.states import entries
-from softbellman.ops import soft_bellman_residual, soft_value
 
 
 def soft_q_objective(

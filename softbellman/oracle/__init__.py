@@ -8,11 +8,17 @@ partial sequence is that of the sequence ended there (eq. 4), so ending earns 0 
 At ``tau = 0`` the value is the maximum and the target uniform over the maximal actions.
 """
 
-from .edit_automaton import EditAutomaton
-from .edit_distance import EditDistanceOracle, edit_distance_targets
-from .enumeration import EnumeratedOracle, EnumeratedProblem, enumerate_oracle
-from .hamming import hamming_state_values, hamming_values
-from .targets import TokenOracle, kullback_leibler, maximal_actions, target_distribution, total_variation
+from softbellman.oracle.edit_automaton import EditAutomaton
+from softbellman.oracle.edit_distance import EditDistanceOracle, edit_distance_targets
+from softbellman.oracle.enumeration import EnumeratedOracle, EnumeratedProblem, enumerate_oracle
+from softbellman.oracle.hamming import hamming_state_values, hamming_values
+from softbellman.oracle.targets import (
+    TokenOracle,
+    kullback_leibler,
+    maximal_actions,
+    target_distribution,
+    total_variation,
+)
 
 __all__ = [
     "EditAutomaton",

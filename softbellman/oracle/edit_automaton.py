@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .targets import INFINITY, TokenOracle
+from softbellman.oracle.targets import INFINITY, TokenOracle
 
 Row = tuple[int, ...]
 

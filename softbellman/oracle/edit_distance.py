@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from softbellman.ops import optimal_completion_values
-
-from .targets import TokenOracle, target_distribution
+from softbellman.oracle.targets import TokenOracle, target_distribution
+from softbellman.payoffs import optimal_completion_values
 
 
 def edit_distance_targets(

@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from .targets import INFINITY, TokenOracle, state_value
+from softbellman.oracle.targets import INFINITY, TokenOracle, state_value
 
 Tokens = tuple[int, ...]
 LARGEST = 10**6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .report import OracleReport
+from softbellman.oracle.report import OracleReport
 
 MOST_TOKENS = 22
 _INK, _EDGE, _MARK = "#30343b", "#c8ccd2", "#c2453d"

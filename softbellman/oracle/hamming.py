@@ -19,7 +19,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .targets import INFINITY, check_tau
+from softbellman.oracle.targets import INFINITY, check_tau
 
 
 def hamming_state_values(

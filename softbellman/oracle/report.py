@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from softbellman.ops import prefix_edit_distance
-
-from .edit_distance import EditDistanceOracle
-from .targets import INFINITY, kullback_leibler, target_distribution, total_variation
+from softbellman.oracle.edit_distance import EditDistanceOracle
+from softbellman.oracle.targets import INFINITY, kullback_leibler, target_distribution, total_variation
+from softbellman.payoffs import prefix_edit_distance
 
 
 class Action(NamedTuple):

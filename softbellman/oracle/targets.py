@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softbellman.ops import soft_value
+from softbellman.losses import soft_value
 
 INFINITY = float("inf")
 

@@ -1,17 +1,27 @@
 """The operators of softbellman in plain PyTorch: slow, differentiable by autograd, float64-capable.
 
-Same names, arguments and edge rows as `softbellman.ops`; each file is short enough to read beside the paper
+Same names, arguments and edge rows as `softbellman.losses`; each file is short enough to read beside the paper
 and is the oracle of the tests. Rows that are masked give 0 and a zero gradient whatever they hold; rows that
 are `-inf` throughout give a soft value of `-inf`, policy terms of 0 and zero gradients.
 """
 
-from .actor import ActorLoss, actor_loss
-from .bleu import bleu_rewards, corpus_bleu, corpus_bleu_statistics, prefix_bleu, sentence_bleu
-from .cider import cider_rewards, corpus_cider, prefix_cider, sentence_cider
-from .critic import CriticLoss, critic_loss
-from .distillation import soft_target_cross_entropy, token_cross_entropy
-from .edit_distance import edit_distance_rewards, optimal_completion_values, prefix_edit_distance
-from .edits import (
+from softbellman.reference.actor import ActorLoss, actor_loss
+from softbellman.reference.bleu import (
+    bleu_rewards,
+    corpus_bleu,
+    corpus_bleu_statistics,
+    prefix_bleu,
+    sentence_bleu,
+)
+from softbellman.reference.cider import cider_rewards, corpus_cider, prefix_cider, sentence_cider
+from softbellman.reference.critic import CriticLoss, critic_loss
+from softbellman.reference.cross_entropy import soft_target_cross_entropy, token_cross_entropy
+from softbellman.reference.edit_distance import (
+    edit_distance_rewards,
+    optimal_completion_values,
+    prefix_edit_distance,
+)
+from softbellman.reference.edits import (
     Edits,
     ImportanceWeights,
     WeightedEdits,
@@ -20,9 +30,9 @@ from .edits import (
     sample_edits,
     weighted_edits,
 )
-from .erac import EracCriticLoss, erac_critic_loss
-from .frequencies import DocumentFrequencies
-from .linear import (
+from softbellman.reference.erac import EracCriticLoss, erac_critic_loss
+from softbellman.reference.frequencies import DocumentFrequencies
+from softbellman.reference.linear import (
     linear_actor_loss,
     linear_critic_loss,
     linear_policy_value,
@@ -32,11 +42,11 @@ from .linear import (
     linear_soft_value,
     linear_token_cross_entropy,
 )
-from .policy_value import PolicyValue, policy_value
-from .rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
-from .sampling import TokenSample, sample_tokens
-from .soft_bellman import soft_bellman_residual
-from .soft_value import soft_value
+from softbellman.reference.policy_value import PolicyValue, policy_value
+from softbellman.reference.rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
+from softbellman.reference.sampling import TokenSample, sample_tokens
+from softbellman.reference.soft_bellman import soft_bellman_residual
+from softbellman.reference.soft_value import soft_value
 
 __all__ = [
     "ActorLoss",

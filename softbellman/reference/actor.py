@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .policy_value import policy_terms
+from softbellman.reference.policy_value import policy_terms
 
 
 class ActorLoss(NamedTuple):

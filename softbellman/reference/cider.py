@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._payoffs import prefix_scores, rewards_of, sentence_scores
-from .frequencies import DocumentFrequencies
+from softbellman.reference.frequencies import DocumentFrequencies
+from softbellman.reference.payoff_rewards import prefix_scores, rewards_of, sentence_scores
 
 _Vector = dict[tuple[int, ...], tuple[int, float]]  # n-gram: occurrences, weight
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ._rows import NEGATIVE_INFINITY, clear_masked, gather, widen
+from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, gather, widen
 
 
 class CriticLoss(NamedTuple):

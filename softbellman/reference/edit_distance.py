@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .bleu import _sequences
+from softbellman.reference.bleu import _sequences
 
 
 def _rows(tokens: Sequence[int], reference: Sequence[int]) -> Iterator[list[int]]:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._edit_processes import DECISIONS, TIES, Proposal, draw, log_density
-from .bleu import bleu_rewards
-from .philox import random_words
+from softbellman.reference.bleu import bleu_rewards
+from softbellman.reference.edit_processes import DECISIONS, TIES, Proposal, draw, log_density
+from softbellman.reference.philox import random_words
 
 
 class Edits(NamedTuple):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._rows import clear_masked
-from .critic import critic_loss
-from .policy_value import policy_value
+from softbellman.reference.critic import critic_loss
+from softbellman.reference.policy_value import policy_value
+from softbellman.reference.rows import clear_masked
 
 
 class EracCriticLoss(NamedTuple):

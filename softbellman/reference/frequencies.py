@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from .bleu import _ngrams, _sequences
+from softbellman.reference.bleu import _ngrams, _sequences
 
 
 class DocumentFrequencies:

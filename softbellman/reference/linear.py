@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._rows import clear_masked
-from .actor import ActorLoss, actor_loss
-from .critic import CriticLoss, critic_loss
-from .distillation import soft_target_cross_entropy, token_cross_entropy
-from .policy_value import PolicyValue, policy_value
-from .sampling import TokenSample, sample_tokens
-from .soft_bellman import soft_bellman_residual
-from .soft_value import soft_value
+from softbellman.reference.actor import ActorLoss, actor_loss
+from softbellman.reference.critic import CriticLoss, critic_loss
+from softbellman.reference.cross_entropy import soft_target_cross_entropy, token_cross_entropy
+from softbellman.reference.policy_value import PolicyValue, policy_value
+from softbellman.reference.rows import clear_masked
+from softbellman.reference.sampling import TokenSample, sample_tokens
+from softbellman.reference.soft_bellman import soft_bellman_residual
+from softbellman.reference.soft_value import soft_value
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ._rows import clear_masked, log_softmax, widen
+from softbellman.reference.rows import clear_masked, log_softmax, widen
 
 
 class PolicyValue(NamedTuple):

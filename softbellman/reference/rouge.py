@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._payoffs import prefix_scores, rewards_of, sentence_scores
+from softbellman.reference.payoff_rewards import prefix_scores, rewards_of, sentence_scores
 
 
 def _common(one: Sequence[int], other: Sequence[int], unmatched_id: int | None) -> int:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._rows import NEGATIVE_INFINITY, clear_masked, gather, log_softmax, widen
-from .philox import random_words
+from softbellman.reference.philox import random_words
+from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, gather, log_softmax, widen
 
 
 class TokenSample(NamedTuple):

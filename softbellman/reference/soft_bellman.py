@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._rows import clear_masked, gather, widen
-from .soft_value import soft_value
+from softbellman.reference.rows import clear_masked, gather, widen
+from softbellman.reference.soft_value import soft_value
 
 
 def soft_bellman_residual(

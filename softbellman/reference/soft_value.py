@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._rows import clear_masked, log_sum_exp, widen
+from softbellman.reference.rows import clear_masked, log_sum_exp, widen
 
 
 def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

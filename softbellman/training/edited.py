@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from softbellman.data import BOS, EOS, PAD, UNK, Batch
-from softbellman.ops import importance_weights, sample_edits
+from softbellman.payoffs import importance_weights, sample_edits
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import real_rows
 from softbellman.training.settings import EditSettings

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from softbellman.losses import linear_policy_value, policy_value
+from softbellman.losses.linear import choose_chunk_rows
 from softbellman.models import Memory
 from softbellman.objectives import (
     Objective,
@@ -30,8 +32,6 @@ from softbellman.objectives import (
     soft_q_objective,
     weighted_likelihood,
 )
-from softbellman.ops import linear_policy_value, policy_value
-from softbellman.ops.linear import choose_chunk_rows
 from softbellman.training.rollout import LinearHead, row_features, row_logits
 from softbellman.training.settings import LogitsForm
 

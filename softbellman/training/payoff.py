@@ -22,7 +22,7 @@ from torch import Tensor
 
 from softbellman.data import EOS, UNK, Examples
 from softbellman.data.batching import pad_references
-from softbellman.ops import (
+from softbellman.payoffs import (
     DocumentFrequencies,
     bleu_rewards,
     cider_rewards,

@@ -19,7 +19,7 @@ from sacrebleu.metrics.chrf import CHRF
 from torch import Tensor
 
 from softbellman.data.batching import pad_references
-from softbellman.ops import DocumentFrequencies, sentence_cider, sentence_rouge_l
+from softbellman.payoffs import DocumentFrequencies, sentence_cider, sentence_rouge_l
 
 _CHUNK = 1024  # hypotheses padded together
 

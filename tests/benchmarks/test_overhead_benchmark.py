@@ -38,7 +38,7 @@ def test_smallest_run_records_every_operator_and_pass(overhead: SimpleNamespace,
 
 
 def test_dispatched_calls_pass_the_dispatcher_and_no_others(overhead: SimpleNamespace) -> None:
-    from ops.harness import dispatched
+    from losses.harness import dispatched
 
     contenders = overhead.cases((2, 3), "cpu")["critic_loss"]
     for which in overhead.PASSES:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sacrebleu
-from ops.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
+from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
 
 from softbellman import __version__
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from ops.edits_cases import SEQUENCES, SETTINGS, SPECIAL, VOCABULARY, law, row, settings_id
+from payoffs.edits_cases import SEQUENCES, SETTINGS, SPECIAL, VOCABULARY, law, row, settings_id
 
 from softbellman.reference import edit_log_density, importance_weights, sample_edits
-from softbellman.reference._edit_processes import Proposal, _scripts
+from softbellman.reference.edit_processes import Proposal, _scripts
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=settings_id)

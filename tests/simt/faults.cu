@@ -1,5 +1,5 @@
 // Kernels with planted mistakes, and one without: what the SIMT shim must notice (tests/simt/test_simt.py).
-#include "../../csrc/cuda/launch.cuh"
+#include "core/launch.cuh"
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "../../csrc/cuda/kernels.h"
+#include "losses/cuda_kernels.h"
 #include "cuda_runtime.h"
 
 extern "C" int simt_run_fault(int fault, float* total, char* message, std::size_t size);

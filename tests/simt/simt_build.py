@@ -19,7 +19,7 @@ CACHE = Path(os.environ.get("SOFTBELLMAN_SIMT_CACHE", ROOT / "build" / "simt"))
 MODULE = "softbellman_simt"
 
 # SB_MAX_BLOCKS: three blocks at most, so that every kernel has to go round its loop over rows.
-COMMON = ["-std=c++17", "-ffp-contract=off", "-fPIC", "-DSB_MAX_BLOCKS=3u", f"-I{SHIM}"]
+COMMON = ["-std=c++17", "-ffp-contract=off", "-fPIC", "-DSB_MAX_BLOCKS=3u", f"-I{SHIM}", f"-I{ROOT / 'csrc'}"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-attributes"]
 SANITIZE = ["-g1", "-fsanitize=address,alignment", "-fno-sanitize-recover=all"]
 
@@ -77,7 +77,7 @@ def build_module() -> ModuleType:
     """The launchers as a Python module with the functions of `softbellman._C.cuda`, working on host memory."""
     import pybind11
 
-    kernels = [*sorted((ROOT / "csrc" / "cuda").glob("*.cu")), SHIM / "faults.cu"]
+    kernels = [*sorted((ROOT / "csrc").rglob("*.cu")), SHIM / "faults.cu"]
     bindings = [
         ROOT / "csrc" / "bind" / "cuda.cpp",
         ROOT / "csrc" / "bind" / "bleu_cuda.cpp",
@@ -102,8 +102,7 @@ def build_module() -> ModuleType:
 
 def build_memory_check() -> Path:
     """A program that calls every launcher of the row kernels under the address and alignment sanitizers."""
-    families = ["soft_value", "policy", "critic", "erac", "distillation", "sampling", "split_rows"]
-    sources = [ROOT / "csrc" / "cuda" / f"{family}.cu" for family in families]
+    sources = [*sorted((ROOT / "csrc" / "losses").glob("*.cu")), ROOT / "csrc" / "core" / "split_rows.cu"]
     sources += [SHIM / "faults.cu", SHIM / "memory_check.cpp"]
     objects = _objects(sources, {source: ["-O1", *WARNINGS, *SANITIZE] for source in sources})
     return _link(objects, "memory_check", SANITIZE)

@@ -292,7 +292,7 @@ def draw(
 def test_sampling_draws_the_tokens_of_the_cpu(
     simt: ModuleType, vocab: int, dtype: torch.dtype, pattern: str
 ) -> None:
-    native = pytest.importorskip("softbellman._native", reason="the native module is not built")
+    native = pytest.importorskip("softbellman.core.native", reason="the native module is not built")
     batch = Batch(vocab, dtype, rows=11, shift=vocab % 5, gap=1)
     logits = batch.matrix(remove_tokens(3 * batch.random(batch.rows, vocab), pattern))
     forbidden = (

@@ -1,4 +1,4 @@
-"""The BLEU kernels on the SIMT shim: the operators of `softbellman.ops.bleu` with these launchers in place of
+"""The BLEU kernels on the SIMT shim: the operators of `softbellman.payoffs.bleu` with these launchers in place of
 the CPU's.
 
 They share the index, the formulas and the checks with the CPU; what is tested here is the parallel insertion,
@@ -16,8 +16,9 @@ import simt_build
 import torch
 from torch import Tensor
 
-from softbellman import _native
-from softbellman.ops import _bleu, bleu
+from softbellman.core import native
+from softbellman.payoffs import bleu
+from softbellman.payoffs import bleu_kernel as _bleu
 from softbellman.reference import bleu as reference
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
@@ -41,7 +42,7 @@ def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     names = ("bleu_workspace", "bleu_scores", "bleu_counts")
     core = SimpleNamespace(
         **{name: on_device(name) for name in names},
-        bleu_first_invalid_length=_native.cpu.bleu_first_invalid_length,
+        bleu_first_invalid_length=native.cpu.bleu_first_invalid_length,
     )
     torch_empty = torch.empty
 
@@ -49,7 +50,7 @@ def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         tensor = torch_empty(*size, **options)
         return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
 
-    monkeypatch.setattr(_bleu, "_native", SimpleNamespace(cpu=core))
+    monkeypatch.setattr(_bleu, "native", SimpleNamespace(cpu=core))
     monkeypatch.setattr(torch, "empty", filled_empty)
     simt.set_schedule(0)
     yield
@@ -124,7 +125,7 @@ def test_counts_are_those_of_the_cpu(
         arguments = (*batch, 4 + seed % 2, eos, unmatched, True)
         counts = torch.ops.softbellman.bleu_counts(*arguments)
         with monkeypatch.context() as patch:
-            patch.setattr(_bleu, "_native", _native)
+            patch.setattr(_bleu, "native", native)
             assert torch.equal(counts, torch.ops.softbellman.bleu_counts(*arguments))
 
 

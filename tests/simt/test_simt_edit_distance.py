@@ -1,5 +1,5 @@
-"""The edit distance kernels on the SIMT shim: the operators of `softbellman.ops.edit_distance` with these launchers in place
-of the CPU's.
+"""The edit distance kernels on the SIMT shim: the operators of `softbellman.payoffs.edit_distance` with these launchers in
+place of the CPU's.
 
 Everything is an integer until it is stored, so the bits must be the CPU's. What is tested here is the row of the distance in
 chunks of 32 lanes, the ballots over it, the loops over hypotheses and rows, and the stores at every alignment. No claim
@@ -17,8 +17,8 @@ import simt_build
 import torch
 from torch import Tensor
 
-from softbellman import _native
-from softbellman.ops import edit_distance as ops
+from softbellman.core import native
+from softbellman.payoffs import edit_distance as ops
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
@@ -38,7 +38,7 @@ def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lau
     checks = ("bleu_first_invalid_length", "edit_first_invalid_reference")
     core = SimpleNamespace(
         **{name: on_device(name) for name in names},
-        **{name: getattr(_native.cpu, name) for name in checks},
+        **{name: getattr(native.cpu, name) for name in checks},
     )
     torch_empty = torch.empty
 
@@ -47,7 +47,7 @@ def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lau
         return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
 
     def install() -> None:
-        monkeypatch.setattr(ops, "_native", SimpleNamespace(cpu=core))
+        monkeypatch.setattr(ops, "native", SimpleNamespace(cpu=core))
         monkeypatch.setattr(torch, "empty", filled_empty)
 
     yield install

@@ -1,4 +1,4 @@
-"""The edit kernel on the SIMT shim: the operators of `softbellman.ops.edits` with this launcher in place of the CPU's.
+"""The edit kernel on the SIMT shim: the operators of `softbellman.payoffs.edits` with this launcher in place of the CPU's.
 
 A warp runs the CPU's row functions; what is tested here is what it does across lanes: positions beyond 32, steps of
 a script drawn ahead, sums, and the dynamic programme over its operations. No claim about a GPU.
@@ -15,8 +15,9 @@ import simt_build
 import torch
 from torch import Tensor
 
-from softbellman import _native, edit_log_density, sample_edits
-from softbellman.ops import _edits
+from softbellman import edit_log_density, sample_edits
+from softbellman.core import native
+from softbellman.payoffs import edits_kernel as _edits
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
@@ -31,12 +32,12 @@ def on_simt(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     def edit_rows(*arguments: Any) -> None:
         simt.edit_rows(*arguments[:-1], DEVICE, STREAM)
 
-    host = {name: getattr(_native.cpu, name) for name in dir(_native.cpu) if not name.startswith("_")}
+    host = {name: getattr(native.cpu, name) for name in dir(native.cpu) if not name.startswith("_")}
     core = SimpleNamespace(**{**host, "edit_rows": edit_rows})
 
     def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(_edits, "_native", SimpleNamespace(cpu=core))
+            patch.setattr(_edits, "native", SimpleNamespace(cpu=core))
             return function(*arguments, **options)
 
     yield call

@@ -1,4 +1,4 @@
-"""CIDEr-D and ROUGE-L on the SIMT shim: the operators of `softbellman.ops` with these launchers in place of the CPU's.
+"""CIDEr-D and ROUGE-L on the SIMT shim: the operators of `softbellman` with these launchers in place of the CPU's.
 
 They share the formulas, the look-up and the checks with the CPU. What is tested here is the walk 32 positions at a time, the
 sums over lanes, the row of the common subsequence in 32-bit words, and the loops over references and hypotheses. ROUGE-L is
@@ -16,8 +16,10 @@ import simt_build
 import torch
 from torch import Tensor
 
-from softbellman import DocumentFrequencies, _native, ops
-from softbellman.ops import _bleu
+import softbellman as ops
+from softbellman import DocumentFrequencies
+from softbellman.core import native
+from softbellman.payoffs import bleu_kernel as _bleu
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
@@ -37,7 +39,7 @@ def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lau
     names = ("cider_workspace", "cider_scores", "rouge_workspace", "rouge_scores")
     core = SimpleNamespace(
         **{name: on_device(name) for name in names},
-        bleu_first_invalid_length=_native.cpu.bleu_first_invalid_length,
+        bleu_first_invalid_length=native.cpu.bleu_first_invalid_length,
     )
     torch_empty = torch.empty
 
@@ -46,7 +48,7 @@ def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lau
         return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
 
     def install() -> None:
-        monkeypatch.setattr(_bleu, "_native", SimpleNamespace(cpu=core))
+        monkeypatch.setattr(_bleu, "native", SimpleNamespace(cpu=core))
         monkeypatch.setattr(torch, "empty", filled_empty)
 
     yield install

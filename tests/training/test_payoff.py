@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from softbellman import config, ops, reference
+import softbellman as ops
+from softbellman import config, reference
 from softbellman.data import BOS, EOS, PAD, UNK, collate
 from softbellman.training.edited import edit_references
 from softbellman.training.payoff import Payoff, describe_payoff, prepare_payoff

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from softbellman import config, ops
+import softbellman as ops
+from softbellman import config
 from softbellman.training import run
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache

@@ -12,7 +12,7 @@ from softbellman.decoding import sample
 from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import known_logits
 from softbellman.objectives import actor_objective
-from softbellman.ops import sentence_bleu
+from softbellman.payoffs import sentence_bleu
 from softbellman.training.evaluation import corpus_batches
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, roll_out, row_features, row_logits

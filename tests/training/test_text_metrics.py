@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import sacrebleu
-from ops.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
+from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
 
 from softbellman.training.evaluation import METRICS, further_metrics
 from softbellman.training.reporting import METRIC_TITLES

@@ -12,7 +12,7 @@ ranked), `difficulty` (the one number), `sampler` (draws a `meaning`), `source` 
 `generator` (splits).
 """
 
-from .difficulty import Difficulty
-from .generator import Split, builtin_dataset, generate_builtin
+from softbellman.data.builtin.difficulty import Difficulty
+from softbellman.data.builtin.generator import Split, builtin_dataset, generate_builtin
 
 __all__ = ["Difficulty", "Split", "builtin_dataset", "generate_builtin"]

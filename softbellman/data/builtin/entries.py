@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .english import plural
+from softbellman.data.builtin.english import plural
 
 Gender = Literal["m", "f", "n"]
 VerbKind = Literal["transitive", "intransitive", "ditransitive", "complement", "control"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..corpus import Dataset, build_dataset
-from ..parallel import ParallelText
-from .difficulty import Difficulty
-from .draws import Draws
-from .lexicon import Lexicon, build_lexicon
-from .sampler import Sampler
-from .source import say_source
-from .target import Chooser, say_target
+from softbellman.data.builtin.difficulty import Difficulty
+from softbellman.data.builtin.draws import Draws
+from softbellman.data.builtin.lexicon import Lexicon, build_lexicon
+from softbellman.data.builtin.sampler import Sampler
+from softbellman.data.builtin.source import say_source
+from softbellman.data.builtin.target import Chooser, say_target
+from softbellman.data.corpus import Dataset, build_dataset
+from softbellman.data.parallel import ParallelText
 
 SHORTEST, LONGEST = 5, 20
 

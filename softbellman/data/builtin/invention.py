@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from .draws import Draws
-from .entries import DOMAINS, Adjective, Gender, Name, Noun, Verb, VerbKind, noun_targets
+from softbellman.data.builtin.draws import Draws
+from softbellman.data.builtin.entries import (
+    DOMAINS,
+    Adjective,
+    Gender,
+    Name,
+    Noun,
+    Verb,
+    VerbKind,
+    noun_targets,
+)
 
 
 def _words(text: str) -> list[str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-from . import tables
-from .difficulty import Difficulty
-from .draws import Draws, zipf
-from .entries import (
+from softbellman.data.builtin import tables
+from softbellman.data.builtin.difficulty import Difficulty
+from softbellman.data.builtin.draws import Draws, zipf
+from softbellman.data.builtin.entries import (
     DOMAINS,
     Adjective,
     Adverb,
@@ -23,7 +23,7 @@ from .entries import (
     domains,
     noun_targets,
 )
-from .invention import Inventor
+from softbellman.data.builtin.invention import Inventor
 
 Item = TypeVar("Item")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .entries import Adjective, Adverb, Name, Noun, Preposition, Verb
+from softbellman.data.builtin.entries import Adjective, Adverb, Name, Noun, Preposition, Verb
 
 Tense = Literal["present", "past", "future"]
 Determiner = Literal[

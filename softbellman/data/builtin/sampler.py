@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from .difficulty import Difficulty
-from .draws import Draws
-from .entries import Adjective, Name, Noun, Preposition, Verb, VerbKind
-from .lexicon import Lexicon
-from .meaning import (
+from softbellman.data.builtin.difficulty import Difficulty
+from softbellman.data.builtin.draws import Draws
+from softbellman.data.builtin.entries import Adjective, Name, Noun, Preposition, Verb, VerbKind
+from softbellman.data.builtin.lexicon import Lexicon
+from softbellman.data.builtin.meaning import (
     PLURAL_ONLY,
     Clause,
     Determiner,
@@ -21,7 +21,7 @@ from .meaning import (
     Tense,
     is_plural,
 )
-from .source import case_is_visible
+from softbellman.data.builtin.source import case_is_visible
 
 _DETERMINERS: tuple[Determiner, ...] = (
     "definite", "definite", "definite", "definite", "definite", "indefinite", "indefinite", "indefinite",

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .entries import Name
-from .meaning import Clause, Gap, NounPhrase, Participant, Pronoun, Sentence, is_plural
+from softbellman.data.builtin.entries import Name
+from softbellman.data.builtin.meaning import (
+    Clause,
+    Gap,
+    NounPhrase,
+    Participant,
+    Pronoun,
+    Sentence,
+    is_plural,
+)
 
 Case = Literal["nominative", "accusative", "dative", "genitive"]
 Order = Literal["main", "question", "final", "infinitive"]

@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .draws import Draws
-from .english import finite, inflect, with_article
-from .entries import Name
-from .meaning import Clause, Gap, NounPhrase, Participant, Pronoun, Sentence, is_plural
+from softbellman.data.builtin.draws import Draws
+from softbellman.data.builtin.english import finite, inflect, with_article
+from softbellman.data.builtin.entries import Name
+from softbellman.data.builtin.meaning import (
+    Clause,
+    Gap,
+    NounPhrase,
+    Participant,
+    Pronoun,
+    Sentence,
+    is_plural,
+)
 
 Option = TypeVar("Option")
 

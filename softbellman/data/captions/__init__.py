@@ -1,10 +1,10 @@
 """Captions: images as features, several reference captions each; readers of the usual files."""
 
-from .corpus import CaptionCorpus, CaptionDataset, CaptionExample, load_captions
-from .features import FeatureSpec, ImageFeatures, find_features
-from .pixels import ImagePixels, PixelSpec, read_pixels
-from .readers import read_caption_splits, read_coco, read_karpathy, read_tsv
-from .text import CaptionTokenizer, ImageCaptions
+from softbellman.data.captions.corpus import CaptionCorpus, CaptionDataset, CaptionExample, load_captions
+from softbellman.data.captions.features import FeatureSpec, ImageFeatures, find_features
+from softbellman.data.captions.pixels import ImagePixels, PixelSpec, read_pixels
+from softbellman.data.captions.readers import read_caption_splits, read_coco, read_karpathy, read_tsv
+from softbellman.data.captions.text import CaptionTokenizer, ImageCaptions
 
 __all__ = [
     "CaptionCorpus",

@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from softbellman.data.captions.features import FeatureSpec, ImageFeatures, find_features
+from softbellman.data.captions.pixels import ImagePixels, PixelSpec
+from softbellman.data.captions.readers import CaptionFormat, read_caption_splits
+from softbellman.data.captions.text import CaptionTokenizer, ImageCaptions, Punctuation
 from softbellman.data.errors import DataError
 from softbellman.data.tokenizers import Tokenizer
 from softbellman.data.vocabulary import Vocabulary
-
-from .features import FeatureSpec, ImageFeatures, find_features
-from .pixels import ImagePixels, PixelSpec
-from .readers import CaptionFormat, read_caption_splits
-from .text import CaptionTokenizer, ImageCaptions, Punctuation
 
 logger = logging.getLogger(__name__)
 

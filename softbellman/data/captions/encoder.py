@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .networks import IMAGENET_DEVIATION, IMAGENET_MEAN, load_network
-from .pixels import import_pillow, open_image
+from softbellman.data.captions.networks import IMAGENET_DEVIATION, IMAGENET_MEAN, load_network
+from softbellman.data.captions.pixels import import_pillow, open_image
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from softbellman.data.captions.encoder import IMAGE_ENDINGS, ImageEncoder, read_image
 from softbellman.data.errors import DataError
-
-from .encoder import IMAGE_ENDINGS, ImageEncoder, read_image
 
 
 @dataclass(frozen=True)

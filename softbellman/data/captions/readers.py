@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from softbellman.data.captions.text import ImageCaptions
 from softbellman.data.errors import DataError, MissingFileError
 from softbellman.data.text import read_lines
-
-from .text import ImageCaptions
 
 CaptionFormat = Literal["tsv", "karpathy", "coco"]
 Splits = dict[str, ImageCaptions]

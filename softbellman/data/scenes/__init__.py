@@ -10,11 +10,11 @@ number), `relations` (what holds between shapes), `layout` (draws a scene), `wor
 (paints it), `generator` (splits), `figure` and `files` (to look at).
 """
 
-from .difficulty import SceneDifficulty
-from .generator import SceneSplit, generate_scenes, scenes_dataset
-from .relations import Fact, facts_of, place_of
-from .render import SIDE, render
-from .scene import CANVAS, Scene, Shape
+from softbellman.data.scenes.difficulty import SceneDifficulty
+from softbellman.data.scenes.generator import SceneSplit, generate_scenes, scenes_dataset
+from softbellman.data.scenes.relations import Fact, facts_of, place_of
+from softbellman.data.scenes.render import SIDE, render
+from softbellman.data.scenes.scene import CANVAS, Scene, Shape
 
 __all__ = [
     "CANVAS",

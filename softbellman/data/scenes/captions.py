@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from ..builtin.draws import Draws
-from .difficulty import SceneDifficulty
-from .relations import Fact, facts_of, place_of
-from .scene import Scene
-from .words import (
+from softbellman.data.builtin.draws import Draws
+from softbellman.data.scenes.difficulty import SceneDifficulty
+from softbellman.data.scenes.relations import Fact, facts_of, place_of
+from softbellman.data.scenes.scene import Scene
+from softbellman.data.scenes.words import (
     BETWEEN,
     COLUMNS,
     COUNT_LINKS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from .generator import SceneSplit
-from .render import render
+from softbellman.data.scenes.generator import SceneSplit
+from softbellman.data.scenes.render import render
 
 _COLUMNS = 3
 _INK = "#30343b"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .generator import SceneSplit
-from .render import SIDE, render
+from softbellman.data.scenes.generator import SceneSplit
+from softbellman.data.scenes.render import SIDE, render
 
 
 def write_scenes(split: SceneSplit, directory: str | Path, *, name: str, side: int = SIDE) -> Path:

@@ -8,17 +8,17 @@ from typing import Literal
 
 import numpy as np
 
-from ..builtin.draws import Draws
-from ..captions.corpus import CaptionCorpus, CaptionDataset
-from ..captions.pixels import ImagePixels
-from ..captions.text import CaptionTokenizer, ImageCaptions
-from ..vocabulary import Vocabulary
-from .captions import say_scene
-from .difficulty import SceneDifficulty
-from .layout import draw_scene
-from .relations import facts_of
-from .render import SIDE, Pixels, render
-from .scene import Scene
+from softbellman.data.builtin.draws import Draws
+from softbellman.data.captions.corpus import CaptionCorpus, CaptionDataset
+from softbellman.data.captions.pixels import ImagePixels
+from softbellman.data.captions.text import CaptionTokenizer, ImageCaptions
+from softbellman.data.scenes.captions import say_scene
+from softbellman.data.scenes.difficulty import SceneDifficulty
+from softbellman.data.scenes.layout import draw_scene
+from softbellman.data.scenes.relations import facts_of
+from softbellman.data.scenes.render import SIDE, Pixels, render
+from softbellman.data.scenes.scene import Scene
+from softbellman.data.vocabulary import Vocabulary
 
 CAPTIONS = 5
 SplitName = Literal["train", "dev", "test"]

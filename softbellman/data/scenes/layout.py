@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..builtin.draws import Draws
-from .difficulty import SceneDifficulty
-from .relations import apart, is_above, is_inside, is_left, overlaps, touches
-from .scene import CANVAS, Colour, Rgb, Scene, Shape, Size
-from .shapes import KINDS, OUTLINES, Kind
+from softbellman.data.builtin.draws import Draws
+from softbellman.data.scenes.difficulty import SceneDifficulty
+from softbellman.data.scenes.relations import apart, is_above, is_inside, is_left, overlaps, touches
+from softbellman.data.scenes.scene import CANVAS, Colour, Rgb, Scene, Shape, Size
+from softbellman.data.scenes.shapes import KINDS, OUTLINES, Kind
 
 COLOURS: dict[Colour, Rgb] = {
     "red": (214, 40, 40),

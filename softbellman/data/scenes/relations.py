@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .scene import CANVAS, Scene, Shape
-from .shapes import OUTLINES, Array, Kind, covers
+from softbellman.data.scenes.scene import CANVAS, Scene, Shape
+from softbellman.data.scenes.shapes import OUTLINES, Array, Kind, covers
 
 Relation = Literal["inside", "between", "overlaps", "touches", "left", "above"]
 Place = tuple[Literal[-1, 0, 1], Literal[-1, 0, 1]]

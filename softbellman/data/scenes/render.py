@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .scene import CANVAS, Scene, Shape
-from .shapes import covers
+from softbellman.data.scenes.scene import CANVAS, Scene, Shape
+from softbellman.data.scenes.shapes import covers
 
 SIDE = 48
 """Pixels a side of the pictures a run trains on."""

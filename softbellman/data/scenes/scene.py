@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from .shapes import OUTLINES, Kind
+from softbellman.data.scenes.shapes import OUTLINES, Kind
 
 CANVAS = 4608
 """Units a side of the canvas, the origin at the upper left. Divides into 8 samples a pixel at 32, 48, 64 and 96 pixels."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .relations import Place, Relation
-from .scene import Size
-from .shapes import Kind
+from softbellman.data.scenes.relations import Place, Relation
+from softbellman.data.scenes.scene import Size
+from softbellman.data.scenes.shapes import Kind
 
 NOUNS: dict[Kind, tuple[str, ...]] = {
     "circle": ("circle", "disc", "dot"),

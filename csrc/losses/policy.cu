@@ -1,0 +1,195 @@
+// Value of the policy pi = softmax(logits) under q, sum_w pi(w) q(w) + effective_tau * H(pi) (eq 19, 20), its entropy, and
+// the gradients of both with respect to logits and q.
+//
+// Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block or several a row
+// beyond (split_rows.cuh); the sums of pi, pi log pi and pi q share one running maximum, and the normalized entropy's norm
+// comes from moments of the logits in the same pass. Backward: one read of each input and one write of each gradient,
+// nothing reduced (a second read of the logits of rows whose normaliser is beyond 2^27).
+#include "core/families.cuh"
+
+namespace softbellman::cuda {
+namespace {
+
+template <class T>
+struct PolicyRows {
+    const T* logits;
+    std::int64_t logits_stride;
+    const T* q;
+    std::int64_t q_stride, rows;
+    int vocab;
+    const std::uint8_t* mask;
+};
+
+template <class A>
+struct PolicyStatistics {
+    A *value, *entropy, *log_normalizer, *correction, *value_low, *effective_tau;
+};
+
+template <class T, bool kWithMoments>
+__global__ void __launch_bounds__(kForwardThreads<T>)
+    policy_forward_kernel(PolicyRows<T> in, RowStrands strands, Accumulator<T> tau, int entropy_mode,
+                          PolicyStatistics<Accumulator<T>> out) {
+    using A = Accumulator<T>;
+    constexpr int kU = kWithMoments ? 1 : kPacketsTwoInputs;  // the moments need registers too
+    for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
+        if (is_masked(in.mask, row)) {
+            if (threadIdx.x == 0) {
+                set(out.value, row, A(0));
+                set(out.entropy, row, A(0));
+                set(out.log_normalizer, row, A(0));
+                set(out.correction, row, A(1));
+                set(out.value_low, row, A(0));
+                set(out.effective_tau, row, A(0));
+            }
+            continue;
+        }
+        const RowReader<T> logits(in.logits + row * in.logits_stride, in.vocab);
+        const RowReader<T> q(in.q + row * in.q_stride, in.vocab);
+        const auto read = [&](int first, int last) {
+            PolicyState<A> state;
+            for (int j = first + warp_lane(); j < last; j += kU * kWarp) {
+                Packet<T> logit_packets[kU], q_packets[kU];
+                logits.template read<kU>(j, kWarp, from_accumulator<T>(-infinity<A>()), logit_packets);
+                q.template read<kU>(j, kWarp, from_accumulator<T>(A(0)), q_packets);
+#pragma unroll
+                for (int u = 0; u < kU; ++u) {
+                    A x[kLanes<T>], values[kLanes<T>];
+                    widen(logit_packets[u], x);
+                    widen(q_packets[u], values);
+                    extend<kWithMoments>(state, x, values);
+                }
+            }
+            return state;
+        };
+        const auto merge = [](PolicyState<A> a, const PolicyState<A>& b) {
+            a.merge(b);
+            return a;
+        };
+        PolicyState<A> state;
+        if (!reduce_row(strands, row, logits.vectors(), state, read, merge)) continue;
+        const PolicyTerms<A> terms = state.terms(A(0));
+        const A effective_tau = effective_temperature(tau, entropy_mode, terms.log_policy_squared);
+        const A of_entropy = effective_tau * terms.entropy, value = terms.expectation + of_entropy;
+        set(out.value, row, value);
+        set(out.value_low, row, lost(terms.expectation, of_entropy, value));
+        set(out.entropy, row, terms.entropy);
+        set(out.log_normalizer, row, terms.log_normalizer);
+        set(out.correction, row, terms.correction);
+        set(out.effective_tau, row, effective_tau);
+    }
+}
+
+template <class T>
+struct PolicyGradients {
+    using A = Accumulator<T>;
+    const A *grad_value, *grad_entropy;  // incoming, null where absent
+    T* grad_logits;
+    std::int64_t grad_logits_stride;
+    T* grad_q;
+    std::int64_t grad_q_stride;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kBackwardThreads)
+    policy_backward_kernel(PolicyRows<T> in, PolicyStatistics<const Accumulator<T>> saved, PolicyGradients<T> out) {
+    using A = Accumulator<T>;
+    const int first = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
+    const int stride = static_cast<int>(gridDim.y * blockDim.x);
+    for (std::int64_t row = first_row(); row < in.rows; row += row_step()) {
+        T* const grad_logits = out.grad_logits != nullptr ? out.grad_logits + row * out.grad_logits_stride : nullptr;
+        T* const grad_q = out.grad_q != nullptr ? out.grad_q + row * out.grad_q_stride : nullptr;
+        if (is_masked(in.mask, row)) {
+            if (grad_logits != nullptr) write_zeros(grad_logits, in.vocab, first, stride);
+            if (grad_q != nullptr) write_zeros(grad_q, in.vocab, first, stride);
+            continue;
+        }
+        const A value = saved.value[row], entropy = saved.entropy[row], log_normalizer = saved.log_normalizer[row];
+        const A value_low = saved.value_low[row], effective_tau = saved.effective_tau[row];
+        const A weight_value = get(out.grad_value, row, A(0)), weight_entropy = get(out.grad_entropy, row, A(0));
+        const T* logits_row = in.logits + row * in.logits_stride;
+        A log_mass = -logarithm(saved.correction[row]);  // of the weights exp(x - log_normalizer)
+        if (is_coarse(log_normalizer))
+            log_mass = logarithm(row_total(logits_row, in.vocab, [&](A x, int) { return exponential(x - log_normalizer); }));
+        const int lead = store_lead(grad_logits != nullptr ? grad_logits : grad_q);
+        const RowReader<T> logits(logits_row, in.vocab, lead);
+        const RowReader<T> q(in.q + row * in.q_stride, in.vocab, lead);
+        const RowWriter<T> logits_writer(grad_logits, in.vocab, lead), q_writer(grad_q, in.vocab, lead);
+        for (int j = first; j < logits.vectors(); j += stride) {
+            Packet<T> logit_packet[1], q_packet[1] = {};
+            logits.template read<1>(j, stride, from_accumulator<T>(-infinity<A>()), logit_packet);
+            if (grad_logits != nullptr) q.template read<1>(j, stride, from_accumulator<T>(A(0)), q_packet);
+            A x[kLanes<T>], values[kLanes<T>];
+            widen(logit_packet[0], x);
+            widen(q_packet[0], values);
+            T for_logits[kLanes<T>], for_q[kLanes<T>];
+#pragma unroll
+            for (int k = 0; k < kLanes<T>; ++k) {
+                const A log_probability = (x[k] - log_normalizer) - log_mass;
+                const A probability = x[k] == -infinity<A>() ? A(0) : exponential(log_probability);
+                for_logits[k] =
+                    from_accumulator<T>(policy_gradient_logits(probability, log_probability, values[k], value, value_low,
+                                                               entropy, effective_tau, weight_value, weight_entropy));
+                for_q[k] = from_accumulator<T>(weight_value * probability);
+            }
+            if (grad_logits != nullptr) logits_writer.write(j, for_logits);
+            if (grad_q != nullptr) q_writer.write(j, for_q);
+        }
+    }
+}
+
+}  // namespace
+
+void policy_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
+                    std::int64_t vocab, int dtype, double tau, int entropy_mode, const std::uint8_t* mask, void* value,
+                    void* entropy, void* log_normalizer, void* correction, void* value_low, void* effective_tau,
+                    void* partials, unsigned* tickets, int device, void* stream) {
+    check_row_sizes(rows, vocab);
+    if (entropy_mode < kEntropyExact || entropy_mode > kEntropyNone)
+        throw std::invalid_argument("entropy_mode must be 0, 1 or 2, got " + std::to_string(entropy_mode) + ".");
+    dispatch_dtype(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        using A = Accumulator<T>;
+        if (rows == 0) return;
+        const DeviceGuard guard(device);
+        const PolicyRows<T> in{static_cast<const T*>(logits), logits_stride, static_cast<const T*>(q), q_stride, rows,
+                               static_cast<int>(vocab),       mask};
+        const PolicyStatistics<A> out{static_cast<A*>(value),          static_cast<A*>(entropy),
+                                      static_cast<A*>(log_normalizer), static_cast<A*>(correction),
+                                      static_cast<A*>(value_low),      static_cast<A*>(effective_tau)};
+        const auto kernel =
+            entropy_mode == kEntropyNormalized ? policy_forward_kernel<T, true> : policy_forward_kernel<T, false>;
+        const StrandLaunch launch =
+            strand_launch<T, PolicyState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
+        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, A(tau), entropy_mode,
+                  out);
+        check_launch("policy_forward");
+    });
+}
+
+void policy_backward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
+                     std::int64_t vocab, int dtype, const std::uint8_t* mask, const void* value, const void* entropy,
+                     const void* log_normalizer, const void* correction, const void* value_low, const void* effective_tau,
+                     const void* grad_value, const void* grad_entropy, void* grad_logits, std::int64_t grad_logits_stride,
+                     void* grad_q, std::int64_t grad_q_stride, int device, void* stream) {
+    check_row_sizes(rows, vocab);
+    dispatch_dtype(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        using A = Accumulator<T>;
+        if (rows == 0 || (grad_logits == nullptr && grad_q == nullptr)) return;
+        const DeviceGuard guard(device);
+        const PolicyRows<T> in{static_cast<const T*>(logits), logits_stride, static_cast<const T*>(q), q_stride, rows,
+                               static_cast<int>(vocab),       mask};
+        const PolicyStatistics<const A> saved{static_cast<const A*>(value),          static_cast<const A*>(entropy),
+                                              static_cast<const A*>(log_normalizer), static_cast<const A*>(correction),
+                                              static_cast<const A*>(value_low),      static_cast<const A*>(effective_tau)};
+        const PolicyGradients<T> out{static_cast<const A*>(grad_value), static_cast<const A*>(grad_entropy),
+                                     static_cast<T*>(grad_logits),      grad_logits_stride,
+                                     static_cast<T*>(grad_q),           grad_q_stride};
+        const auto kernel = policy_backward_kernel<T>;
+        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1, device);
+        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, saved, out);
+        check_launch("policy_backward");
+    });
+}
+
+}  // namespace softbellman::cuda

@@ -1,0 +1,140 @@
+#include "payoffs/document_counter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+
+namespace softbellman::cpu {
+namespace {
+
+std::size_t entry_hash(std::int32_t parent, std::int64_t token) {
+    std::uint64_t key = static_cast<std::uint64_t>(token) * 0x9E3779B97F4A7C15ull;
+    key = (key ^ (key >> 29)) + static_cast<std::uint64_t>(parent + 1) * 0xBF58476D1CE4E5B9ull;
+    return static_cast<std::size_t>((key ^ (key >> 32)) * 0x94D049BB133111EBull >> 20);
+}
+
+}  // namespace
+
+DocumentCounter::DocumentCounter(int max_order) : max_order_(max_order), slots_(1 << 12, 0) {}
+
+void DocumentCounter::grow() {
+    std::vector<std::int32_t> slots(2 * slots_.size(), 0);
+    const std::size_t mask = slots.size() - 1;
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+        std::size_t slot = entry_hash(entries_[i].parent, entries_[i].token) & mask;
+        while (slots[slot] != 0) slot = (slot + 1) & mask;
+        slots[slot] = static_cast<std::int32_t>(i + 1);
+    }
+    slots_.swap(slots);
+}
+
+std::int32_t DocumentCounter::child(std::int32_t parent, std::int64_t token) {
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t slot = entry_hash(parent, token) & mask;
+    for (; slots_[slot] != 0; slot = (slot + 1) & mask) {
+        const Entry& entry = entries_[slots_[slot] - 1];
+        if (entry.parent == parent && entry.token == token) return slots_[slot] - 1;
+    }
+    if (entries_.size() >= (std::size_t(1) << 29)) throw std::length_error("more than 2**29 different n-grams");
+    entries_.push_back({token, -1, parent, parent == kNoNode ? 1 : entries_[parent].order + 1, 0});
+    slots_[slot] = static_cast<std::int32_t>(entries_.size());
+    const auto added = static_cast<std::int32_t>(entries_.size() - 1);
+    if (2 * entries_.size() > slots_.size()) grow();
+    return added;
+}
+
+void DocumentCounter::add(const BleuProblem& problem) {
+    for (std::int64_t b = 0; b < problem.sources; ++b, ++documents_) {
+        for (std::int32_t r = 0; r < problem.reference_count; ++r) {
+            const std::int64_t* tokens = problem.source_references(b) + r * problem.reference_stride;
+            const std::int32_t stated = problem.stated_reference_length(b, r);
+            const auto length = static_cast<std::int32_t>(
+                problem.has_eos ? std::find(tokens, tokens + stated, problem.eos) - tokens : stated);
+            for (std::int32_t start = 0; start < length; ++start) {
+                std::int32_t node = kNoNode;
+                for (std::int32_t i = start; i < length && i < start + max_order_; ++i) {
+                    if (problem.has_unmatched && tokens[i] == problem.unmatched) break;
+                    node = child(node, tokens[i]);
+                    Entry& entry = entries_[node];
+                    entry.frequency += entry.document != documents_;
+                    entry.document = documents_;
+                }
+            }
+        }
+    }
+}
+
+std::int64_t DocumentCounter::size(int order) const {
+    return std::count_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.order == order; });
+}
+
+void DocumentCounter::write(int order, std::int64_t* ngrams, std::int64_t* frequencies) const {
+    std::vector<std::int64_t> rows;
+    std::vector<std::int32_t> nodes;
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+        if (entries_[i].order != order) continue;
+        nodes.push_back(static_cast<std::int32_t>(i));
+        rows.resize(rows.size() + order);
+        std::int32_t node = nodes.back();
+        for (auto cell = rows.end(); node != kNoNode; node = entries_[node].parent) *--cell = entries_[node].token;
+    }
+    std::vector<std::int64_t> sorted(nodes.size());
+    std::iota(sorted.begin(), sorted.end(), 0);
+    const auto row = [&](std::int64_t i) { return rows.begin() + i * order; };
+    std::sort(sorted.begin(), sorted.end(), [&](std::int64_t i, std::int64_t j) {
+        return std::lexicographical_compare(row(i), row(i) + order, row(j), row(j) + order);
+    });
+    for (const std::int64_t i : sorted) {
+        ngrams = std::copy(row(i), row(i) + order, ngrams);
+        *frequencies++ = entries_[nodes[i]].frequency;
+    }
+}
+
+int document_table_bits(std::int64_t entries) {
+    return NgramIndexLayout::bits_for(2 * entries);
+}
+
+std::int64_t fill_document_table(const std::vector<const std::int64_t*>& ngrams,
+                                 const std::vector<const std::int64_t*>& frequencies, const std::vector<std::int64_t>& sizes,
+                                 std::int64_t documents, int token_bits, int ngram_bits, DocumentSlot* tokens,
+                                 DocumentSlot* longer, int* bad_order) {
+    const std::int64_t token_slots = std::int64_t(1) << token_bits, ngram_slots = std::int64_t(1) << ngram_bits;
+    std::fill(tokens, tokens + token_slots, DocumentSlot{0, -1.0});
+    std::fill(longer, longer + ngram_slots, DocumentSlot{0, -1.0});
+    const DocumentTable table{tokens,
+                              longer,
+                              static_cast<std::int32_t>(token_slots - 1),
+                              static_cast<std::int32_t>(ngram_slots - 1),
+                              64 - token_bits,
+                              64 - ngram_bits,
+                              std::log(static_cast<double>(documents))};
+    const auto insert = [](DocumentSlot* slots, std::int32_t mask, int shift, DocumentSlot added) {
+        std::uint32_t slot = NgramIndex::hash(added.key, shift);
+        while (slots[slot].weight >= 0.0) slot = (slot + 1) & mask;
+        slots[slot] = added;
+    };
+    for (std::size_t n = 0; n < ngrams.size(); ++n) {
+        *bad_order = static_cast<int>(n) + 1;
+        for (std::int64_t i = 0; i < sizes[n]; ++i) {
+            const std::int64_t* row = ngrams[n] + i * *bad_order;
+            const std::int64_t frequency = frequencies[n][i];
+            if (frequency < 1 || frequency > documents) return i;
+            const double weight = std::max(0.0, table.unseen - std::log(static_cast<double>(frequency)));
+            const std::int32_t last = table.find_token(row[n]);
+            if (n == 0) {
+                if (last != kNoNode) return i;
+                insert(tokens, table.token_mask, table.token_shift, {static_cast<unsigned long long>(row[0]), weight});
+                continue;
+            }
+            std::int32_t parent = table.find_token(row[0]);
+            for (std::size_t j = 1; j < n; ++j) parent = table.find_child(parent, table.find_token(row[j]));
+            if (parent == kNoNode || last == kNoNode || table.find_child(parent, last) != kNoNode) return i;
+            insert(longer, table.ngram_mask, table.ngram_shift, {NgramIndex::pair_key(parent, last), weight});
+        }
+    }
+    return -1;
+}
+
+}  // namespace softbellman::cpu

@@ -1,0 +1,132 @@
+"""Tokens drawn by the Gumbel-max rule from a counter-based generator, in one read of the logits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softbellman.core.checks import (
+    check_counter_or_tensor,
+    check_ids,
+    check_mask,
+    check_positive,
+    check_rows,
+    check_vocabulary_vector,
+)
+from softbellman.core.launch import launch_rows, pointer, row_matrix, several_per_row, vector
+from softbellman.core.operator import register
+
+
+class TokenSample(NamedTuple):
+    """Drawn `tokens` [...], their `log_prob` [...] and the `entropy` [...] of what they were drawn from."""
+
+    tokens: Tensor
+    log_prob: Tensor
+    entropy: Tensor
+
+
+def sample_tokens(
+    logits: Tensor,
+    *,
+    seed: int | Tensor,
+    offset: int | Tensor = 0,
+    temperature: float = 1.0,
+    forbidden: Tensor | None = None,
+    mask: Tensor | None = None,
+    row_numbers: Tensor | None = None,
+) -> TokenSample:
+    """One token per row, drawn from softmax(logits / temperature) over the tokens that are not forbidden.
+
+    The noise of (row, token) is a pure function of seed, offset, the row's number and token (Philox4x32-10):
+    the same call gives the same tokens on CPU and GPU and for any number of threads, and a row does not depend
+    on the others. Give every decoding step its own offset. Nothing here is differentiable.
+
+    Args:
+        logits: unnormalised log-probabilities [..., V].
+        seed: from 0 to 2**63 - 1; as an int64 tensor of one number on the device of the logits it is read when
+            the kernel runs, so that a captured CUDA graph draws anew at every replay.
+        offset: the same; independent draws under one seed.
+        temperature: above 0.
+        forbidden: bool [V], True for tokens that must not be drawn.
+        mask: bool [...], True for real rows. Masked rows are not read and give zeros.
+        row_numbers: int64 [...], the numbers of the rows in the noise, modulo 2**32; None counts the leading
+            dimensions in row-major order from 0. Rows of one number share their noise.
+
+    Returns:
+        tokens int64 [...]; log_prob and entropy [...] in nats of the restricted distribution, float64 for
+        float64 logits, else float32. A row with no token to draw gives token -1, log_prob `-inf` and entropy
+        0.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape or device, temperature not above 0.
+
+    Example:
+        >>> sample_tokens(torch.tensor([0.0, -torch.inf]), seed=1)
+        TokenSample(tokens=tensor(0), log_prob=tensor(0.), entropy=tensor(0.))
+    """
+    check_rows("logits", logits)
+    seed, seed_at = check_counter_or_tensor("seed", seed, "logits", logits)
+    offset, offset_at = check_counter_or_tensor("offset", offset, "logits", logits)
+    check_positive("temperature", temperature)
+    check_vocabulary_vector("forbidden", forbidden, "logits", logits, boolean=True)
+    check_mask(mask, "logits", logits)
+    if row_numbers is not None:
+        check_ids("row_numbers", row_numbers, "logits", logits)
+    arguments = seed, offset, temperature, forbidden, mask, seed_at, offset_at, row_numbers
+    return TokenSample(*_sample(logits.detach(), *arguments))
+
+
+def sample_rows(
+    logits: Tensor,
+    seed: int,
+    offset: int,
+    temperature: float,
+    forbidden: Tensor | None,
+    mask: Tensor | None,
+    seed_at: Tensor | None = None,
+    offset_at: Tensor | None = None,
+    row_numbers: Tensor | None = None,
+    row_base: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, log-probabilities and entropies of rows [..., V], which without numbers count from `row_base` in the noise."""
+    matrix, banned, real, numbers = row_matrix(logits), vector(forbidden), vector(mask), vector(row_numbers)
+    tokens, log_prob, entropy = _results(logits)
+    launch_rows(
+        "sample_forward",
+        logits,
+        matrix.pointer,
+        matrix.stride,
+        matrix.rows,
+        matrix.vocabulary,
+        matrix.dtype_code,
+        temperature,
+        seed,
+        offset,
+        row_base,
+        pointer(seed_at),
+        pointer(offset_at),
+        pointer(numbers),
+        pointer(banned),
+        pointer(real),
+        pointer(tokens),
+        pointer(log_prob),
+        pointer(entropy),
+    )
+    return tokens, log_prob, entropy
+
+
+def _results(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    log_prob, entropy = several_per_row(logits, 2)
+    return torch.empty_like(log_prob, dtype=torch.int64), log_prob, entropy
+
+
+_sample = register(
+    "sample_tokens",
+    "(Tensor logits, SymInt seed, SymInt offset, float temperature, Tensor? forbidden, Tensor? mask, "
+    "Tensor? seed_at=None, Tensor? offset_at=None, Tensor? row_numbers=None) "
+    "-> (Tensor tokens, Tensor log_prob, Tensor entropy)",
+    kernel=sample_rows,
+    fake=lambda logits, *_: _results(logits),
+)

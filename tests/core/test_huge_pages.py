@@ -1,0 +1,85 @@
+"""Huge pages are asked for where a gradient is large, and nowhere else; that they are given is the system's choice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import softbellman
+from softbellman.core import native
+
+SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+GIVEN = SETTING.is_file() and "[never]" not in SETTING.read_text()
+HUGE = 2 << 20
+
+
+def ask(elements: int) -> bool:
+    tensor = torch.empty(elements)
+    given: bool = native.cpu.ask_for_huge_pages(tensor.data_ptr(), tensor.nbytes)
+    return given
+
+
+def test_little_memory_is_left_alone() -> None:
+    assert not ask(native.cpu.HUGE_PAGE_MINIMUM // 4 - 1)
+
+
+@pytest.mark.skipif(not GIVEN, reason="the system gives no huge pages")
+def test_a_large_gradient_lies_on_huge_pages() -> None:
+    q = torch.randn(64, 1 << 18, requires_grad=True)  # 64 MiB
+    softbellman.soft_value(q, tau=1.0).sum().backward()
+    assert q.grad is not None
+    assert huge_bytes(q.grad.data_ptr()) >= q.grad.nbytes // 2  # some may not be to be had
+    expected = torch.softmax(q.detach()[:2].double(), -1)
+    torch.testing.assert_close(q.grad[:2].double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+def test_no_gradient_lies_256_mib_from_its_neighbour(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of that size lie beside each other; the rule is tried on smaller ones."""
+    size = native.cpu.HUGE_PAGE_MINIMUM
+    monkeypatch.setattr(softbellman.core.launch, "_ALIKE", size)
+    monkeypatch.setattr(softbellman.core.launch, "_SHIFT", 4096)
+    rows = torch.randn(64, size // 64 // dtype.itemsize).to(dtype).requires_grad_()
+    for vocabulary, shift in ((rows.shape[1], 4096), (rows.shape[1] - 64, 0)):
+        q = rows.detach()[:, :vocabulary].contiguous().requires_grad_()
+        softbellman.soft_value(q, tau=1.0).sum().backward()
+        assert q.grad is not None and q.grad.is_contiguous() and not q.grad._is_view()
+        assert q.grad.storage_offset() * dtype.itemsize == shift
+        assert q.grad.untyped_storage().nbytes() == q.nbytes + 2 * shift
+        expected = torch.softmax(q.detach().double(), -1)
+        torch.testing.assert_close(q.grad.double(), expected, rtol=0.01, atol=1e-9)
+        q.grad.detach_().mul_(2)
+
+
+def huge_bytes(address: int) -> int:
+    """Bytes in huge pages of the mapping that the address lies in."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name = line.split()[0]
+        if not name.endswith(":"):
+            first, last = (int(end, 16) for end in name.split("-"))
+            inside = first <= address + HUGE < last
+        elif inside and name == "AnonHugePages:":
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@pytest.mark.skipif(not GIVEN, reason="the system gives no huge pages")
+@pytest.mark.parametrize(("choice", "expected"), [("0", "False"), ("1", "True")])
+def test_the_environment_decides(choice: str, expected: str) -> None:
+    code = (
+        "import torch; from softbellman.core import native; t = torch.empty(1 << 22); "
+        "print(native.cpu.ask_for_huge_pages(t.data_ptr(), t.nbytes))"
+    )
+    environment = {**os.environ, "SOFTBELLMAN_HUGE_PAGES": choice}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split()[-1] == expected

@@ -1,0 +1,384 @@
+"""The operator families of the tests: their arguments, how to call them, how large rounding errors may be."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from softbellman import reference
+from softbellman.reference.rows import log_softmax
+
+from .harness import Arguments, Family, Results, finite
+
+
+def _random(shape: tuple[int, ...], generator: torch.Generator, scale: float = 3.0) -> Tensor:
+    return scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _ids(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(0, shape[-1], shape[:-1], generator=generator)
+
+
+def _largest(values: Tensor) -> Tensor:
+    return finite(values).abs().amax(-1, keepdim=True)
+
+
+def _column(values: Tensor) -> Tensor:
+    return values.unsqueeze(-1)
+
+
+def _one_hot(arguments: Arguments, name: str, like: Tensor) -> Tensor:
+    ids = arguments[name]
+    assert isinstance(ids, Tensor)
+    mask = arguments.get("mask")
+    if isinstance(mask, Tensor):
+        ids = ids.masked_fill(~mask, 0)
+    return torch.nn.functional.one_hot(ids, like.shape[-1]).to(like.dtype)
+
+
+def _read(arguments: Arguments, *names: str) -> list[Tensor]:
+    mask = arguments.get("mask")
+    values = []
+    for name in names:
+        value = arguments[name]
+        assert isinstance(value, Tensor)
+        if isinstance(mask, Tensor) and value.is_floating_point():
+            value = value.masked_fill(~(_column(mask) if value.dim() > mask.dim() else mask), 0.0)
+        values.append(value)
+    return values
+
+
+# ---- soft value --------------------------------------------------------------------------------------------
+
+
+def _soft_value_call(module: ModuleType, arguments: Arguments) -> Results:
+    return {"value": module.soft_value(**arguments)}
+
+
+def _soft_value_magnitude(arguments: Arguments, upstream: Results) -> Results:
+    (q,) = _read(arguments, "q")
+    tau, prior = float(str(arguments["tau"])), arguments.get("prior")
+    share = log_softmax(q / tau if prior is None else q / tau + torch.as_tensor(prior).double().log())[0]
+    amplified = share * (2 + 2 * _largest(q) / tau)
+    value = _largest(q).squeeze(-1) + tau * (1 + math.log(q.shape[-1]))
+    if isinstance(prior, Tensor):
+        value = value + tau * finite(prior.double().log()).abs().amax(-1)
+    return {"value": value, "grad q": _column(upstream["value"].abs()) * amplified}
+
+
+SOFT_VALUE = Family(
+    name="soft_value",
+    make=lambda shape, generator: {"q": _random(shape, generator), "tau": 0.7, "mask": None},
+    call=_soft_value_call,
+    rows=("q",),
+    gradients=("q",),
+    outputs=("value",),
+    magnitude=_soft_value_magnitude,
+)
+
+
+def _prior_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+    prior = (
+        torch.rand(shape[-1], generator=generator, dtype=torch.float64).to(torch.float32).double() + 2.0**-8
+    )
+    return {
+        "q": _random(shape, generator),
+        "tau": 0.7,
+        "prior": prior.to(torch.float32).double(),
+        "mask": None,
+    }
+
+
+SOFT_VALUE_PRIOR = Family(
+    name="soft_value with a prior",
+    make=_prior_make,
+    call=_soft_value_call,
+    rows=("q",),
+    gradients=("q",),
+    outputs=("value",),
+    magnitude=_soft_value_magnitude,
+)
+
+# ---- soft Bellman residual ---------------------------------------------------------------------------------
+
+
+def _bellman_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+    shape = (1,) * (3 - len(shape)) + shape
+    return {
+        "q": _random(shape, generator),
+        "actions": _ids(shape, generator),
+        "rewards": _random(shape[:-1], generator),
+        "mask": None,
+        "tau": 0.7,
+    }
+
+
+def _bellman_call(module: ModuleType, arguments: Arguments) -> Results:
+    return {"residual": module.soft_bellman_residual(**arguments)}
+
+
+def _bellman_magnitude(arguments: Arguments, upstream: Results) -> Results:
+    q, rewards = _read(arguments, "q", "rewards")
+    (gradient,) = _read({**arguments, **upstream}, "residual")
+    tau = float(str(arguments["tau"]))
+    value = _largest(q).squeeze(-1) + tau * (1 + math.log(q.shape[-1]))
+    shift = torch.nn.functional.pad
+    share = log_softmax(q / tau)[0] * (2 + 2 * _largest(q) / tau)
+    taken = _one_hot(arguments, "actions", q)
+    return {
+        "residual": value + rewards.abs() + shift(value[:, 1:], (0, 1)),
+        "grad q": _column(gradient.abs()) * taken + _column(shift(gradient.abs()[:, :-1], (1, 0))) * share,
+        "grad rewards": gradient.abs(),
+    }
+
+
+SOFT_BELLMAN = Family(
+    name="soft_bellman_residual",
+    make=_bellman_make,
+    call=_bellman_call,
+    rows=("q",),
+    gradients=("q", "rewards"),
+    outputs=("residual",),
+    magnitude=_bellman_magnitude,
+    per_row=("actions", "rewards"),
+)
+
+# ---- policy value and actor --------------------------------------------------------------------------------
+
+
+def _policy_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+    return {"logits": _random(shape, generator), "q": _random(shape, generator), "tau": 0.3, "mask": None}
+
+
+def _policy_magnitude(arguments: Arguments, upstream: Results) -> Results:
+    logits, q = _read(arguments, "logits", "q")
+    tau = float(str(arguments["tau"]))
+    policy, log_policy = log_softmax(logits)
+    if arguments.get("entropy") == "normalized":
+        tau = tau / (1e-8 + log_policy.norm(dim=-1, keepdim=True))
+    elif arguments.get("entropy") == "none":
+        tau = 0.0
+    tau = torch.as_tensor(tau, dtype=torch.float64)
+    amplified = 2 + _largest(logits) + log_policy.abs()
+    entropy_terms = (policy * (log_policy.abs() + 1) * amplified).sum(-1, keepdim=True)
+    value_terms = (
+        (policy * finite(q).abs() * amplified).sum(-1, keepdim=True) + _largest(q) + tau * entropy_terms
+    )
+    grad_value = _column(upstream.get("value", upstream.get("loss")).abs())
+    grad_entropy = _column(upstream["entropy"].abs())
+    advantage = finite(q).abs() + tau * log_policy.abs() + value_terms
+    return {
+        "value": value_terms.squeeze(-1),
+        "loss": value_terms.squeeze(-1),
+        "entropy": entropy_terms.squeeze(-1),
+        "grad logits": policy
+        * amplified
+        * (grad_value * advantage + grad_entropy * (log_policy.abs() + entropy_terms)),
+        "grad q": grad_value * policy * amplified,
+    }
+
+
+POLICY_VALUE = Family(
+    name="policy_value",
+    make=_policy_make,
+    call=lambda module, arguments: module.policy_value(**arguments)._asdict(),
+    rows=("logits", "q"),
+    gradients=("logits", "q"),
+    outputs=("value", "entropy"),
+    magnitude=_policy_magnitude,
+)
+
+
+def _actor(mode: str) -> Family:
+    return Family(
+        name=f"actor_loss {mode}",
+        make=lambda shape, generator: {**_policy_make(shape, generator), "entropy": mode},
+        call=lambda module, arguments: module.actor_loss(**arguments)._asdict(),
+        rows=("logits", "q"),
+        gradients=("logits",),
+        outputs=("loss", "entropy"),
+        magnitude=_policy_magnitude,
+    )
+
+
+ACTORS = tuple(_actor(mode) for mode in ("exact", "normalized", "none"))
+
+# ---- critic ------------------------------------------------------------------------------------------------
+
+
+def _critic_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+    return {
+        "q": _random(shape, generator),
+        "actions": _ids(shape, generator),
+        "targets": _random(shape[:-1], generator),
+        "mask": None,
+        "smoothness": 0.05,
+    }
+
+
+def _critic_magnitude(arguments: Arguments, upstream: Results) -> Results:
+    q, targets = _read(arguments, "q", "targets")
+    smoothness = float(str(arguments["smoothness"]))
+    taken = _one_hot(arguments, "actions", q)
+    possible = ~q.isinf()
+    mean = finite(q).sum(-1, keepdim=True) / possible.sum(-1, keepdim=True).clamp(min=1)
+    deviation = (finite(q) - mean).masked_fill(~possible, 0.0).abs()
+    chosen = (finite(q) * taken).sum(-1)
+    error_terms = chosen.abs() + targets.abs()
+    spread_terms = (deviation * (deviation + 2 * _largest(q))).sum(-1)
+    gradient = _column(upstream["loss"].abs())
+    return {
+        "td_error": error_terms,
+        "spread": spread_terms,
+        "loss": 2 * (chosen - targets).abs() * error_terms + smoothness * spread_terms,
+        "grad q": 2 * gradient * (_column(error_terms) * taken + smoothness * (deviation + _largest(q))),
+    }
+
+
+CRITIC = Family(
+    name="critic_loss",
+    make=_critic_make,
+    call=lambda module, arguments: module.critic_loss(**arguments)._asdict(),
+    rows=("q",),
+    gradients=("q",),
+    outputs=("loss",),
+    magnitude=_critic_magnitude,
+    per_row=("actions", "targets"),
+)
+
+# ---- the critic's loss of ERAC ---------------------------------------------------------------------------------
+
+
+def _erac_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+    shape = (1,) * (2 - len(shape)) + shape
+    return {
+        "logits": _random(shape, generator),
+        "target_q": _random(shape, generator),
+        "q": _random(shape, generator),
+        "actions": _ids(shape, generator),
+        "rewards": _random(shape[:-1], generator),
+        "mask": None,
+        "tau": 0.3,
+        "smoothness": 0.05,
+    }
+
+
+def _erac_magnitude(arguments: Arguments, upstream: Results) -> Results:
+    policy = _policy_magnitude(
+        {**arguments, "q": arguments["target_q"]}, {"value": upstream["loss"], "entropy": upstream["loss"]}
+    )
+    (rewards,) = _read(arguments, "rewards")
+    targets = rewards.abs() + torch.nn.functional.pad(policy["value"][..., 1:], (0, 1))
+    exact = reference.erac_critic_loss(**arguments).targets  # type: ignore[arg-type]
+    critic = _critic_magnitude({**arguments, "targets": exact}, upstream)
+    error_terms = critic["td_error"] + targets
+    q, taken = _read(arguments, "q")[0], _one_hot(arguments, "actions", _read(arguments, "q")[0])
+    size = ((finite(q) * taken).sum(-1) - exact).abs()
+    gradient = 2 * _column(upstream["loss"].abs() * targets) * taken
+    return {
+        "value": policy["value"],
+        "entropy": policy["entropy"],
+        "targets": targets,
+        "td_error": error_terms,
+        "spread": critic["spread"],
+        "loss": critic["loss"] + 2 * size * error_terms,
+        "grad q": critic["grad q"] + gradient,
+    }
+
+
+ERAC = Family(
+    name="erac_critic_loss",
+    make=_erac_make,
+    call=lambda module, arguments: module.erac_critic_loss(**arguments)._asdict(),
+    rows=("logits", "target_q", "q"),
+    gradients=("q",),
+    outputs=("loss",),
+    magnitude=_erac_magnitude,
+    per_row=("actions", "rewards"),
+)
+
+# ---- distillation ------------------------------------------------------------------------------------------
+
+
+def _mixture_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+    weight = torch.rand(shape[:-1], generator=generator, dtype=torch.float64).to(torch.float32).double()
+    return {
+        "logits": _random(shape, generator),
+        "q": _random(shape, generator),
+        "tau": 0.7,
+        "targets": _ids(shape, generator),
+        "oracle_weight": weight,
+        "mask": None,
+    }
+
+
+def _cross_entropy_magnitude(arguments: Arguments, upstream: Results) -> Results:
+    (logits,) = _read(arguments, "logits")
+    policy, log_policy = log_softmax(logits)
+    gradient = _column(upstream["loss"].abs())
+    loss = 2 * _largest(logits) + 1 + math.log(logits.shape[-1])
+    grad_logits = policy * (2 + 2 * _largest(logits))
+    if "q" in arguments:
+        (q,) = _read(arguments, "q")
+        tau = float(str(arguments["tau"]))
+        oracle = log_softmax(q / tau)[0] * (2 + 2 * _largest(q) / tau)
+        loss = loss + (oracle * (finite(log_policy).abs() + _largest(logits))).sum(-1, keepdim=True)
+        grad_logits = grad_logits + oracle
+    if arguments.get("targets") is not None:
+        grad_logits = grad_logits + _one_hot(arguments, "targets", logits)
+    return {"loss": loss.squeeze(-1), "grad logits": gradient * grad_logits}
+
+
+def _soft_target_call(module: ModuleType, arguments: Arguments) -> Results:
+    return {"loss": module.soft_target_cross_entropy(**arguments)}
+
+
+MIXTURE = Family(
+    name="soft_target_cross_entropy, mixed",
+    make=_mixture_make,
+    call=_soft_target_call,
+    rows=("logits", "q"),
+    gradients=("logits",),
+    outputs=("loss",),
+    magnitude=_cross_entropy_magnitude,
+    per_row=("targets", "oracle_weight"),
+)
+SOFT_TARGET = Family(
+    name="soft_target_cross_entropy",
+    make=lambda shape, generator: {**_policy_make(shape, generator), "tau": 0.7},
+    call=_soft_target_call,
+    rows=("logits", "q"),
+    gradients=("logits",),
+    outputs=("loss",),
+    magnitude=_cross_entropy_magnitude,
+)
+TOKEN = Family(
+    name="token_cross_entropy",
+    make=lambda shape, generator: {
+        "logits": _random(shape, generator),
+        "targets": _ids(shape, generator),
+        "mask": None,
+    },
+    call=lambda module, arguments: {"loss": module.token_cross_entropy(**arguments)},
+    rows=("logits",),
+    gradients=("logits",),
+    outputs=("loss",),
+    magnitude=_cross_entropy_magnitude,
+    per_row=("targets",),
+)
+
+FAMILIES = (
+    SOFT_VALUE,
+    SOFT_VALUE_PRIOR,
+    SOFT_BELLMAN,
+    POLICY_VALUE,
+    *ACTORS,
+    CRITIC,
+    ERAC,
+    SOFT_TARGET,
+    MIXTURE,
+    TOKEN,
+)

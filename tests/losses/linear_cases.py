@@ -1,0 +1,226 @@
+"""The operators from hidden states as their tests see them: arguments, differentiable inputs and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+import softbellman as ops
+
+from .harness import Arguments, Results, statistic_dtype, tensors
+
+HEAD = ("hidden", "weight", "bias")
+Q_HEAD = ("q_hidden", "q_weight", "q_bias")
+
+
+@dataclass(frozen=True)
+class LinearCase:
+    """One operator; every floating argument is made in float64, `typed` ones are cast to the type under test."""
+
+    name: str
+    make: Callable[[tuple[int, ...], int, int, torch.Generator], Arguments]  # leading shape, H, V
+    gradients: tuple[str, ...] = HEAD
+    outputs: tuple[str, ...] = ("loss",)  # the results that carry a gradient
+    per_row: tuple[str, ...] = ()  # arguments [...] that a masked row must not read
+    reduces: bool = True
+    options: tuple[tuple[str, object], ...] = ()
+
+    def call(self, module: ModuleType, arguments: Arguments) -> Results:
+        """The operator's results by name."""
+        result = getattr(module, self.name)(**arguments)
+        return {"loss": result} if isinstance(result, Tensor) else result._asdict()
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _head(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+    """Logits of standard deviation about 2."""
+    return {
+        "hidden": _normal((*leading, hidden), generator),
+        "weight": _normal((vocabulary, hidden), generator) * 2 / hidden**0.5,
+        "bias": _normal((vocabulary,), generator) / 2,
+        "mask": None,
+    }
+
+
+def _heads(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+    other = _head(leading, hidden + 2, vocabulary, generator)
+    return {
+        **_head(leading, hidden, vocabulary, generator),
+        **{f"q_{name}": other[name] for name in HEAD},
+        "tau": 0.4,
+    }
+
+
+def _ids(leading: tuple[int, ...], vocabulary: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, vocabulary, leading, generator=generator)
+
+
+def _token(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+    return {
+        **_head(leading, hidden, vocabulary, generator),
+        "targets": _ids(leading, vocabulary, generator),
+    }
+
+
+def _mixture(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+    weight = torch.rand(leading, generator=generator, dtype=torch.float64).float().double()
+    return {
+        **_heads(leading, hidden, vocabulary, generator),
+        "targets": _ids(leading, vocabulary, generator),
+        "oracle_weight": weight,
+    }
+
+
+def _value(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+    prior = torch.rand(vocabulary, generator=generator, dtype=torch.float64).float().double() + 2.0**-8
+    return {**_head(leading, hidden, vocabulary, generator), "tau": 0.7, "prior": prior.float().double()}
+
+
+def _residual(
+    leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator
+) -> Arguments:
+    leading = (1,) * (2 - len(leading)) + leading
+    return {
+        **_head(leading, hidden, vocabulary, generator),
+        "actions": _ids(leading, vocabulary, generator),
+        "rewards": _normal(leading, generator).float().double(),
+        "terminal": torch.rand(leading, generator=generator) < 0.3,
+        "tau": 0.7,
+    }
+
+
+def _critic(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+    return {
+        **_head(leading, hidden, vocabulary, generator),
+        "actions": _ids(leading, vocabulary, generator),
+        "targets": _normal(leading, generator).float().double(),
+        "smoothness": 0.05,
+    }
+
+
+def _actor(mode: str) -> LinearCase:
+    def make(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+        return {**_heads(leading, hidden, vocabulary, generator), "entropy": mode}
+
+    return LinearCase("linear_actor_loss", make, outputs=("loss", "entropy"))
+
+
+TOKEN = LinearCase("linear_token_cross_entropy", _token, per_row=("targets",))
+SOFT_TARGET = LinearCase("linear_soft_target_cross_entropy", _heads)
+MIXTURE = LinearCase("linear_soft_target_cross_entropy", _mixture, per_row=("targets", "oracle_weight"))
+VALUE = LinearCase("linear_soft_value", _value, reduces=False)
+RESIDUAL = LinearCase(
+    "linear_soft_bellman_residual",
+    _residual,
+    gradients=(*HEAD, "rewards"),
+    per_row=("actions", "rewards"),
+    reduces=False,
+)
+CRITIC = LinearCase("linear_critic_loss", _critic, per_row=("actions", "targets"))
+POLICY = LinearCase(
+    "linear_policy_value", _heads, gradients=(*HEAD, *Q_HEAD), outputs=("value", "entropy"), reduces=False
+)
+ACTORS = tuple(_actor(mode) for mode in ("exact", "normalized", "none"))
+CASES = {
+    "token": TOKEN,
+    "soft target": SOFT_TARGET,
+    "mixture": MIXTURE,
+    "value": VALUE,
+    "residual": RESIDUAL,
+    "critic": CRITIC,
+    "policy": POLICY,
+    "actor exact": ACTORS[0],
+    "actor normalized": ACTORS[1],
+    "actor without entropy": ACTORS[2],
+}
+
+
+def make(
+    case: LinearCase,
+    leading: tuple[int, ...],
+    *,
+    hidden: int = 6,
+    vocabulary: int = 33,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+) -> Arguments:
+    """Arguments with the heads in `dtype` and the floating numbers per row in its statistic type."""
+    arguments = case.make(leading, hidden, vocabulary, torch.Generator().manual_seed(seed))
+    return cast(arguments, dtype)
+
+
+def cast(arguments: Arguments, dtype: torch.dtype) -> Arguments:
+    """The heads in `dtype`, other floating tensors in its statistic type."""
+    changed = {
+        name: value.to(dtype if name in (*HEAD, *Q_HEAD) else statistic_dtype(dtype))
+        for name, value in tensors(arguments).items()
+        if value.is_floating_point()
+    }
+    return {**arguments, **changed}
+
+
+def widened(arguments: Arguments) -> Arguments:
+    """The same numbers in float64."""
+    return {
+        name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+        for name, value in arguments.items()
+    }
+
+
+def composed(case: LinearCase, arguments: Arguments) -> Results:
+    """The operator on whole logits, made by a product in the type of the arguments."""
+    rest = {name: value for name, value in arguments.items() if name not in (*HEAD, *Q_HEAD, "chunk_rows")}
+    reduction = rest.pop("reduction", "none")
+    logits = torch.nn.functional.linear(*(tensors(arguments).get(name) for name in HEAD))
+    rows = {"q" if "actions" in rest else "logits": logits}
+    if case is VALUE:
+        rows = {"q": logits}
+    if "q_hidden" in arguments:
+        rows["q"] = torch.nn.functional.linear(*(tensors(arguments).get(name) for name in Q_HEAD))
+    assert reduction == "none"
+    result = getattr(ops, case.name.removeprefix("linear_"))(**rows, **rest)
+    return {"loss": result} if isinstance(result, Tensor) else result._asdict()
+
+
+def run(
+    case: LinearCase,
+    call: Callable[[Arguments], Results],
+    arguments: Arguments,
+    upstream: Results | None = None,
+    wanted: tuple[str, ...] | None = None,
+) -> tuple[Results, Results]:
+    """Results and gradients; `upstream` None sends ones to every result that has a graph."""
+    names = case.gradients if wanted is None else wanted
+    leaves = {name: tensors(arguments)[name].detach().requires_grad_() for name in names}
+    results = call({**arguments, **leaves})
+    outputs = [name for name in case.outputs if results[name].requires_grad]
+    sent = [torch.ones_like(results[n]) if upstream is None else upstream[n] for n in outputs]
+    gradients = torch.autograd.grad([results[name] for name in outputs], list(leaves.values()), sent)
+    return {n: r.detach() for n, r in results.items()}, dict(zip(leaves, gradients, strict=True))
+
+
+def random_upstream(case: LinearCase, arguments: Arguments, seed: int = 1) -> Results:
+    """Non-uniform gradients of either sign for results [...]."""
+    hidden = tensors(arguments)["hidden"]
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: _normal(hidden.shape[:-1], generator).to(statistic_dtype(hidden.dtype)) for name in case.outputs
+    }
+
+
+def poisoned(case: LinearCase, arguments: Arguments, mask: Tensor) -> Arguments:
+    """`arguments` under `mask`, where masked rows hold NaN and token ids that do not exist."""
+    changed: Arguments = {"mask": mask}
+    for name in ("hidden", "q_hidden", *case.per_row):
+        if name in arguments:
+            value = tensors(arguments)[name].clone()
+            value[~mask] = float("nan") if value.is_floating_point() else -1
+            changed[name] = value
+    return {**arguments, **changed}
