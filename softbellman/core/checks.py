@@ -6,12 +6,23 @@ Nothing here reads a tensor's contents, so no check waits for a device.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30  # beyond them 1 / tau or tau is no float32
 _INFINITY = float("inf")
+
+
+class RowsLike(Protocol):
+    """What a check needs to know of rows `[..., V]`, stored or made by a head."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    @property
+    def device(self) -> torch.device: ...
 
 
 def statistic_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -34,27 +45,14 @@ def check_rows(name: str, tensor: Tensor, *, dimensions: int | None = None) -> N
         raise ValueError(f"{name} must have a last dimension of at least 1, got shape {tuple(tensor.shape)}")
 
 
-def check_same_rows(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
-    """Two [..., V] tensors read side by side: one shape, one dtype, one device."""
-    check_rows(name, tensor)
-    if tensor.shape != like.shape:
-        raise ValueError(
-            f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(tensor.shape)}"
-        )
-    if tensor.dtype != like.dtype:
-        raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {tensor.dtype}")
-    if tensor.device != like.device:
-        raise _device_error(name, tensor, like_name, like)
-
-
-def check_ids(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> None:
+def check_ids(name: str, tensor: Tensor, rows_name: str, rows: RowsLike) -> None:
     """One int64 token id for each row of `rows`."""
     _check_one_per_row(name, tensor, rows_name, rows)
     if tensor.dtype != torch.int64:
         raise TypeError(f"{name} must hold int64 token ids, got {tensor.dtype}")
 
 
-def check_numbers(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> None:
+def check_numbers(name: str, tensor: Tensor, rows_name: str, rows: RowsLike) -> None:
     """One floating number for each row of `rows`."""
     _check_one_per_row(name, tensor, rows_name, rows)
     if not tensor.is_floating_point():
@@ -62,7 +60,7 @@ def check_numbers(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> No
 
 
 def check_mask(
-    mask: Tensor | None, rows_name: str, rows: Tensor, *, name: str = "mask", meaning: str = "real token"
+    mask: Tensor | None, rows_name: str, rows: RowsLike, *, name: str = "mask", meaning: str = "real token"
 ) -> None:
     """None, or one bool for each row of `rows`."""
     if mask is None:
@@ -73,16 +71,15 @@ def check_mask(
 
 
 def check_vocabulary_vector(
-    name: str, tensor: Tensor | None, rows_name: str, rows: Tensor, *, boolean: bool, per_row: bool = False
+    name: str, tensor: Tensor | None, rows_name: str, rows: RowsLike, *, boolean: bool
 ) -> None:
-    """None, or a vector over the vocabulary of `rows`: [V], where `per_row` allows it also [..., V]."""
+    """None, or a vector `[V]` over the vocabulary of `rows`."""
     if tensor is None:
         return
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
-    if tensor.shape != rows.shape[-1:] and not (per_row and tensor.shape == rows.shape):
-        allowed = f"{tuple(rows.shape[-1:])}" + (f" or {tuple(rows.shape)}" if per_row else "")
-        raise ValueError(f"{name} must have shape {allowed}, got {tuple(tensor.shape)}")
+    if tensor.shape != rows.shape[-1:]:
+        raise ValueError(f"{name} must have shape {tuple(rows.shape[-1:])}, got {tuple(tensor.shape)}")
     if boolean and tensor.dtype != torch.bool:
         raise TypeError(f"{name} must be a bool tensor, got {tensor.dtype}")
     if not boolean and not tensor.is_floating_point():
@@ -105,6 +102,16 @@ def check_not_negative(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
 
 
+def check_temperature(name: str, value: float, *, zero: bool = False) -> None:
+    """A Python number whose inverse is one too: between 1e-30 and 1e30, or 0 where `zero` allows it."""
+    _check_number(name, value)
+    if zero and value == 0.0:
+        return
+    if not SMALLEST_TEMPERATURE <= value <= LARGEST_TEMPERATURE:
+        allowed = "0 or between" if zero else "between"
+        raise ValueError(f"{name} must be {allowed} 1e-30 and 1e30, got {value}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """A Python number in [0, 1]."""
     _check_number(name, value)
@@ -123,7 +130,7 @@ def check_counter(name: str, value: int) -> None:
 
 
 def check_counter_or_tensor(
-    name: str, value: int | Tensor, rows_name: str, rows: Tensor
+    name: str, value: int | Tensor, rows_name: str, rows: RowsLike
 ) -> tuple[int, Tensor | None]:
     """`check_counter`, or one int64 number on the device of `rows`; gives the integer, 0 beside a tensor, and the tensor."""
     if not isinstance(value, Tensor):
@@ -150,7 +157,7 @@ def _check_number(name: str, value: float) -> None:
         raise TypeError(f"{name} must be a Python number, got {type(value).__name__}")
 
 
-def _check_one_per_row(name: str, tensor: Tensor, rows_name: str, rows: Tensor) -> None:
+def _check_one_per_row(name: str, tensor: Tensor, rows_name: str, rows: RowsLike) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
     if tensor.shape != rows.shape[:-1]:
@@ -162,5 +169,5 @@ def _check_one_per_row(name: str, tensor: Tensor, rows_name: str, rows: Tensor) 
         raise _device_error(name, tensor, rows_name, rows)
 
 
-def _device_error(name: str, tensor: Tensor, like_name: str, like: Tensor) -> ValueError:
+def _device_error(name: str, tensor: RowsLike, like_name: str, like: RowsLike) -> ValueError:
     return ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {tensor.device}")

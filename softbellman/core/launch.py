@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,73 +74,37 @@ def several_per_row(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     first = per_row(rows)
     return (first, *[torch.empty_like(first) for _ in range(count - 1)])
 
+def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Any) -> None:
+    """TEMPORARY: named fields to the positional arguments of the bound function."""
+    import re
+    if like.numel() == 0:
+        return
+    name = kernel.replace("cross_entropy", "distillation")
+    source = (native.Path(__file__).resolve().parents[2] / "csrc/bind/cpu.cpp").read_text()
+    m = re.search(rf"void {name}\(([^)]*)\)", source)
+    order = [a.split()[-1] for a in m.group(1).replace("\n", " ").split(",")]
+    matrix = row_matrix(like)
+    values = {"rows": matrix.rows, "vocab": matrix.vocabulary, "dtype": matrix.dtype_code, "threads": torch.get_num_threads()}
+    keep = []
+    for key, value in fields.items():
+        if isinstance(value, RowMatrix):
+            values[key] = value.pointer; values[key + "_stride"] = value.stride
+        elif isinstance(value, Tensor):
+            value = value.contiguous(); keep.append(value); values[key] = value.data_ptr()
+        elif value is None:
+            values[key] = 0
+            values[key + "_stride"] = 0
+        else:
+            values[key] = value
+    values.setdefault("prior", 0); values.setdefault("prior_stride", 0)
+    values.setdefault("normalizer", 0)
+    getattr(native.cpu, name)(*(values[o] for o in order))
+    if fields.get("normalizer") is not None:
+        fields["normalizer"].copy_(fields["value"])
 
-_ALIKE, _SHIFT = 256 << 20, 4096  # bytes
+
+launch_rows = launch
 
 
 def new_gradient(rows: Tensor) -> Tensor:
-    """An uninitialised tensor like `rows` [..., V].
-
-    On the CPU a large one asks for huge pages, and does not begin where its block of memory does if the block beside it, an
-    input or another gradient, would lie a multiple of 256 MiB away: memory serves such pairs slowly (docs/native.md).
-    """
-    size = rows.numel() * rows.element_size()
-    if rows.is_cuda or size < native.cpu.HUGE_PAGE_MINIMUM:
-        return rows.new_empty(*rows.shape)
-    if size % _ALIKE < _SHIFT:
-        shift = _SHIFT // rows.element_size()
-        inside = rows.new_empty(rows.numel() + 2 * shift)[shift:-shift].view(rows.shape)
-        # the same, but no view of a base
-        gradient = rows.new_empty(0).set_(inside.untyped_storage(), shift, inside.shape, inside.stride())
-    else:
-        gradient = rows.new_empty(*rows.shape)
-    native.cpu.ask_for_huge_pages(gradient.data_ptr(), size)
-    return gradient
-
-
-def launch(kernel: str, like: Tensor, *arguments: float) -> None:
-    """Run a native kernel where `like` lives: with torch's threads or on its CUDA stream."""
-    if like.numel() == 0:
-        return
-    if like.is_cuda:
-        index = like.device.index
-        stream = torch.cuda.current_stream(index).cuda_stream
-        getattr(native.cuda(), kernel)(*arguments, index, stream)
-    else:
-        getattr(native.cpu, kernel)(*arguments, torch.get_num_threads())
-
-
-def launch_rows(kernel: str, like: Tensor, *arguments: float) -> None:
-    """`launch` of a kernel that reduces each row of `like` to a few numbers.
-
-    On a GPU a few long rows are shared among several blocks; what these need to meet in is added here.
-    """
-    if not like.is_cuda or like.numel() == 0:
-        launch(kernel, like, *arguments)
-        return
-    vocabulary, index = like.shape[-1], like.device.index
-    units = like.numel() // vocabulary + 1  # one more than rows: erac_critic_loss looks one row ahead
-    size = native.cuda().row_workspace(units, vocabulary, DTYPE_CODES[like.dtype], index)
-    if size == 0:
-        launch(kernel, like, *arguments, 0, 0)
-        return
-    partials = torch.empty(size, dtype=torch.uint8, device=like.device)
-    tickets = _tickets(like.device, torch.cuda.current_stream(index).cuda_stream, native.cuda().TICKETS)
-    launch(kernel, like, *arguments, partials.data_ptr(), tickets.data_ptr())
-
-
-_TICKETS: dict[tuple[torch.device, int], Tensor] = {}
-
-
-def _tickets(device: torch.device, stream: int, count: int) -> Tensor:
-    """Zeros for the launches of one stream, which leave them zero; launches of two streams may overlap.
-
-    While a graph is captured they are made for this launch alone: the graph then fills them itself, and no memory of
-    its own pool outlives it here.
-    """
-    if torch.cuda.is_current_stream_capturing():
-        return torch.zeros(count, dtype=torch.int32, device=device)
-    tickets = _TICKETS.get((device, stream))
-    if tickets is None:
-        tickets = _TICKETS[device, stream] = torch.zeros(count, dtype=torch.int32, device=device)
-    return tickets
+    return rows.new_empty(rows.shape)

@@ -1,6 +1,6 @@
-"""Registration with PyTorch: schema, kernel, fake kernel and gradient, without the `custom_op` decorator.
+"""Registration with PyTorch: schema, kernel, fake kernel and gradient.
 
-`torch.library.Library` with define and impl costs a quarter of the decorator on every call, and the operators
+`torch.library.Library` with define and impl costs a quarter of the `custom_op` decorator on every call, and the operators
 compile with `fullgraph=True` all the same.
 """
 
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 NAMESPACE = "softbellman"
 _LIBRARY: Any = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -24,7 +26,7 @@ def register(
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """Define `softbellman::name` with one kernel for CPU and CUDA tensors and return it.
+    """Define `softbellman::name` with one kernel for CPU and CUDA tensors and return it ready to call.
 
     `backward` and `setup_context` are those of `torch.library.register_autograd`. An operator without them
     gives constants.
@@ -34,10 +36,11 @@ def register(
         _LIBRARY.impl(name, kernel, device)
     qualified = f"{NAMESPACE}::{name}"
     torch.library.register_fake(qualified, fake, lib=_LIBRARY)
-    if backward is not None:
-        torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=_LIBRARY)
-    operator = getattr(getattr(torch.ops, NAMESPACE), name).default
-    return operator  # type: ignore[no-any-return]
+    operator: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name).default
+    if backward is None or setup_context is None:
+        return operator
+    torch.library.register_autograd(qualified, backward, setup_context=setup_context, lib=_LIBRARY)
+    return differentiable(name, operator, backward, setup_context)
 
 
 def register_backward(
@@ -48,4 +51,51 @@ def register_backward(
     def refuse(ctx: Any, *gradients: Any) -> Any:
         raise RuntimeError(f"{NAMESPACE}::{name} is a gradient and cannot be differentiated a second time")
 
-    return register(name, schema, kernel=kernel, fake=fake, backward=refuse)
+    def save_nothing(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    return register(name, schema, kernel=kernel, fake=fake, backward=refuse, setup_context=save_nothing)
+
+
+def differentiable(
+    name: str,
+    operator: Callable[..., Any],
+    backward: Callable[..., Any],
+    setup_context: Callable[..., Any],
+) -> Callable[..., Any]:
+    """`operator` for every way in which PyTorch differentiates.
+
+    Forward-mode derivatives are refused: a registered operator would drop the tangent without a word. The graph that
+    `register_autograd` makes is not understood by the transforms of `torch.func`; it raises there, and the call is
+    repeated as a `torch.autograd.Function`, which they do understand.
+    """
+
+    def forward(*arguments: Any) -> Any:
+        return operator(*arguments)
+
+    def refuse_forward_mode(*_: Any) -> Any:
+        raise NotImplementedError(
+            f"{NAMESPACE}::{name} has no forward-mode derivative (torch.func.jvp, jacfwd, hessian); "
+            "use reverse mode (backward, torch.func.grad, vjp)"
+        )
+
+    members = {
+        "forward": staticmethod(forward),
+        "setup_context": staticmethod(setup_context),
+        "backward": staticmethod(backward),
+        "jvp": staticmethod(refuse_forward_mode),
+    }
+    function: Any = type(name, (torch.autograd.Function,), members)
+
+    def call(*arguments: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return operator(*arguments)
+        for argument in arguments:
+            if isinstance(argument, Tensor) and unpack_dual(argument).tangent is not None:
+                refuse_forward_mode()
+        try:
+            return operator(*arguments)
+        except RuntimeError:
+            return function.apply(*arguments)
+
+    return call

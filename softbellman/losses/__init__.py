@@ -5,23 +5,16 @@ dimension of a `[..., V]` tensor of any floating type and any strides; results a
 float64 rows, else float32. Gradients have the type of their input. Operators are stateless, write nothing in
 place and never wait for a device; none can be differentiated twice. Masks are bool, True for a real token; a
 masked row is never read, gives 0 and gets a zero gradient.
+
+Every vocabulary-wide argument is a tensor `[..., V]` or a `Head`: hidden states and output weights, whose logits exist
+for a chunk of rows at a time.
 """
 
-from softbellman.losses.actor import ActorLoss, actor_loss
+from softbellman.core.head import Head
 from softbellman.losses.critic import CriticLoss, critic_loss
 from softbellman.losses.cross_entropy import soft_target_cross_entropy, token_cross_entropy
 from softbellman.losses.erac import EracCriticLoss, erac_critic_loss
-from softbellman.losses.linear import (
-    linear_actor_loss,
-    linear_critic_loss,
-    linear_policy_value,
-    linear_sample_tokens,
-    linear_soft_bellman_residual,
-    linear_soft_target_cross_entropy,
-    linear_soft_value,
-    linear_token_cross_entropy,
-)
-from softbellman.losses.policy_value import PolicyValue, policy_value
+from softbellman.losses.policy import ActorLoss, PolicyValue, actor_loss, policy_value
 from softbellman.losses.sampling import TokenSample, sample_tokens
 from softbellman.losses.soft_bellman import soft_bellman_residual
 from softbellman.losses.soft_value import soft_value
@@ -30,19 +23,12 @@ __all__ = [
     "ActorLoss",
     "CriticLoss",
     "EracCriticLoss",
+    "Head",
     "PolicyValue",
     "TokenSample",
     "actor_loss",
     "critic_loss",
     "erac_critic_loss",
-    "linear_actor_loss",
-    "linear_critic_loss",
-    "linear_policy_value",
-    "linear_sample_tokens",
-    "linear_soft_bellman_residual",
-    "linear_soft_target_cross_entropy",
-    "linear_soft_value",
-    "linear_token_cross_entropy",
     "policy_value",
     "sample_tokens",
     "soft_bellman_residual",

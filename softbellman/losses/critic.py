@@ -1,38 +1,23 @@
-"""Critic regression with the variance penalty over the vocabulary (equation 18 and the smoothness term).
+"""Critic regression with the variance penalty over the vocabulary, Eq. (18) and the smoothness term.
 
 The chosen value, the mean and the spread come from one read of q; backward is one read and one write.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
-from softbellman.core.checks import (
-    check_ids,
-    check_mask,
-    check_not_negative,
-    check_numbers,
-    check_rows,
-    statistic_dtype,
-)
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
-from softbellman.core.operator import register, register_backward
-
-RESULTS = 5  # numbers that a row gets: loss, td_error, the mean in two parts, spread
+from softbellman.core.checks import check_ids, check_mask, check_not_negative, check_numbers, statistic_dtype
+from softbellman.core.head import Head, Rows, check_row_argument
+from softbellman.core.launch import launch, row_matrix, several_per_row, vector
+from softbellman.core.row_operator import Reduction, RowOperator, check_reduction
+from softbellman.losses.second_moments import moments_pay, moments_terms
 
 
 class CriticLoss(NamedTuple):
-    """`loss` [...], and its parts without a graph: `td_error` [...] and `spread` [...]."""
+    """`loss`, `[...]` or reduced, and its parts without a graph: `td_error` `[...]` and `spread` `[...]`."""
 
     loss: Tensor
     td_error: Tensor
@@ -40,130 +25,140 @@ class CriticLoss(NamedTuple):
 
 
 def critic_loss(
-    q: Tensor, actions: Tensor, targets: Tensor, mask: Tensor | None = None, *, smoothness: float = 0.0
+    q: Rows,
+    actions: Tensor,
+    targets: Tensor,
+    mask: Tensor | None = None,
+    *,
+    smoothness: float = 0.0,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> CriticLoss:
-    """`(q(a) - target)^2 + smoothness * sum_w (q(w) - mean_w q)^2` for each row (equation 18 and smoothness).
+    """`(q(a) - target)^2 + smoothness sum_w (q(w) - mean_w q)^2` for each row; Eq. (18) and the smoothness term.
 
     Differentiable in q through the loss; targets are constants, td_error and spread are reported without a
     graph.
 
+    A `Head` without softcap and with more rows than hidden units is never multiplied out: its spread is a quadratic
+    form in the hidden states, whose matrix, the second moments of the output layer, costs `2 V H^2` operations once
+    for all rows. The result is exact, within rounding. Other heads are formed a chunk of rows at a time.
+
     Args:
-        q: action values [..., V].
-        actions: int64 [...], the tokens taken. Ids outside [0, V) raise on the CPU; on a GPU they are not
-            looked for, since that would wait for the device.
-        targets: [...] floating, the regression targets of equation 19 in the unit of q.
-        mask: bool [...], True for real rows. Masked rows are not read and give 0.
+        q: action values `[..., V]`, a tensor or a `Head`.
+        actions: int64 `[...]`, the tokens taken. Ids outside [0, V) raise on the CPU; on a GPU they are not
+            looked for, since that would synchronize.
+        targets: `[...]` floating, the regression targets of Eq. (19) in the unit of q.
+        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
         smoothness: weight of the spread, at least 0.
+        reduction: of the loss: "none", or "sum" or "mean" over the real rows. With a chunked `Head` a reduced loss
+            takes its gradients along in the forward pass, which saves a matmul.
+        row_weights: `[...]` floating, what the loss of each row is multiplied by; constants. None: 1.
+        inplace_backward: let the backward pass of a reduced head scale the saved gradients in place. It then may
+            run once.
 
     Returns:
-        loss and spread [...] in the squared unit of q, td_error = q(a) - target [...]; float64 for float64 q,
-        else float32. Tokens whose q is `-inf` take no part in the mean or in the spread.
+        loss in the squared unit of q, `[...]` or a scalar; td_error = q(a) - target and spread `[...]`; float64 for
+        float64 q, else float32. Tokens whose q is `-inf` take no part in the mean or in the spread.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, shape or device, an id out of range, smoothness
-        below 0.
+        TypeError, ValueError: an argument of the wrong type, shape, device or range.
 
     Example:
         >>> critic_loss(torch.tensor([1.0, 3.0]), torch.tensor(1), torch.tensor(2.5), smoothness=0.5)
         CriticLoss(loss=tensor(1.2500), td_error=tensor(0.5000), spread=tensor(2.))
     """
-    check_rows("q", q)
+    check_row_argument("q", q)
     check_ids("actions", actions, "q", q)
     check_numbers("targets", targets, "q", q)
     check_mask(mask, "q", q)
     check_not_negative("smoothness", smoothness)
-    loss, td_error, _, _, spread = _critic(q, actions, targets, mask, smoothness)
+    how = check_reduction(reduction, row_weights, inplace_backward, "q", q)
+    targets = targets.detach()
+    if isinstance(q, Head) and moments_pay(q):
+        return _from_moments(q, actions, targets, mask, smoothness, how)
+    loss, td_error, spread, *_ = CRITIC.reduce((q,), (actions, targets, smoothness), mask, how)
     return CriticLoss(loss, td_error, spread)
 
 
+def _from_moments(
+    q: Head, actions: Tensor, targets: Tensor, mask: Tensor | None, smoothness: float, how: Reduction
+) -> CriticLoss:
+    error, spread = moments_terms(q.cast(), actions, targets, mask, needs_spread_gradient=smoothness > 0)
+    loss = error.square()
+    if smoothness > 0:
+        loss = loss + smoothness * spread
+    if how.row_weights is not None:
+        weights = how.row_weights.detach().to(loss.dtype)
+        loss = loss * (weights if mask is None else weights.masked_fill(~mask, 0.0))
+    if how.kind != "none":
+        loss = loss.sum()
+    if how.kind == "mean":
+        loss = loss / (max(error.numel(), 1) if mask is None else mask.sum().clamp(min=1))
+    return CriticLoss(loss, error.detach(), spread.detach())
+
+
 def critic_forward(
-    q: Tensor, actions: Tensor, targets: Tensor, mask: Tensor | None, smoothness: float
+    q: Tensor, actions: Tensor, targets: Tensor, smoothness: float, mask: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Loss, td_error, mean and spread [...] of rows [..., V]."""
-    matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
-    goals = vector(targets, statistic_dtype(q.dtype))
-    results = _results(q)
-    launch_rows(
+    """Loss, td_error and spread of rows `[..., V]`, and their mean in two parts."""
+    results = several_per_row(q, 5)
+    loss, td_error, spread, mean, mean_low = results
+    launch(
         "critic_forward",
         q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        pointer(ids),
-        pointer(goals),
-        smoothness,
-        pointer(real),
-        *map(pointer, results),
+        share_rows=True,
+        q=row_matrix(q),
+        actions=vector(actions),
+        targets=vector(targets, statistic_dtype(q.dtype)),
+        smoothness=smoothness,
+        mask=vector(mask),
+        loss=loss,
+        td_error=td_error,
+        spread=spread,
+        mean=mean,
+        mean_low=mean_low,
     )
     return results
 
 
-def _results(q: Tensor) -> tuple[Tensor, ...]:
-    return several_per_row(q, RESULTS)
-
-
 def critic_backward(
-    gradient: Tensor,
+    grad_loss: Tensor,
     q: Tensor,
     actions: Tensor,
+    targets: Tensor,
+    smoothness: float,
     mask: Tensor | None,
     td_error: Tensor,
     mean: Tensor,
     mean_low: Tensor,
-    smoothness: float,
-    into: Tensor | None = None,
-) -> Tensor:
-    """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
-    matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
-    saved = [statistic.contiguous() for statistic in (td_error, mean, mean_low, gradient)]
-    grad_q = new_gradient(q) if into is None else into
+    grad_q: Tensor,
+) -> None:
+    """Fill the gradient of q, a tensor like it."""
     launch(
         "critic_backward",
         q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        pointer(ids),
-        smoothness,
-        pointer(real),
-        *map(pointer, saved),
-        pointer(grad_q),
-        matrix.vocabulary,
+        q=row_matrix(q),
+        actions=vector(actions),
+        smoothness=smoothness,
+        mask=vector(mask),
+        td_error=td_error,
+        mean=mean,
+        mean_low=mean_low,
+        grad_loss=grad_loss,
+        grad_q=row_matrix(grad_q),
     )
-    return grad_q
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, actions, _, mask, ctx.smoothness = inputs
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(q, actions, mask, *output[1:4])
-
-
-def _autograd(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    grad_q = None
-    if gradient is not None and ctx.needs_input_grad[0]:
-        grad_q = critic_gradient(gradient, *ctx.saved_tensors, ctx.smoothness)
-    return grad_q, None, None, None, None
-
-
-critic_gradient = register_backward(
-    "critic_loss_backward",
-    "(Tensor gradient, Tensor q, Tensor actions, Tensor? mask, Tensor td_error, Tensor mean, "
-    "Tensor mean_low, float smoothness) -> Tensor",
-    kernel=critic_backward,
-    fake=lambda gradient, q, *_: q.new_empty(q.shape),
+CRITIC = RowOperator(
+    name="critic_loss",
+    rows=("q",),
+    inputs=("Tensor actions", "Tensor targets", "float smoothness"),
+    results=("loss", "td_error", "spread", "mean", "mean_low"),
+    outputs=1,
+    saved=("td_error", "mean", "mean_low"),
+    differentiable=("q",),
+    forward=critic_forward,
+    backward=critic_backward,
 )
-_critic = register(
-    "critic_loss",
-    "(Tensor q, Tensor actions, Tensor targets, Tensor? mask, float smoothness) "
-    "-> (Tensor loss, Tensor td_error, Tensor mean, Tensor mean_low, Tensor spread)",
-    kernel=critic_forward,
-    fake=lambda q, *_: _results(q),
-    backward=_autograd,
-    setup_context=_setup_context,
-)
+

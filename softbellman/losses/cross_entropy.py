@@ -1,11 +1,9 @@
-"""Cross-entropies of the policy against a token, a Q-function's softmax, or a mixture of both (equation 17).
+"""Cross entropies of the policy against a token, a softmax of action values, or a mixture of both; Eq. (17).
 
-One read of each input; backward reads them once more and writes the gradient of the logits.
+Forward one read of each input; backward reads them once more and writes the gradient of the logits.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor
 
@@ -14,110 +12,120 @@ from softbellman.core.checks import (
     check_ids,
     check_mask,
     check_numbers,
-    check_positive,
-    check_rows,
-    check_same_rows,
+    check_temperature,
     statistic_dtype,
 )
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
-from softbellman.core.operator import register, register_backward
-
-RESULTS = 5  # numbers that a row gets: loss, two log-normalisers and what their rounding does to the weights
+from softbellman.core.head import Rows, check_row_argument, check_rows_beside
+from softbellman.core.launch import launch, row_matrix, several_per_row, vector
+from softbellman.core.row_operator import RowOperator, check_reduction
 
 
 def soft_target_cross_entropy(
-    logits: Tensor,
-    q: Tensor,
+    logits: Rows,
+    q: Rows,
     *,
     tau: float,
     mask: Tensor | None = None,
     targets: Tensor | None = None,
     oracle_weight: float | Tensor = 1.0,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> Tensor:
-    """`-sum_w [alpha softmax(q / tau)(w) + (1 - alpha) 1(w = target)] log pi(w)` (equation 17 at alpha = 1).
+    """`-sum_w [alpha softmax(q / tau)(w) + (1 - alpha) 1(w = target)] log pi(w)`; Eq. (17) at alpha = 1.
 
     Differentiable in logits; q and alpha, the oracle_weight, are constants. alpha = 1 is VAML, alpha = 0 is
-    RAML or maximum likelihood, and alpha drawn per token (or its mean) is the authors' mixture of the two.
+    RAML or maximum likelihood. alpha drawn per token, or its mean, is the authors' mixture of the two.
 
     Args:
-        logits: unnormalised log-probabilities [..., V] of the policy pi.
-        q: action values [..., V] of the oracle with the dtype and device of logits.
-        tau: temperature of the oracle, above 0, in the unit of q.
-        mask: bool [...], True for real rows. Masked rows are not read and give 0.
-        targets: int64 [...], needed unless oracle_weight is 1. Ids outside [0, V) raise on the CPU; on a GPU
-            they are not looked for, since that would wait for the device.
-        oracle_weight: alpha in [0, 1], one number or a tensor [...] (whose range is not looked at).
+        logits: unnormalised log-probabilities `[..., V]` of the policy pi, a tensor or a `Head`.
+        q: action values `[..., V]` of the oracle, a tensor with the dtype of logits or a `Head`.
+        tau: temperature of the oracle in the unit of q, between 1e-30 and 1e30.
+        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        targets: int64 `[...]`, needed unless oracle_weight is 1. Ids outside [0, V) raise on the CPU; on a GPU
+            they are not looked for, since that would synchronize.
+        oracle_weight: alpha in [0, 1], one number or a tensor `[...]` (whose range is not looked at).
+        reduction: "none", or "sum" or "mean" over the real rows. With a `Head` a reduced loss takes its gradients
+            along in the forward pass, which saves two matmuls.
+        row_weights: `[...]` floating, what the loss of each row is multiplied by; constants. None: 1.
+        inplace_backward: let the backward pass of a reduced head scale the saved gradients in place. It then may
+            run once.
 
     Returns:
-        Cross-entropies [...] in nats, float64 for float64 logits, else float32. Logits that are `-inf`
-        throughout give 0; a q that is `-inf` throughout is an oracle without an opinion, whose part of the
+        Cross entropies in nats, `[...]` or a scalar; float64 for float64 logits, else float32. Logits that are
+        `-inf` throughout give 0; a q that is `-inf` throughout is an oracle without an opinion, whose part of the
         sum is 0.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, shape or device, an id out of range, tau not
-            above 0, targets missing.
+        TypeError, ValueError: an argument of the wrong type, shape, device or range, targets missing.
 
     Example:
         >>> logits = torch.tensor([0.0, 1.0]).log()  # the policy is sure of token 1
         >>> soft_target_cross_entropy(logits, torch.tensor([-torch.inf, 5.0]), tau=0.4)
         tensor(0.)
     """
-    check_rows("logits", logits)
-    check_same_rows("q", q, "logits", logits)
-    check_positive("tau", tau)
+    check_row_argument("logits", logits)
+    check_rows_beside("q", q, "logits", logits)
+    check_temperature("tau", tau)
     check_mask(mask, "logits", logits)
     if targets is not None:
         check_ids("targets", targets, "logits", logits)
+    alpha: Tensor | None = None
     if isinstance(oracle_weight, Tensor):
         check_numbers("oracle_weight", oracle_weight, "logits", logits)
-        weight: Tensor | None = oracle_weight
+        alpha = oracle_weight.detach()
     else:
         check_fraction("oracle_weight", oracle_weight)
-        weight = None
         if oracle_weight != 1.0:
-            weight = logits.new_full(logits.shape[:-1], oracle_weight, dtype=statistic_dtype(logits.dtype))
-    if weight is not None and targets is None:
+            like = logits if isinstance(logits, Tensor) else logits.hidden
+            alpha = like.new_full(logits.shape[:-1], oracle_weight, dtype=statistic_dtype(like.dtype))
+    if alpha is not None and targets is None:
         raise ValueError("targets must be given unless oracle_weight is 1, got None")
-    loss: Tensor = _distillation(logits, q, tau, targets, weight, mask)[0]
-    return loss
+    how = check_reduction(reduction, row_weights, inplace_backward, "logits", logits)
+    return CROSS_ENTROPY.reduce((logits, q.detach()), (tau, targets, alpha), mask, how)[0]
 
 
-def token_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+def token_cross_entropy(
+    logits: Rows,
+    targets: Tensor,
+    mask: Tensor | None = None,
+    *,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
+) -> Tensor:
     """`-log pi(target)` with pi = softmax(logits): the loss of maximum likelihood, one row at a time.
 
     Args:
-        logits: unnormalised log-probabilities [..., V].
-        targets: int64 [...]. Ids outside [0, V) raise on the CPU; on a GPU they are not looked for, since
-            that would wait for the device.
-        mask: bool [...], True for real rows. Masked rows are not read and give 0.
+        logits: unnormalised log-probabilities `[..., V]`, a tensor or a `Head`.
+        targets: int64 `[...]`. Ids outside [0, V) raise on the CPU; on a GPU they are not looked for, since
+            that would synchronize.
+        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        reduction: "none", or "sum" or "mean" over the real rows. With a `Head` a reduced loss takes its gradients
+            along in the forward pass, which saves a matmul.
+        row_weights: `[...]` floating, what the loss of each row is multiplied by; constants. None: 1.
+        inplace_backward: let the backward pass of a reduced head scale the saved gradients in place. It then may
+            run once.
 
     Returns:
-        Negative log-likelihoods [...] in nats, float64 for float64 logits, else float32; `inf` for a target
-        whose logit is `-inf`, 0 for logits that are `-inf` throughout.
+        Negative log-likelihoods in nats, `[...]` or a scalar; float64 for float64 logits, else float32. `inf` for a
+        target whose logit is `-inf`, 0 for logits that are `-inf` throughout.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, shape or device, an id out of range.
+        TypeError, ValueError: an argument of the wrong type, shape, device or range.
 
     Example:
         >>> token_cross_entropy(torch.zeros(2), torch.tensor(0))  # log 2
         tensor(0.6931)
     """
-    check_rows("logits", logits)
+    check_row_argument("logits", logits)
     check_ids("targets", targets, "logits", logits)
     check_mask(mask, "logits", logits)
-    loss: Tensor = _distillation(logits, None, 1.0, targets, None, mask)[0]
-    return loss
+    how = check_reduction(reduction, row_weights, inplace_backward, "logits", logits)
+    return CROSS_ENTROPY.reduce((logits, None), (1.0, targets, None), mask, how)[0]
 
 
-def distillation_forward(
+def cross_entropy_forward(
     logits: Tensor,
     q: Tensor | None,
     tau: float,
@@ -125,36 +133,30 @@ def distillation_forward(
     oracle_weight: Tensor | None,
     mask: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Loss and the two log-normalisers [...] of rows [..., V]."""
-    policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
-    ids, real = vector(targets), vector(mask)
-    weight = vector(oracle_weight, statistic_dtype(logits.dtype))
-    results = _results(logits)
-    launch_rows(
-        "distillation_forward",
+    """Loss and the two log-normalisers of rows `[..., V]`, and what the rounding of these does to the weights."""
+    results = several_per_row(logits, 5)
+    loss, log_normalizer, correction, oracle_log_normalizer, oracle_correction = results
+    launch(
+        "cross_entropy_forward",
         logits,
-        policy.pointer,
-        policy.stride,
-        0 if oracle is None else oracle.pointer,
-        0 if oracle is None else oracle.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        tau,
-        pointer(ids),
-        pointer(weight),
-        pointer(real),
-        *map(pointer, results),
+        share_rows=True,
+        logits=row_matrix(logits),
+        q=None if q is None else row_matrix(q),
+        tau=tau,
+        targets=vector(targets),
+        oracle_weight=vector(oracle_weight, statistic_dtype(logits.dtype)),
+        mask=vector(mask),
+        loss=loss,
+        log_normalizer=log_normalizer,
+        correction=correction,
+        oracle_log_normalizer=oracle_log_normalizer,
+        oracle_correction=oracle_correction,
     )
     return results
 
 
-def _results(logits: Tensor) -> tuple[Tensor, ...]:
-    return several_per_row(logits, RESULTS)
-
-
-def distillation_backward(
-    gradient: Tensor,
+def cross_entropy_backward(
+    grad_loss: Tensor,
     logits: Tensor,
     q: Tensor | None,
     tau: float,
@@ -165,66 +167,35 @@ def distillation_backward(
     correction: Tensor,
     oracle_log_normalizer: Tensor,
     oracle_correction: Tensor,
-    into: Tensor | None = None,
-) -> Tensor:
-    """Gradient of the logits, written `into` a contiguous tensor where given (on the CPU the logits' own)."""
-    policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
-    ids, real = vector(targets), vector(mask)
-    weight = vector(oracle_weight, statistic_dtype(logits.dtype))
-    statistics = (log_normalizer, correction, oracle_log_normalizer, oracle_correction, gradient)
-    saved = [statistic.contiguous() for statistic in statistics]
-    grad_logits = new_gradient(logits) if into is None else into
+    grad_logits: Tensor,
+) -> None:
+    """Fill the gradient of the logits, a tensor like them."""
     launch(
-        "distillation_backward",
+        "cross_entropy_backward",
         logits,
-        policy.pointer,
-        policy.stride,
-        0 if oracle is None else oracle.pointer,
-        0 if oracle is None else oracle.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        tau,
-        pointer(ids),
-        pointer(weight),
-        pointer(real),
-        *map(pointer, saved),
-        pointer(grad_logits),
-        policy.vocabulary,
+        logits=row_matrix(logits),
+        q=None if q is None else row_matrix(q),
+        tau=tau,
+        targets=vector(targets),
+        oracle_weight=vector(oracle_weight, statistic_dtype(logits.dtype)),
+        mask=vector(mask),
+        log_normalizer=log_normalizer,
+        correction=correction,
+        oracle_log_normalizer=oracle_log_normalizer,
+        oracle_correction=oracle_correction,
+        grad_loss=grad_loss,
+        grad_logits=row_matrix(grad_logits),
     )
-    return grad_logits
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    logits, q, ctx.tau, targets, oracle_weight, mask = inputs
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(logits, q, targets, oracle_weight, mask, *output[1:])
-
-
-def _autograd(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    grad_logits = None
-    if gradient is not None and ctx.needs_input_grad[0]:
-        logits, q, *others = ctx.saved_tensors
-        grad_logits = _distillation_backward(gradient, logits, q, ctx.tau, *others)
-    return grad_logits, None, None, None, None, None
-
-
-_distillation_backward = register_backward(
-    "distillation_backward",
-    "(Tensor gradient, Tensor logits, Tensor? q, float tau, Tensor? targets, Tensor? oracle_weight, "
-    "Tensor? mask, Tensor log_normalizer, Tensor correction, Tensor oracle_log_normalizer, Tensor oracle_correction) "
-    "-> Tensor",
-    kernel=distillation_backward,
-    fake=lambda gradient, logits, *_: logits.new_empty(logits.shape),
-)
-_distillation = register(
-    "distillation",
-    "(Tensor logits, Tensor? q, float tau, Tensor? targets, Tensor? oracle_weight, Tensor? mask) "
-    "-> (Tensor loss, Tensor log_normalizer, Tensor correction, Tensor oracle_log_normalizer, "
-    "Tensor oracle_correction)",
-    kernel=distillation_forward,
-    fake=lambda logits, *_: _results(logits),
-    backward=_autograd,
-    setup_context=_setup_context,
+CROSS_ENTROPY = RowOperator(
+    name="cross_entropy",
+    rows=("logits", "q?"),
+    inputs=("float tau", "Tensor? targets", "Tensor? oracle_weight"),
+    results=("loss", "log_normalizer", "correction", "oracle_log_normalizer", "oracle_correction"),
+    outputs=1,
+    saved=("log_normalizer", "correction", "oracle_log_normalizer", "oracle_correction"),
+    differentiable=("logits",),
+    forward=cross_entropy_forward,
+    backward=cross_entropy_backward,
 )

@@ -1,60 +1,177 @@
-"""The kernel shared by `policy_value` and `actor_loss`: a policy weighed against Q in one read of each."""
+"""A policy weighed against action values: its value, Eq. (9) and (19), and the actor's loss over all actions, Eq. (20).
+
+Forward one read of each input, backward one more of each and one write of each gradient.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from torch import Tensor
 
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
-from softbellman.core.operator import register, register_backward
+from softbellman.core.checks import check_choice, check_mask, check_temperature
+from softbellman.core.head import Rows, check_row_argument, check_rows_beside
+from softbellman.core.launch import launch, row_matrix, several_per_row, vector
+from softbellman.core.row_operator import RowOperator, check_reduction
 
-ENTROPY_MODES = ("exact", "normalized", "none")
-RESULTS = 6  # numbers that a row gets
+ENTROPY_MODES = ("exact", "normalized", "none")  # by the native core's number
 
 
-def policy_row_terms(
-    logits: Tensor, q: Tensor, tau: float, entropy_mode: int, mask: Tensor | None
+class PolicyValue(NamedTuple):
+    """What a policy is worth at each row: `value` `[...]` and its `entropy` `[...]` in nats."""
+
+    value: Tensor
+    entropy: Tensor
+
+
+class ActorLoss(NamedTuple):
+    """`loss` to minimise, `[...]` or reduced, and the policy's `entropy` `[...]` in nats."""
+
+    loss: Tensor
+    entropy: Tensor
+
+
+def policy_value(
+    logits: Rows, q: Rows, *, tau: float, prior: Rows | None = None, mask: Tensor | None = None
+) -> PolicyValue:
+    """`sum_w pi(w) q(w) + tau H(pi)` with pi = softmax(logits), and the entropy H(pi); Eq. (9) and (19).
+
+    With a prior the entropy gives way to the divergence from pi_0 = softmax(prior): the value is then
+    `sum_w pi(w) [q(w) - tau log(pi(w) / pi_0(w))]`. Differentiable in logits and in q, through both results.
+
+    Args:
+        logits: unnormalised log-probabilities `[..., V]` of the policy, a tensor or a `Head`.
+        q: action values `[..., V]`, a tensor with the dtype of logits or a `Head`; `-inf` only where the policy is 0.
+        tau: weight of the entropy in the unit of q, 0 or between 1e-30 and 1e30; 0 leaves the plain expectation.
+        prior: logits `[..., V]` or `[V]` of the prior policy, a tensor or a `Head`, constants; None: no prior.
+        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+
+    Returns:
+        value `[...]` in the unit of q and entropy `[...]` in nats, float64 for float64 logits, else float32. A
+        token of probability 0 contributes nothing whatever its q; logits that are `-inf` throughout give 0
+        for both.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, device or range.
+
+    Example:
+        >>> policy_value(torch.zeros(2), torch.tensor([1.0, 3.0]), tau=0.0)
+        PolicyValue(value=tensor(2.), entropy=tensor(0.6931))
+    """
+    check_row_argument("logits", logits)
+    check_rows_beside("q", q, "logits", logits)
+    prior = check_prior(prior, "logits", logits)
+    check_mask(mask, "logits", logits)
+    check_temperature("tau", tau, zero=True)
+    value, entropy, *_ = POLICY((logits, q, prior), (tau, 0), mask)
+    return PolicyValue(value, entropy)
+
+
+def actor_loss(
+    logits: Rows,
+    q: Rows,
+    *,
+    tau: float,
+    mask: Tensor | None = None,
+    entropy: str = "exact",
+    prior: Rows | None = None,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
+) -> ActorLoss:
+    """`-[sum_w pi(w) q(w) + tau H(pi)]` with pi = softmax(logits), over all V actions; Eq. (20).
+
+    Differentiable in logits through loss and entropy; q and the prior are constants. The gradient of the loss at w
+    is `-pi(w) [q(w) - tau log pi(w) - value]`.
+
+    Args:
+        logits: unnormalised log-probabilities `[..., V]` of the actor, a tensor or a `Head`.
+        q: action values `[..., V]` of the critic, a tensor with the dtype of logits or a `Head`; `-inf` only where
+            the actor's logits are.
+        tau: weight of the entropy in the unit of q, 0 or between 1e-30 and 1e30.
+        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        entropy: "exact" as above; "normalized" divides the entropy's weight by `1e-8 + ||log pi||_2`, a constant,
+            as the published code does; "none" leaves the entropy out.
+        prior: logits `[..., V]` or `[V]` of the prior policy pi_0, a tensor or a `Head`: `log pi` becomes
+            `log(pi / pi_0)`; with "exact" alone. None: no prior.
+        reduction: of the loss: "none", or "sum" or "mean" over the real rows. With a `Head` a reduced loss takes
+            its gradients along in the forward pass, which saves two matmuls; the entropy is then without a graph.
+        row_weights: `[...]` floating, what the loss of each row is multiplied by; constants. None: 1.
+        inplace_backward: let the backward pass of a reduced head scale the saved gradients in place. It then may
+            run once.
+
+    Returns:
+        loss in the unit of q, `[...]` or a scalar, and entropy `[...]` in nats; float64 for float64 logits, else
+        float32. Logits that are `-inf` throughout give 0 for both.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, shape, device or range.
+
+    Example:
+        >>> actor_loss(torch.zeros(2), torch.tensor([1.0, 3.0]), tau=1.0)
+        ActorLoss(loss=tensor(-2.6931), entropy=tensor(0.6931))
+    """
+    check_row_argument("logits", logits)
+    check_rows_beside("q", q, "logits", logits)
+    prior = check_prior(prior, "logits", logits)
+    check_mask(mask, "logits", logits)
+    check_temperature("tau", tau, zero=True)
+    mode = check_choice("entropy", entropy, ENTROPY_MODES)
+    if prior is not None and mode != 0:
+        raise ValueError(f"entropy must be 'exact' where a prior is given, got {entropy!r}")
+    how = check_reduction(reduction, row_weights, inplace_backward, "logits", logits)
+    value, policy_entropy, *_ = POLICY.reduce((logits, q.detach(), prior), (tau, mode), mask, how)
+    return ActorLoss(-value, policy_entropy)
+
+
+def check_prior(prior: Rows | None, rows_name: str, rows: Rows) -> Rows | None:
+    """The logits of a prior beside `rows`, a vector `[V]` being that of every row; constants."""
+    if prior is None:
+        return None
+    if isinstance(prior, Tensor) and prior.dim() == 1 and len(rows.shape) > 1:
+        prior = prior.expand(rows.shape) if prior.shape == rows.shape[-1:] else prior
+    check_rows_beside("prior", prior, rows_name, rows)
+    return prior.detach()
+
+
+def policy_forward(
+    logits: Tensor, q: Tensor, prior: Tensor | None, tau: float, entropy_mode: int, mask: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Value and entropy [...] of rows [..., V], and what the backward pass needs of a row besides: log-normaliser, what
-    its rounding does to the weights, the low part of the value, effective temperature."""
-    policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
-    results = _results(logits)
-    launch_rows(
+    """Value and entropy of rows `[..., V]`, and what the backward pass needs of a row besides.
+
+    These are the log-normaliser, what its rounding does to the weights, the low part of the value, and the effective
+    temperature.
+    """
+    results = several_per_row(logits, 6)
+    value, policy_entropy, log_normalizer, correction, value_low, effective_tau = results
+    launch(
         "policy_forward",
         logits,
-        policy.pointer,
-        policy.stride,
-        values.pointer,
-        values.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        tau,
-        entropy_mode,
-        pointer(real),
-        *map(pointer, results),
+        share_rows=True,
+        logits=row_matrix(logits),
+        q=row_matrix(q),
+        prior=None if prior is None else row_matrix(prior),
+        tau=tau,
+        entropy_mode=entropy_mode,
+        mask=vector(mask),
+        value=value,
+        entropy=policy_entropy,
+        log_normalizer=log_normalizer,
+        correction=correction,
+        value_low=value_low,
+        effective_tau=effective_tau,
     )
     return results
 
 
-def _results(logits: Tensor) -> tuple[Tensor, ...]:
-    return several_per_row(logits, RESULTS)
-
-
-def policy_row_gradients(
+def policy_backward(
     grad_value: Tensor | None,
     grad_entropy: Tensor | None,
     logits: Tensor,
     q: Tensor,
+    prior: Tensor | None,
+    tau: float,
+    entropy_mode: int,
     mask: Tensor | None,
     value: Tensor,
     entropy: Tensor,
@@ -62,85 +179,44 @@ def policy_row_gradients(
     correction: Tensor,
     value_low: Tensor,
     effective_tau: Tensor,
-    want_logits: bool,
-    want_q: bool,
-    into: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the logits and of q, written `into` contiguous tensors where given (on the CPU their own)."""
-    policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
-    results = (value, entropy, log_normalizer, correction, value_low, effective_tau)
-    saved = [statistic.contiguous() for statistic in results]
-    upstream_value, upstream_entropy = vector(grad_value), vector(grad_entropy)
-    grad_logits, grad_q = into or (
-        new_gradient(rows) if wanted else rows.new_empty(0)
-        for rows, wanted in ((logits, want_logits), (q, want_q))
-    )
+    grad_logits: Tensor | None,
+    grad_q: Tensor | None,
+) -> None:
+    """Fill the gradients of rows `[..., V]`, each a tensor like its rows; None where not wanted."""
+    if grad_value is None:
+        if grad_q is not None:
+            grad_q.zero_()  # the entropy does not depend on q
+            grad_q = None
+        if grad_logits is None:
+            return
     launch(
         "policy_backward",
         logits,
-        policy.pointer,
-        policy.stride,
-        values.pointer,
-        values.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        pointer(real),
-        *map(pointer, saved),
-        pointer(upstream_value),
-        pointer(upstream_entropy),
-        pointer(grad_logits) if want_logits else 0,
-        policy.vocabulary,
-        pointer(grad_q) if want_q else 0,
-        policy.vocabulary,
+        logits=row_matrix(logits),
+        q=row_matrix(q),
+        prior=None if prior is None else row_matrix(prior),
+        mask=vector(mask),
+        value=value,
+        entropy=entropy,
+        log_normalizer=log_normalizer,
+        correction=correction,
+        value_low=value_low,
+        effective_tau=effective_tau,
+        grad_value=grad_value,
+        grad_entropy=grad_entropy,
+        grad_logits=None if grad_logits is None else row_matrix(grad_logits),
+        grad_q=None if grad_q is None else row_matrix(grad_q),
     )
-    return grad_logits, grad_q
 
 
-def _gradients(rows: Tensor, wanted: bool) -> Tensor:
-    return rows.new_empty(rows.shape if wanted else (0,))
-
-
-def _fake_backward(*arguments: Any) -> tuple[Tensor, Tensor]:
-    logits, q, want_logits, want_q = arguments[2], arguments[3], arguments[-2], arguments[-1]
-    return _gradients(logits, want_logits), _gradients(q, want_q)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    logits, q, _, _, mask = inputs
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(*output[2:])
-    ctx.save_for_backward(logits, q, mask, *output)
-
-
-def _autograd(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_value, grad_entropy = gradients[:2]
-    want_logits, want_q = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
-    want_q = want_q and grad_value is not None  # the entropy does not depend on q
-    if not (want_logits or want_q) or (grad_value is None and grad_entropy is None):
-        return None, None, None, None, None
-    logits, q, mask, *statistics = ctx.saved_tensors
-    grad_logits, grad_q = policy_backward(
-        grad_value, grad_entropy, logits, q, mask, *statistics, want_logits, want_q
-    )
-    return grad_logits if want_logits else None, grad_q if want_q else None, None, None, None
-
-
-policy_backward = register_backward(
-    "policy_backward",
-    "(Tensor? grad_value, Tensor? grad_entropy, Tensor logits, Tensor q, Tensor? mask, Tensor value, "
-    "Tensor entropy, Tensor log_normalizer, Tensor correction, Tensor value_low, Tensor effective_tau, "
-    "bool want_logits, bool want_q) -> (Tensor grad_logits, Tensor grad_q)",
-    kernel=policy_row_gradients,
-    fake=_fake_backward,
-)
-policy = register(
-    "policy",
-    "(Tensor logits, Tensor q, float tau, int entropy_mode, Tensor? mask) "
-    "-> (Tensor value, Tensor entropy, Tensor log_normalizer, Tensor correction, Tensor value_low, "
-    "Tensor effective_tau)",
-    kernel=policy_row_terms,
-    fake=lambda logits, *_: _results(logits),
-    backward=_autograd,
-    setup_context=_setup_context,
+POLICY = RowOperator(
+    name="policy",
+    rows=("logits", "q", "prior?"),
+    inputs=("float tau", "int entropy_mode"),
+    results=("value", "entropy", "log_normalizer", "correction", "value_low", "effective_tau"),
+    outputs=2,
+    saved=("value", "entropy", "log_normalizer", "correction", "value_low", "effective_tau"),
+    differentiable=("logits", "q"),
+    forward=policy_forward,
+    backward=policy_backward,
 )

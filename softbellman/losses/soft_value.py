@@ -1,182 +1,177 @@
-"""Soft value of a row of Q (equation 14). One read of q; backward one read and one write."""
+"""Soft value of a row of action values, Eq. (14). Forward one read, backward one read and one write."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from softbellman.core.checks import (
-    check_mask,
-    check_positive,
-    check_rows,
-    check_vocabulary_vector,
-    statistic_dtype,
-)
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
-from softbellman.core.operator import register, register_backward
+from softbellman.core.checks import check_mask, check_temperature
+from softbellman.core.head import Rows, check_row_argument
+from softbellman.core.launch import launch, row_matrix, several_per_row, vector
+from softbellman.core.row_operator import RowOperator
+from softbellman.losses.policy import check_prior
 
 
-def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-    """The soft value `V = tau * log sum_w prior(w) exp(q(w) / tau)` of each row (equation 14).
+def soft_value(q: Rows, *, tau: float, prior: Rows | None = None, mask: Tensor | None = None) -> Tensor:
+    """The soft value `V = tau log sum_w exp(q(w) / tau)` of each row; Eq. (14).
 
-    Differentiable in q: the gradient is softmax(q / tau), weighted by the prior where there is one.
+    With a prior it is `tau log sum_w pi_0(w) exp(q(w) / tau)`, pi_0 = softmax(prior): the value of the best policy
+    when `tau KL(pi || pi_0)` is subtracted. Differentiable in q: the gradient is that best policy.
 
     Args:
-        q: action values [..., V] in any floating type.
-        tau: temperature, above 0, in the unit of q.
-        prior: weights of the tokens, not negative, [V] or [..., V]; a constant. None weighs every token 1.
-        mask: bool [...], True for real rows. A masked row is not read; its value and gradient are 0.
+        q: action values `[..., V]`, a tensor or a `Head`.
+        tau: temperature in the unit of q, between 1e-30 and 1e30.
+        prior: logits `[..., V]` or `[V]` of the prior policy, a tensor with the dtype of q or a `Head`; constants.
+            None counts every token once.
+        mask: bool `[...]`, True for real rows. A masked row is not read; its value and gradient are 0.
 
     Returns:
-        Values [...] in the unit of q, float64 for float64 q, else float32. A row that is `-inf` throughout
+        Values `[...]` in the unit of q, float64 for float64 q, else float32. A row that is `-inf` throughout
         has the value `-inf` and a zero gradient.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type, shape or device, or tau not above 0.
+        TypeError, ValueError: an argument of the wrong type, shape, device or range.
 
     Example:
         >>> soft_value(torch.zeros(2), tau=1.0)  # log 2
         tensor(0.6931)
     """
-    check_rows("q", q)
-    check_positive("tau", tau)
-    check_vocabulary_vector("prior", prior, "q", q, boolean=False, per_row=True)
+    check_row_argument("q", q)
+    check_temperature("tau", tau)
+    prior = check_prior(prior, "q", q)
     check_mask(mask, "q", q)
-    value: Tensor = _soft_value(q, tau, prior, mask)[0]
-    return value
+    return SOFT_VALUE((q, prior), (tau,), mask)[0]
 
 
-def prior_arguments(prior: Tensor | None, q: Tensor) -> tuple[Tensor | None, int]:
-    """The prior in the statistic type of q with its row stride, 0 for one vector shared by all rows."""
-    if prior is None:
-        return None, 0
-    if prior.dim() == 1:
-        return vector(prior, statistic_dtype(q.dtype)), 0
-    matrix = row_matrix(prior.to(statistic_dtype(q.dtype)))
-    return matrix.tensor, matrix.stride
-
-
-def value_forward(
-    q: Tensor, tau: float, prior: Tensor | None, actions: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, ...]:
-    """The soft values [...] of rows [..., V], what their rounding does to the weights of the backward pass [...], and
-    with actions the q of these [...]."""
-    matrix, (value, correction) = row_matrix(q), several_per_row(q, 2)
-    chosen = None if actions is None else torch.empty_like(value)
-    weights, weights_stride = prior_arguments(prior, q)
-    ids, real = vector(actions), vector(mask)
-    launch_rows(
+def soft_value_forward(
+    q: Tensor, prior: Tensor | None, tau: float, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft values of rows `[..., V]`, the normalisers of the gradient's weights and what their rounding does to these."""
+    value, normalizer, correction = several_per_row(q, 3)
+    launch(
         "soft_value_forward",
         q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        pointer(weights),
-        weights_stride,
-        pointer(ids),
-        pointer(real),
-        pointer(value),
-        pointer(correction),
-        pointer(chosen),
+        share_rows=True,
+        q=row_matrix(q),
+        prior=None if prior is None else row_matrix(prior),
+        tau=tau,
+        mask=vector(mask),
+        value=value,
+        normalizer=normalizer,
+        correction=correction,
+        actions=None,
+        gathered=None,
     )
-    return (value, correction) if chosen is None else (value, correction, chosen)
+    return value, normalizer, correction
 
 
-def value_backward(
+def soft_value_backward(
     grad_value: Tensor | None,
-    grad_chosen: Tensor | None,
     q: Tensor,
+    prior: Tensor | None,
+    tau: float,
+    mask: Tensor | None,
+    normalizer: Tensor,
+    correction: Tensor,
+    grad_q: Tensor,
+) -> None:
+    """Fill the gradient of rows `[..., V]`."""
+    _soft_value_backward(grad_value, None, q, prior, tau, None, mask, normalizer, correction, grad_q)
+
+
+def action_soft_value_forward(
+    q: Tensor, tau: float, actions: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft values of rows `[..., V]`, q at the actions, and what the values' rounding does to the weights."""
+    value, gathered, correction = several_per_row(q, 3)
+    launch(
+        "soft_value_forward",
+        q,
+        share_rows=True,
+        q=row_matrix(q),
+        prior=None,
+        tau=tau,
+        mask=vector(mask),
+        value=value,
+        normalizer=None,
+        correction=correction,
+        actions=vector(actions),
+        gathered=gathered,
+    )
+    return value, gathered, correction
+
+
+def action_soft_value_backward(
+    grad_value: Tensor | None,
+    grad_gathered: Tensor | None,
+    q: Tensor,
+    tau: float,
+    actions: Tensor,
+    mask: Tensor | None,
     value: Tensor,
     correction: Tensor,
-    tau: float,
+    grad_q: Tensor,
+) -> None:
+    """Fill the gradient of rows `[..., V]`."""
+    _soft_value_backward(grad_value, grad_gathered, q, None, tau, actions, mask, value, correction, grad_q)
+
+
+def _soft_value_backward(
+    grad_value: Tensor | None,
+    grad_gathered: Tensor | None,
+    q: Tensor,
     prior: Tensor | None,
+    tau: float,
     actions: Tensor | None,
     mask: Tensor | None,
-    into: Tensor | None = None,
-) -> Tensor:
-    """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
-    matrix, grad_q = row_matrix(q), new_gradient(q) if into is None else into
-    weights, weights_stride = prior_arguments(prior, q)
-    ids, real, value = vector(actions), vector(mask), value.contiguous()
-    correction = correction.contiguous()
-    upstream_value, upstream_chosen = vector(grad_value), vector(grad_chosen)
+    normalizer: Tensor,
+    correction: Tensor,
+    grad_q: Tensor,
+) -> None:
     launch(
         "soft_value_backward",
         q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        pointer(weights),
-        weights_stride,
-        pointer(ids),
-        pointer(real),
-        pointer(value),
-        pointer(correction),
-        pointer(upstream_value),
-        pointer(upstream_chosen),
-        pointer(grad_q),
-        matrix.vocabulary,
+        q=row_matrix(q),
+        prior=None if prior is None else row_matrix(prior),
+        tau=tau,
+        mask=vector(mask),
+        actions=vector(actions),
+        value=normalizer,
+        correction=correction,
+        grad_value=grad_value,
+        grad_gathered=grad_gathered,
+        grad_q=row_matrix(grad_q),
     )
-    return grad_q
 
 
-def _forward(q: Tensor, tau: float, prior: Tensor | None, mask: Tensor | None) -> tuple[Tensor, ...]:
-    return value_forward(q, tau, prior, None, mask)
-
-
-def _backward(
-    gradient: Tensor,
-    q: Tensor,
-    value: Tensor,
-    correction: Tensor,
-    tau: float,
-    prior: Tensor | None,
-    mask: Tensor | None,
-) -> Tensor:
-    return value_backward(gradient, None, q, value, correction, tau, prior, None, mask)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, ctx.tau, prior, mask = inputs
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(q, *output, prior, mask)
-
-
-def _autograd(ctx: Any, gradient: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    if gradient is None:
-        return None, None, None, None
-    q, value, correction, prior, mask = ctx.saved_tensors
-    return _soft_value_backward(gradient, q, value, correction, ctx.tau, prior, mask), None, None, None
-
-
-_soft_value_backward = register_backward(
-    "soft_value_backward",
-    "(Tensor gradient, Tensor q, Tensor value, Tensor correction, float tau, Tensor? prior, Tensor? mask) -> Tensor",
-    kernel=_backward,
-    fake=lambda gradient, q, *_: q.new_empty(q.shape),
+SOFT_VALUE = RowOperator(
+    name="soft_value",
+    rows=("q", "prior?"),
+    inputs=("float tau",),
+    results=("value", "normalizer", "correction"),
+    outputs=1,
+    saved=("normalizer", "correction"),
+    differentiable=("q",),
+    forward=soft_value_forward,
+    backward=soft_value_backward,
 )
-_soft_value = register(
-    "soft_value",
-    "(Tensor q, float tau, Tensor? prior, Tensor? mask) -> (Tensor value, Tensor correction)",
-    kernel=_forward,
-    fake=lambda q, *_: several_per_row(q, 2),
-    backward=_autograd,
-    setup_context=_setup_context,
+ACTION_SOFT_VALUE = RowOperator(
+    name="action_soft_value",
+    rows=("q",),
+    inputs=("float tau", "Tensor actions"),
+    results=("value", "gathered", "correction"),
+    outputs=2,
+    saved=("value", "correction"),
+    differentiable=("q",),
+    forward=action_soft_value_forward,
+    backward=action_soft_value_backward,
 )
+
+
+def action_soft_value(
+    q: Rows, actions: Tensor, *, tau: float, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The soft value of each row and its q at the action, `[...]` each, from one read; arguments are checked by the caller."""
+    value, gathered, _ = ACTION_SOFT_VALUE((q,), (tau, actions), mask)
+    return value, gathered
+
+

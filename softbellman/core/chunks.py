@@ -1,0 +1,257 @@
+"""Rows in chunks: which are read, how many at a time, their logits on the way there, gradients on the way back.
+
+Each matmul of a head runs in the dtype of the head. The gradients of 16-bit weights and biases are added up over the chunks
+in float32 and rounded once.
+
+Notation: N rows, M of them real, C rows in a chunk, H hidden units, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from softbellman.core.checks import statistic_dtype
+
+LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
+CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
+CUDA_CHUNK_BYTES = 256 << 20
+LEAST_ROWS = 64  # but at least 64 rows: a matmul of fewer spends its time on reading the weights
+HIDDEN, WEIGHT, BIAS = 1, 2, 4  # which gradients of a head are wanted, one bit each; of stored rows HIDDEN is their own
+# Tokens whose 16-bit gradients are widened at one time: little memory on the CPU, few launches on a device.
+_CPU_BLOCK, _CUDA_BLOCK = 1024, 16384
+
+
+def choose_chunk_rows(rows: int, weight: Tensor, requested: int = 0, *, heads: int = 1) -> int:
+    """Rows C in a chunk, at most `rows`: those requested, or for 0 the choice of the constants above.
+
+    On a device a chunk counts twice, for the logits and for their gradient.
+    """
+    if requested == 0:
+        copies = 2 if weight.is_cuda else 1
+        budget = (CUDA_CHUNK_BYTES if weight.is_cuda else CPU_CHUNK_BYTES) // (heads * copies)
+        fitting = budget // (weight.shape[0] * weight.element_size())
+        requested = max(LEAST_ROWS, min(rows // (LARGEST_SHARE * copies), fitting) // 16 * 16)
+    return max(1, min(requested, rows))
+
+
+class RealRows:
+    """The rows that a mask leaves, flattened to N.
+
+    On the CPU only the M real rows are read. On a device M is not known without synchronizing: all rows
+    are read, the masked ones with hidden states of 0, and the row kernels get the mask.
+    """
+
+    def __init__(self, shape: torch.Size, mask: Tensor | None) -> None:
+        self.shape = shape
+        self.total = shape.numel()
+        self.index: Tensor | None = None
+        self.mask: Tensor | None = None
+        self.count = self.total
+        if mask is not None:
+            if mask.shape != shape or mask.dtype != torch.bool:
+                raise ValueError(f"mask must be bool {tuple(shape)}, got {mask.dtype} {tuple(mask.shape)}")
+            flat = mask.reshape(-1)
+            if flat.is_cuda:
+                self.mask = flat
+            elif not bool(flat.all()):
+                self.index = flat.nonzero().squeeze(1)
+                self.count = self.index.numel()
+
+    def chunks(self, size: int) -> Iterator[slice]:
+        """Slices of the M rows."""
+        for first in range(0, self.count, size):
+            yield slice(first, min(first + size, self.count))
+
+    def take(self, values: Tensor, part: slice) -> Tensor:
+        """`[N, ...]` -> the rows `[C, ...]` of a chunk."""
+        return values[part] if self.index is None else values.index_select(0, self.index[part])
+
+    def put(self, results: Tensor, part: slice, values: Tensor) -> None:
+        """Store the rows `[C, ...]` of a chunk in `[N, ...]`."""
+        if self.index is None:
+            results[part] = values
+        else:
+            results.index_copy_(0, self.index[part], values)
+
+    def real(self, part: slice) -> Tensor | None:
+        """The mask `[C]` that the row kernels need; None where all rows are real."""
+        return None if self.mask is None else self.mask[part]
+
+    def one_per_row(self, name: str, values: Tensor | None, vocabulary: int) -> Tensor | None:
+        """One number a row, `[...]` -> `[N]`; on the CPU a real row's id outside [0, V) raises ValueError."""
+        if values is None:
+            return None
+        if values.shape != self.shape:
+            raise ValueError(f"{name} must have shape {tuple(self.shape)}, got {tuple(values.shape)}")
+        flat = values.reshape(-1)
+        if flat.dtype == torch.int64 and not flat.is_cuda:
+            wrong = ((flat < 0) | (flat >= vocabulary)).nonzero().squeeze(1)
+            if self.index is not None and len(wrong):
+                wrong = wrong[torch.isin(wrong, self.index)]
+            if len(wrong):
+                row = int(wrong[0])
+                raise ValueError(
+                    f"{name} must be ids in [0, {vocabulary}), got {int(flat[row])} in row {row} of {self.total}"
+                )
+        return flat
+
+
+class RowsTensors(NamedTuple):
+    """A vocabulary-wide argument as operators pass it: stored rows `[..., V]`, or the parts of a head."""
+
+    values: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+    scale: float
+    softcap: float  # 0: none
+
+
+class HeadChunks:
+    """The logits of a head for one chunk at a time, in one buffer `[C, V]`, and what their gradients amount to.
+
+    A gradient that is not wanted is an empty tensor. Those of 16-bit weights and biases are float32 until `rounded`.
+    """
+
+    def __init__(
+        self, source: RowsTensors, rows: RealRows, chunk_rows: int, dtype: torch.dtype, wanted: int
+    ) -> None:
+        assert source.weight is not None
+        hidden, weight = source.values, source.weight
+        flat = hidden.reshape(-1, hidden.shape[-1])  # (..., H) -> (N, H)
+        self.hidden = flat if rows.mask is None else flat.masked_fill(~rows.mask.unsqueeze(1), 0.0)
+        self.weight = weight if 1 in weight.stride() else weight.contiguous()
+        self.rows, self.source, self.dtype, self.wanted = rows, source, dtype, wanted
+        self._logits = hidden.new_empty(chunk_rows, weight.shape[0])
+        # The CPU's row kernels may write a gradient over the logits it is of. The CUDA kernels may not: several
+        # blocks share a row and some read all of it.
+        shared = not hidden.is_cuda and source.softcap == 0 and dtype == hidden.dtype
+        self._gradient = self._logits if shared else None
+        wide = statistic_dtype(weight.dtype)
+        self.grad_hidden = hidden.new_zeros(flat.shape if wanted & HIDDEN else (0,))
+        self.grad_weight = hidden.new_zeros(weight.shape if wanted & WEIGHT else (0,), dtype=wide)
+        self.grad_bias = hidden.new_zeros(weight.shape[:1] if wanted & BIAS else (0,), dtype=wide)
+
+    def logits(self, part: slice) -> Tensor:
+        """The logits `[C, V]` of a chunk; those of the chunk before are overwritten."""
+        self._chunk = self.rows.take(self.hidden, part)
+        _, _, bias, scale, softcap = self.source
+        logits = self._logits[: len(self._chunk)]
+        if bias is None:
+            torch.mm(self._chunk, self.weight.t(), out=logits)
+            if scale != 1.0:
+                logits.mul_(scale)
+        else:
+            torch.addmm(bias, self._chunk, self.weight.t(), alpha=scale, out=logits)
+        if softcap:
+            logits.div_(softcap).tanh_().mul_(softcap)
+            if bias is not None:
+                logits.masked_fill_(bias == -torch.inf, -torch.inf)
+        return logits.to(self.dtype)
+
+    def gradient(self) -> Tensor | None:
+        """Where the row kernels put the gradient `[C, V]` of the present chunk; None where it is not wanted."""
+        if not self.wanted:
+            return None
+        if self._gradient is None:
+            self._gradient = torch.empty_like(self._logits, dtype=self.dtype)
+        return self._gradient[: len(self._chunk)]
+
+    def collect(self, part: slice) -> None:
+        """Take in the gradient of the present chunk."""
+        gradient = self.gradient()
+        if gradient is None:
+            return
+        gradient = gradient.to(self.hidden.dtype)
+        _, _, _, scale, softcap = self.source
+        if softcap:
+            capped = self._logits[: len(gradient)]
+            gradient = gradient * capped.div(softcap).square_().neg_().add_(1.0).clamp_(min=0.0)
+        if self.wanted & BIAS:
+            self.grad_bias += gradient.sum(0, dtype=self.grad_bias.dtype)
+        if scale != 1.0:
+            gradient = gradient.mul_(scale)
+        if self.wanted & HIDDEN:
+            if self.rows.index is None:
+                torch.mm(gradient, self.weight, out=self.grad_hidden[part])
+            else:
+                self.rows.put(self.grad_hidden, part, gradient.mm(self.weight))
+        if self.wanted & WEIGHT:
+            self._add_weight(gradient)
+
+    def _add_weight(self, gradient: Tensor) -> None:
+        """The weight's gradient; of 16 bits in float32: on the CPU by a float32 matmul, on a device by the 16-bit one."""
+        if self.grad_weight.dtype == gradient.dtype:
+            self.grad_weight.addmm_(gradient.t(), self._chunk)
+            return
+        chunk = self._chunk if gradient.is_cuda else self._chunk.float()
+        size = _CUDA_BLOCK if gradient.is_cuda else _CPU_BLOCK
+        for first in range(0, gradient.shape[1], size):
+            block = slice(first, first + size)
+            if gradient.is_cuda:
+                self.grad_weight[block] += gradient[:, block].t().mm(chunk)
+            else:
+                self.grad_weight[block].addmm_(gradient[:, block].float().t(), chunk)
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of hidden `[..., H]`, weight `[V, H]` and bias `[V]`, the last two not yet rounded."""
+        shape = self.source.values.shape if self.wanted & HIDDEN else (0,)
+        return self.grad_hidden.view(shape), self.grad_weight, self.grad_bias
+
+
+class StoredChunks:
+    """Stored rows `[..., V]` a chunk at a time, and their gradient."""
+
+    def __init__(self, source: RowsTensors, rows: RealRows, dtype: torch.dtype, wanted: int) -> None:
+        self.rows, self.source, self.dtype, self.wanted = rows, source, dtype, wanted
+        self._values = source.values.reshape(-1, source.values.shape[-1])  # (..., V) -> (N, V)
+        shape = self._values.shape if wanted & HIDDEN else (0,)
+        self._whole = source.values.new_zeros(shape)
+
+    def logits(self, part: slice) -> Tensor:
+        """The rows `[C, V]` of a chunk."""
+        chunk = self.rows.take(self._values, part).to(self.dtype)
+        self._gradient = torch.empty_like(chunk) if self.wanted & HIDDEN else None
+        return chunk
+
+    def gradient(self) -> Tensor | None:
+        """Where the row kernels put the gradient `[C, V]` of the present chunk; None where it is not wanted."""
+        return self._gradient
+
+    def collect(self, part: slice) -> None:
+        """Take in the gradient of the present chunk."""
+        if self._gradient is not None:
+            self.rows.put(self._whole, part, self._gradient.to(self._whole.dtype))
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the rows `[..., V]`; stored rows have no weight and no bias."""
+        empty = self._whole.new_empty(0, dtype=statistic_dtype(self._whole.dtype))
+        shape = self.source.values.shape if self.wanted & HIDDEN else (0,)
+        return self._whole.view(shape), empty, empty.clone()
+
+
+Chunks = HeadChunks | StoredChunks
+
+
+def open_chunks(
+    source: RowsTensors, rows: RealRows, chunk_rows: int, dtype: torch.dtype, wanted: int = 0
+) -> Chunks:
+    """Chunks of stored rows or of a head, with the gradients that `wanted` has a bit for."""
+    if source.weight is None:
+        return StoredChunks(source, rows, dtype, wanted)
+    return HeadChunks(source, rows, chunk_rows, dtype, wanted)
+
+
+def empty_gradients(source: RowsTensors, wanted: int, *, wide: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Uninitialised gradients of the shapes and dtypes of `Chunks.gradients`; rounded ones unless `wide`."""
+    values, weight = source.values, source.weight
+    dtype = statistic_dtype(values.dtype) if wide else values.dtype
+    vocabulary = () if weight is None else weight.shape
+    return (
+        values.new_empty(values.shape if wanted & HIDDEN else (0,)),
+        values.new_empty(vocabulary if wanted & WEIGHT else (0,), dtype=dtype),
+        values.new_empty(vocabulary[:1] if wanted & BIAS else (0,), dtype=dtype),
+    )

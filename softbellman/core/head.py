@@ -1,0 +1,169 @@
+"""An output layer in place of logits: operators form the logits of a chunk of rows at a time.
+
+Notation: N rows, H hidden units, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softbellman.core.checks import check_positive, check_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The logits `cap(scale * hidden @ weight.T + bias)` of an output layer, never stored for all rows at once.
+
+    Every operator takes a head wherever it takes logits or action values `[..., V]`, and gives what it would give for
+    `head.logits()`, within rounding. Under autocast a head is cast as `torch.nn.functional.linear` casts its arguments.
+
+    Attributes:
+        hidden: hidden states `[..., H]`, in any floating type.
+        weight: output embeddings `[V, H]` with the dtype and device of hidden.
+        bias: `[V]` like weight, or None; `-inf` forbids a token, whatever the cap.
+        scale: what the matmul is multiplied by (Cohere, Granite); finite, not 0.
+        softcap: `softcap * tanh(logits / softcap)` (Gemma), above 0; None leaves the logits as they are.
+        chunk_rows: rows whose logits exist at one time, at least 1; None chooses a twentieth of the rows, at least 64.
+
+    Raises:
+        TypeError, ValueError: an attribute of the wrong type, shape or device.
+
+    Example:
+        >>> head = Head(torch.zeros(3, 4), torch.ones(2, 4))
+        >>> head.shape
+        torch.Size([3, 2])
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    _: KW_ONLY
+    scale: float = 1.0
+    softcap: float | None = None
+    chunk_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        check_rows("hidden", self.hidden)
+        check_rows("weight", self.weight, dimensions=2)
+        hidden, weight, bias = self.hidden, self.weight, self.bias
+        if weight.shape[1] != hidden.shape[-1]:
+            raise ValueError(
+                f"weight must have shape [V, {hidden.shape[-1]}] like the last dimension of hidden, "
+                f"got {tuple(weight.shape)}"
+            )
+        if weight.shape[0] == 0:
+            raise ValueError(f"weight must have at least one row, got shape {tuple(weight.shape)}")
+        if bias is not None:
+            if not isinstance(bias, Tensor):
+                raise TypeError(f"bias must be a tensor or None, got {type(bias).__name__}")
+            if bias.shape != weight.shape[:1]:
+                raise ValueError(f"bias must have shape {tuple(weight.shape[:1])}, got {tuple(bias.shape)}")
+        for name, tensor in (("weight", weight), ("bias", bias)):
+            if tensor is not None and tensor.device != hidden.device:
+                raise ValueError(f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        if isinstance(self.scale, (bool, str, Tensor)) or not 0.0 < abs(self.scale) < float("inf"):
+            raise ValueError(f"scale must be a finite number other than 0, got {self.scale}")
+        if self.softcap is not None:
+            check_positive("softcap", self.softcap)
+        if self.chunk_rows is not None:
+            if isinstance(self.chunk_rows, (bool, float, str, Tensor)):
+                raise TypeError(f"chunk_rows must be an int or None, got {type(self.chunk_rows).__name__}")
+            if self.chunk_rows < 1:
+                raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}")
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape `[..., V]` of the logits."""
+        return torch.Size((*self.hidden.shape[:-1], self.weight.shape[0]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the logits, that of autocast where it is on."""
+        return self.cast().hidden.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of hidden states, weight and bias."""
+        return self.hidden.device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient is asked of hidden states, weight or bias."""
+        return any(part.requires_grad for part in (self.hidden, self.weight, self.bias) if part is not None)
+
+    def dim(self) -> int:
+        """The number of dimensions of the logits."""
+        return self.hidden.dim()
+
+    def __getitem__(self, rows: Any) -> Head:
+        """The head of some rows: `hidden` indexed in its leading dimensions."""
+        return replace(self, hidden=self.hidden[rows])
+
+    def detach(self) -> Head:
+        """The same head without a graph."""
+        bias = None if self.bias is None else self.bias.detach()
+        return replace(self, hidden=self.hidden.detach(), weight=self.weight.detach(), bias=bias)
+
+    def logits(self) -> Tensor:
+        """All logits `[..., V]`, in plain PyTorch: what a head stands for."""
+        head = self.cast()
+        product = head.hidden @ head.weight.t()
+        if head.scale != 1.0:
+            product = product * head.scale
+        if head.bias is not None:
+            product = product + head.bias
+        if head.softcap is None:
+            return product
+        capped = head.softcap * (product / head.softcap).tanh()
+        return capped if head.bias is None else capped.masked_fill(head.bias == -torch.inf, -torch.inf)
+
+    def cast(self) -> Head:
+        """The head as autocast has it; its three tensors then share one dtype, or TypeError names the one that does not."""
+        head = self
+        kind = self.hidden.device.type
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+            bias = None if self.bias is None else _cast(self.bias, dtype)
+            hidden, weight = _cast(self.hidden, dtype), _cast(self.weight, dtype)
+            head = replace(self, hidden=hidden, weight=weight, bias=bias)
+        for name, tensor in (("weight", head.weight), ("bias", head.bias)):
+            if tensor is not None and tensor.dtype != head.hidden.dtype:
+                raise TypeError(f"{name} must have the dtype of hidden, {head.hidden.dtype}, got {tensor.dtype}")
+        return head
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """What autocast does to an argument: float64 stays."""
+    return tensor if tensor.dtype in (dtype, torch.float64) else tensor.to(dtype)
+
+
+Rows = Tensor | Head
+"""Rows over the vocabulary `[..., V]`: logits or action values, stored or made by an output layer."""
+
+
+def check_row_argument(name: str, rows: Rows, *, dimensions: int | None = None) -> None:
+    """Rows `[..., V]` over a vocabulary: a floating tensor, or a head in one dtype."""
+    if not isinstance(rows, Head):
+        check_rows(name, rows, dimensions=dimensions)
+        return
+    rows.cast()
+    if dimensions is not None and rows.dim() != dimensions:
+        raise ValueError(f"{name} must have {dimensions} dimensions, got shape {tuple(rows.shape)}")
+
+
+def check_rows_beside(name: str, rows: Rows, like_name: str, like: Rows) -> None:
+    """Rows read beside others: one shape, one device, and one dtype where both are tensors."""
+    check_row_argument(name, rows)
+    if rows.shape != like.shape:
+        raise ValueError(f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(rows.shape)}")
+    if isinstance(rows, Tensor) and isinstance(like, Tensor) and rows.dtype != like.dtype:
+        raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {rows.dtype}")
+    if rows.device != like.device:
+        raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {rows.device}")

@@ -1,0 +1,67 @@
+"""The critic's loss from the second moments of an output layer, its action values never computed.
+
+With `Q(w) = h . W_w + b_w`, Eq. (18) needs of a row only the value of the drawn token and the spread over the
+vocabulary, and the spread is a quadratic form in `h`:
+
+    sum_w [Q_w - mean_w Q]^2  =  h' G h + 2 h' k + c,   G = Z' Z,   k = Z' z,   c = z' z,
+
+where `Z = W - mean_w W` and `z = b - mean_w b` over the tokens whose bias is not `-inf`. Nothing cancels: both are
+centred first.
+
+Notation: M rows, V vocabulary, H hidden units.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from softbellman.core.checks import statistic_dtype
+from softbellman.core.head import Head
+
+
+def moments_pay(head: Head) -> bool:
+    """Whether second moments, `2 V H^2` operations, cost less than the values, `2 M V H`, and give the same."""
+    return head.softcap is None and head.hidden.shape[:-1].numel() > head.hidden.shape[-1]
+
+
+def moments_terms(
+    head: Head, actions: Tensor, targets: Tensor, mask: Tensor | None, *, needs_spread_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """`q(a) - target` and the spread of every row `[...]`, differentiable in the head; 0 in masked rows."""
+    dtype = statistic_dtype(head.hidden.dtype)
+    hidden, weight = head.hidden.to(dtype) * head.scale, head.weight.to(dtype)
+    bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.to(dtype)
+    if mask is not None:
+        hidden = hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
+        actions = actions.masked_fill(~mask, 0)
+    if not actions.is_cuda and actions.numel() and not 0 <= int(actions.min()) <= int(actions.max()) < len(weight):
+        wrong = actions[(actions < 0) | (actions >= len(weight))][0]
+        raise ValueError(f"actions must be ids in [0, {len(weight)}), got {int(wrong)}")
+    taken = (hidden * embedding(actions, weight)).sum(-1) + embedding(actions, bias.unsqueeze(1)).squeeze(-1)
+    error = taken - targets.to(dtype)
+    if needs_spread_gradient:
+        spread = vocabulary_spread(hidden, weight, bias)
+    else:
+        with torch.no_grad():
+            spread = vocabulary_spread(hidden, weight, bias)
+    if mask is not None:
+        error, spread = error.masked_fill(~mask, 0.0), spread.masked_fill(~mask, 0.0)
+    return error, spread
+
+
+def vocabulary_spread(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`sum_w [Q_w - mean_w Q]^2` of every row. `[..., H], [V, H], [V] -> [...]`."""
+    possible = (bias.detach() != -torch.inf).to(weight.dtype)
+    count = possible.sum().clamp(min=1)
+    level = bias.masked_fill(possible == 0, 0.0)
+    # The spread does not change with the means: their gradient is 0.
+    mean = possible @ weight.detach() / count  # (H,)
+    centred = (weight - mean) * possible.unsqueeze(1)  # (V, H)
+    level = (level - (possible @ level.detach()) / count) * possible
+    # The gradient with respect to G is symmetric, so one of its two equal products is enough.
+    half = centred.detach().t() @ centred  # (H, H)
+    moments = 2.0 * half - half.detach()
+    cross = centred.t() @ level  # (H,)
+    return ((hidden @ moments) * hidden).sum(-1) + 2.0 * (hidden @ cross) + level.square().sum()
