@@ -20,7 +20,11 @@ LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
 CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
 CUDA_CHUNK_BYTES = 256 << 20
 LEAST_ROWS = 64  # but at least 64 rows: a matmul of fewer spends its time on reading the weights
-HIDDEN, WEIGHT, BIAS = 1, 2, 4  # which gradients of a head are wanted, one bit each; of stored rows HIDDEN is their own
+HIDDEN, WEIGHT, BIAS = (
+    1,
+    2,
+    4,
+)  # which gradients of a head are wanted, one bit each; of stored rows HIDDEN is their own
 # Tokens whose 16-bit gradients are widened at one time: little memory on the CPU, few launches on a device.
 _CPU_BLOCK, _CUDA_BLOCK = 1024, 16384
 

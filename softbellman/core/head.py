@@ -64,7 +64,9 @@ class Head:
                 raise ValueError(f"bias must have shape {tuple(weight.shape[:1])}, got {tuple(bias.shape)}")
         for name, tensor in (("weight", weight), ("bias", bias)):
             if tensor is not None and tensor.device != hidden.device:
-                raise ValueError(f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}")
+                raise ValueError(
+                    f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}"
+                )
         self._check_options()
 
     def _check_options(self) -> None:
@@ -135,7 +137,9 @@ class Head:
             head = replace(self, hidden=hidden, weight=weight, bias=bias)
         for name, tensor in (("weight", head.weight), ("bias", head.bias)):
             if tensor is not None and tensor.dtype != head.hidden.dtype:
-                raise TypeError(f"{name} must have the dtype of hidden, {head.hidden.dtype}, got {tensor.dtype}")
+                raise TypeError(
+                    f"{name} must have the dtype of hidden, {head.hidden.dtype}, got {tensor.dtype}"
+                )
         return head
 
 
@@ -162,7 +166,9 @@ def check_rows_beside(name: str, rows: Rows, like_name: str, like: Rows) -> None
     """Rows read beside others: one shape, one device, and one dtype where both are tensors."""
     check_row_argument(name, rows)
     if rows.shape != like.shape:
-        raise ValueError(f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(rows.shape)}")
+        raise ValueError(
+            f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(rows.shape)}"
+        )
     if isinstance(rows, Tensor) and isinstance(like, Tensor) and rows.dtype != like.dtype:
         raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {rows.dtype}")
     if rows.device != like.device:

@@ -74,9 +74,11 @@ def several_per_row(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     first = per_row(rows)
     return (first, *[torch.empty_like(first) for _ in range(count - 1)])
 
+
 def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Any) -> None:
     """TEMPORARY: named fields to the positional arguments of the bound function."""
     import re
+
     if like.numel() == 0:
         return
     name = kernel.replace("cross_entropy", "distillation")
@@ -84,19 +86,28 @@ def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Any
     m = re.search(rf"void {name}\(([^)]*)\)", source)
     order = [a.split()[-1] for a in m.group(1).replace("\n", " ").split(",")]
     matrix = row_matrix(like)
-    values = {"rows": matrix.rows, "vocab": matrix.vocabulary, "dtype": matrix.dtype_code, "threads": torch.get_num_threads()}
+    values = {
+        "rows": matrix.rows,
+        "vocab": matrix.vocabulary,
+        "dtype": matrix.dtype_code,
+        "threads": torch.get_num_threads(),
+    }
     keep = []
     for key, value in fields.items():
         if isinstance(value, RowMatrix):
-            values[key] = value.pointer; values[key + "_stride"] = value.stride
+            values[key] = value.pointer
+            values[key + "_stride"] = value.stride
         elif isinstance(value, Tensor):
-            value = value.contiguous(); keep.append(value); values[key] = value.data_ptr()
+            value = value.contiguous()
+            keep.append(value)
+            values[key] = value.data_ptr()
         elif value is None:
             values[key] = 0
             values[key + "_stride"] = 0
         else:
             values[key] = value
-    values.setdefault("prior", 0); values.setdefault("prior_stride", 0)
+    values.setdefault("prior", 0)
+    values.setdefault("prior_stride", 0)
     values.setdefault("normalizer", 0)
     getattr(native.cpu, name)(*(values[o] for o in order))
     if fields.get("normalizer") is not None:

@@ -11,10 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import forward_ad
 
 NAMESPACE = "softbellman"
 _LIBRARY: Any = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
+
+
+def _tangent(tensor: Tensor) -> Tensor | None:
+    tangent: Tensor | None = forward_ad.unpack_dual(tensor).tangent  # type: ignore[no-untyped-call]
+    return tangent
 
 
 def register(
@@ -91,7 +96,7 @@ def differentiable(
         if torch.compiler.is_compiling():
             return operator(*arguments)
         for argument in arguments:
-            if isinstance(argument, Tensor) and unpack_dual(argument).tangent is not None:
+            if isinstance(argument, Tensor) and _tangent(argument) is not None:
                 refuse_forward_mode()
         try:
             return operator(*arguments)

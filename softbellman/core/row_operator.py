@@ -82,7 +82,9 @@ class RowOperator:
         object.__setattr__(self, "_whole", _WholeForm(self).operator)
         object.__setattr__(self, "_chunked", _ChunkedForm(self).operator if self.chunked else None)
 
-    def __call__(self, rows: Sequence[Rows | None], inputs: Sequence[Any], mask: Tensor | None) -> tuple[Tensor, ...]:
+    def __call__(
+        self, rows: Sequence[Rows | None], inputs: Sequence[Any], mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """The results `[...]` of stored rows or heads, one number a row each."""
         if not any(isinstance(one, Head) for one in rows):
             results: tuple[Tensor, ...] = self._whole(*rows, *inputs, mask)
@@ -113,7 +115,9 @@ class RowOperator:
             if torch.is_grad_enabled():
                 for number, place in enumerate(_places(self)):
                     taken |= _wanted(rows[place]) << (3 * number)
-            _, *others, total = self._chunk(rows, inputs, mask, weights, taken, inplace)[: len(self.results) + 1]
+            _, *others, total = self._chunk(rows, inputs, mask, weights, taken, inplace)[
+                : len(self.results) + 1
+            ]
         if kind == "mean":
             count = max(rows[0].shape[:-1].numel(), 1) if mask is None else mask.sum().clamp(min=1)  # type: ignore[union-attr]
             total = total / count
@@ -267,7 +271,9 @@ class _ChunkedForm:
         arriving = "".join(f"Tensor? grad_{name}, " for name in operator.results[: operator.outputs])
         saved = "".join(f", Tensor {name}" for name in operator.saved)
         gradients = ", ".join(
-            f"Tensor grad_{name}{part}" for name in operator.differentiable for part in ("", "_weight", "_bias")
+            f"Tensor grad_{name}{part}"
+            for name in operator.differentiable
+            for part in ("", "_weight", "_bias")
         )
         results = ", ".join(f"Tensor {name}" for name in operator.results)
         self.gradient = register_backward(
@@ -396,7 +402,9 @@ class _ChunkedForm:
         inputs, gradients = ctx.saved_tensors[:first], ctx.saved_tensors[first:]
         if ctx.inplace_backward and not torch.is_grad_enabled():
             dtypes = [inputs[5 * place].dtype for place in _places(self.of) for _ in range(3)]
-            return [gradient.mul_(factor).to(dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)]
+            return [
+                gradient.mul_(factor).to(dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)
+            ]
         differentiable = [inputs[5 * place + bit] for place in _places(self.of) for bit in range(3)]
         return tuple(
             _scaled_gradient(factor, differentiable[number - number % 3], gradient)

@@ -161,4 +161,3 @@ CRITIC = RowOperator(
     forward=critic_forward,
     backward=critic_backward,
 )
-

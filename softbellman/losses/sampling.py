@@ -96,7 +96,9 @@ def _sample_head(
     """The draws of a head, a chunk of rows at a time; each row keeps its number in the noise."""
     shape = head.shape[:-1]
     rows = RealRows(shape, None)
-    rows.mask = None if mask is None else mask.reshape(-1)  # masked rows keep their places; their hidden states are cleared
+    rows.mask = (
+        None if mask is None else mask.reshape(-1)
+    )  # masked rows keep their places; their hidden states are cleared
     size = choose_chunk_rows(rows.count, head.weight, head.chunk_rows or 0)
     source = RowsTensors(head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0)
     chunks = open_chunks(source, rows, size, head.hidden.dtype)
@@ -148,7 +150,9 @@ def sample_forward(
     )
     if not logits.is_cuda and bool(log_prob.isnan().any()):
         row = int(log_prob.reshape(-1).isnan().nonzero()[0])
-        raise ValueError(f"logits must be neither NaN nor +inf, got such a number in row {row} of {log_prob.numel()}")
+        raise ValueError(
+            f"logits must be neither NaN nor +inf, got such a number in row {row} of {log_prob.numel()}"
+        )
     return results
 
 

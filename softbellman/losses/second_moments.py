@@ -36,7 +36,11 @@ def moments_terms(
     if mask is not None:
         hidden = hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
         actions = actions.masked_fill(~mask, 0)
-    if not actions.is_cuda and actions.numel() and not 0 <= int(actions.min()) <= int(actions.max()) < len(weight):
+    if (
+        not actions.is_cuda
+        and actions.numel()
+        and not 0 <= int(actions.min()) <= int(actions.max()) < len(weight)
+    ):
         wrong = actions[(actions < 0) | (actions >= len(weight))][0]
         raise ValueError(f"actions must be ids in [0, {len(weight)}), got {int(wrong)}")
     taken = (hidden * embedding(actions, weight)).sum(-1) + embedding(actions, bias.unsqueeze(1)).squeeze(-1)

@@ -173,5 +173,3 @@ def action_soft_value(
     """The soft value of each row and its q at the action, `[...]` each, from one read; arguments are checked by the caller."""
     value, gathered, _ = ACTION_SOFT_VALUE((q,), (tau, actions), mask)
     return value, gathered
-
-

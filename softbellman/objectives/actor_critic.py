@@ -1,10 +1,10 @@
-"""Entropy-regularised actor-critic (ERAC); with ``tau = 0`` it is the actor-critic (AC) of the same form.
+"""Entropy-regularised actor-critic (ERAC); with `tau = 0` it is the actor-critic (AC) of the same form.
 
-One sequence ``y_1..T`` is drawn from the actor. With rewards ``r_t = R(y_1..t) - R(y_1..t-1)`` (eq. 13) and the policy value of
-the next state ``V(y_1..t) = tau H(pi(.|y_1..t)) + sum_w pi(w|y_1..t) Qbar(y_1..t, w)``:
+One sequence `y_1..T` is drawn from the actor. With rewards `r_t = R(y_1..t) - R(y_1..t-1)` (Eq. (13)) and the policy value of
+the next state `V(y_1..t) = tau H(pi(.|y_1..t)) + sum_w pi(w|y_1..t) Qbar(y_1..t, w)`:
 
-- critic, eq. 18-19:  ``sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2 + lambda_var sum_t sum_w [Q(y_<t, w) - mean_w Q]^2``
-- actor,  eq. 20:     ``-sum_t [sum_w pi(w|y_<t) Q(y_<t, w) + tau H(pi(.|y_<t))]``, all V actions, no baseline.
+- critic, Eq. (18)-19:  `sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2 + lambda_var sum_t sum_w [Q(y_<t, w) - mean_w Q]^2`
+- actor,  Eq. (20):     `-sum_t [sum_w pi(w|y_<t) Q(y_<t, w) + tau H(pi(.|y_<t))]`, all V actions, no baseline.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from softbellman.core.head import Rows
 from softbellman.losses import actor_loss, critic_loss
 from softbellman.objectives.objective import Objective
 
 
 def td_targets(rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Critic targets ``Qhat_t = r_t + V(y_1..t)`` (eq. 19).
+    """Critic targets `Qhat_t = r_t + V(y_1..t)` (Eq. (19)).
 
     Args:
-        rewards: incremental payoffs ``r_t``, Shape: ``[N, T]``.
-        values: value of the state BEFORE token t, ``V(y_<t)``, Shape: ``[N, T]``.
-        mask: True at real tokens, a prefix of each row, Shape: ``[N, T]``.
+        rewards: incremental payoffs `r_t`, `[N, T]`.
+        values: value of the state BEFORE token t, `V(y_<t)`, `[N, T]`.
+        mask: True at real tokens, a prefix of each row, `[N, T]`.
 
     Returns:
-        Targets, Shape: ``[N, T]``. Nothing is bootstrapped after the last real token (eq. 6); padding is 0.
+        Targets, `[N, T]`. Nothing is bootstrapped after the last real token (Eq. (6)); padding is 0.
     """
     following = torch.zeros_like(values)
     following[:, :-1] = torch.where(mask[:, 1:], values[:, 1:], 0.0)
@@ -35,7 +36,7 @@ def td_targets(rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
 
 
 def critic_objective(
-    q: Tensor,
+    q: Rows,
     actions: Tensor,
     targets: Tensor,
     mask: Tensor | None = None,
@@ -44,34 +45,32 @@ def critic_objective(
     smoothness: float,
     penalty: Literal["mean", "sum", "published"] = "sum",
 ) -> Objective:
-    """Squared TD error and smoothness of the critic (eq. 18).
+    """Squared TD error and smoothness of the critic (Eq. (18)).
 
     Args:
-        q: critic values ``Q(y_<t, .)``, Shape: ``[..., V]``.
-        actions: drawn tokens ``y_t``, int64, Shape: ``[...]``.
-        targets: ``Qhat_t`` of :func:`td_targets`, Shape: ``[...]``, a constant.
-        mask: True at real tokens, Shape: ``[...]``; None when all are.
+        q: critic values `Q(y_<t, .)` `[..., V]`, a tensor or a `Head`.
+        actions: drawn tokens `y_t`, int64, `[...]`.
+        targets: `Qhat_t` of `td_targets`, `[...]`, a constant.
+        mask: True at real tokens, `[...]`; None when all are.
         sequences: number of sequences the loss is averaged over.
-        smoothness: weight ``lambda_var``.
-        penalty: ``sum`` is the equation above; ``mean`` weights the variance over V, so that the same weight serves any
-            vocabulary; ``published`` is the authors' code, half the squared error and the unbiased variance over V.
+        smoothness: weight `lambda_var`.
+        penalty: `sum` is the equation above; `mean` weights the variance over V, so that the same weight serves any
+            vocabulary; `published` is the authors' code, half the squared error and the unbiased variance over V.
 
     Returns:
-        The objective with diagnostics ``td_error`` (sum of absolute errors) and ``td_squared``.
+        The objective with diagnostics `td_error` (sum of absolute errors) and `td_squared`.
     """
     scale, smoothness = penalty_scales(penalty, smoothness, q.shape[-1])
-    rows = critic_loss(q, actions, targets, mask, smoothness=smoothness)
-    error = rows.td_error.detach()
+    total, error, _ = critic_loss(q, actions, targets, mask, smoothness=smoothness, reduction="sum")
     return Objective(
-        scale * rows.loss.sum() / sequences,
-        {"td_error": error.abs().sum(), "td_squared": error.square().sum()},
+        scale * total / sequences, {"td_error": error.abs().sum(), "td_squared": error.square().sum()}
     )
 
 
 def penalty_scales(
     penalty: Literal["mean", "sum", "published"], smoothness: float, vocabulary: int
 ) -> tuple[float, float]:
-    """Factor of the whole loss, and within it of ``sum_w [Q_w - mean_w Q]^2``."""
+    """Factor of the whole loss, and within it of `sum_w [Q_w - mean_w Q]^2`."""
     if penalty == "mean":
         return 1.0, smoothness / vocabulary
     if penalty == "published":
@@ -80,30 +79,26 @@ def penalty_scales(
 
 
 def actor_objective(
-    logits: Tensor,
-    q: Tensor,
+    logits: Rows,
+    q: Rows,
     mask: Tensor | None = None,
     *,
     sequences: int,
     tau: float,
     entropy: Literal["exact", "normalized", "none"] = "exact",
 ) -> Objective:
-    """Negative expected value and entropy of the policy over the whole vocabulary (eq. 20).
+    """Negative expected value and entropy of the policy over the whole vocabulary (Eq. (20)).
 
     Args:
-        logits: actor logits along the drawn sequences, Shape: ``[..., V]``.
-        q: critic values at the same states, Shape: ``[..., V]``, a constant.
-        mask: True at real tokens, Shape: ``[...]``; None when all are.
+        logits: actor logits along the drawn sequences `[..., V]`, a tensor or a `Head`.
+        q: critic values at the same states `[..., V]`, a tensor or a `Head`, constants.
+        mask: True at real tokens, `[...]`; None when all are.
         sequences: number of sequences the loss is averaged over.
         tau: temperature, >= 0.
-        entropy: ``exact`` (eq. 20), ``normalized`` (the published code divides ``log pi`` by its L2 norm over V) or ``none``.
+        entropy: `exact` (Eq. (20)), `normalized` (the published code divides `log pi` by its L2 norm over V) or `none`.
 
     Returns:
-        The objective with diagnostics ``entropy`` (nats) and ``value`` (the negated loss rows).
+        The objective with diagnostics `entropy` (nats) and `value` (the negated loss rows).
     """
-    rows = actor_loss(logits, q, tau=tau, mask=mask, entropy=entropy)
-    total = rows.loss.sum()
-    return Objective(
-        total / sequences,
-        {"entropy": rows.entropy.detach().sum(), "value": -total.detach()},
-    )
+    total, entropies = actor_loss(logits, q, tau=tau, mask=mask, entropy=entropy, reduction="sum")
+    return Objective(total / sequences, {"entropy": entropies.detach().sum(), "value": -total.detach()})

@@ -1,11 +1,11 @@
-"""Objectives on weighted sequences: RAML (eq. 2), VAML (eq. 17), optimal completion distillation.
+"""Objectives on weighted sequences: RAML (Eq. (2)), VAML (Eq. (17)), optimal completion distillation.
 
 A source has K sequences with weights that add up to 1, the self-normalised importance weights of the payoff distribution
-``P_R(y) = exp(R(y) / tau) / Z`` (eq. 1). RAML raises the likelihood of their tokens,
+`P_R(y) = exp(R(y) / tau) / Z` (Eq. (1)). RAML raises the likelihood of their tokens,
 
     -sum_k w_k sum_t log pi(y_t^k | y_<t^k),
 
-VAML gives every one of their prefixes the whole distribution ``P_Q = softmax(Q / tau)`` as target (eq. 3 and 17),
+VAML gives every one of their prefixes the whole distribution `P_Q = softmax(Q / tau)` as target (Eq. (3) and 17),
 
     -sum_k w_k sum_t sum_w P_Q(w | y_<t^k) log pi(w | y_<t^k),
 
@@ -14,15 +14,22 @@ and optimal completion distillation is the same with the exact values of the edi
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import replace
 
-from softbellman.losses import soft_target_cross_entropy, soft_value, token_cross_entropy
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from softbellman.core.chunks import choose_chunk_rows
+from softbellman.core.head import Head, Rows
+from softbellman.losses import soft_target_cross_entropy, token_cross_entropy
 from softbellman.objectives.objective import Objective
 from softbellman.objectives.states import entries, state_targets
 
 
 def weighted_likelihood(
-    logits: Tensor,
+    logits: Rows,
     labels: Tensor,
     weights: Tensor,
     mask: Tensor | None = None,
@@ -30,31 +37,36 @@ def weighted_likelihood(
     sources: int,
     states: Tensor | None = None,
 ) -> Objective:
-    """RAML: negative log-likelihood of weighted sequences (eq. 2), mean over sources.
+    """RAML: negative log-likelihood of weighted sequences (Eq. (2)), mean over sources.
 
     Args:
-        logits: actor logits along the sequences, Shape: ``[..., V]``.
-        labels: their tokens ``y_t``, int64, Shape: ``[...]``.
-        weights: weight of the sequence a row belongs to, a constant, Shape: ``[...]``.
-        mask: True at real tokens, Shape: ``[...]``; None when all are.
+        logits: actor logits along the sequences `[..., V]`, a tensor or a `Head`.
+        labels: their tokens `y_t`, int64, `[...]`.
+        weights: weight of the sequence a row belongs to, a constant, `[...]`.
+        mask: True at real tokens, `[...]`; None when all are.
         sources: number of sources the loss is averaged over.
-        states: row of ``logits`` that a packed position reads, where some share one, int64, Shape: ``[M]``; then logits are
-            Shape: ``[D, V]``.
+        states: row of `logits` that a packed position reads, where some share one, int64, `[M]`; then logits are
+            `[D, V]`.
 
     Returns:
-        The objective with diagnostics ``cross_entropy`` (weighted nats) beside ``weight``, the sum of the weights of real
+        The objective with diagnostics `cross_entropy` (weighted nats) beside `weight`, the sum of the weights of real
         tokens.
     """
-    if states is None:
-        return _weighted(token_cross_entropy(logits, labels, mask), weights, mask, sources)
-    logits, taken = entries(logits, states, labels)
-    normalizers = soft_value(logits, tau=1.0)[states]  # (D,) -> (M,)
-    return _weighted(normalizers - taken, weights, mask, sources)
+    targets, correction = None, None
+    if states is not None:
+        targets = state_targets(weights, labels, 0.0, states, logits.shape[0])
+        logits, correction = entries(logits, *targets.both())
+        labels = labels if targets.tokens is None else targets.tokens
+    row_weights = weights if targets is None else targets.weights
+    total = token_cross_entropy(logits, labels, mask, reduction="sum", row_weights=row_weights)
+    if targets is not None and correction is not None:
+        total = total + targets.correction(correction)
+    return _weighted(total, weights, mask, sources)
 
 
 def oracle_distillation(
-    logits: Tensor,
-    q: Tensor,
+    logits: Rows,
+    q: Rows,
     weights: Tensor | None = None,
     mask: Tensor | None = None,
     *,
@@ -64,60 +76,91 @@ def oracle_distillation(
     oracle_share: float | Tensor = 1.0,
     states: Tensor | None = None,
 ) -> Objective:
-    """VAML: cross entropy of the actor under the oracle's ``softmax(Q / tau)`` (eq. 17), mean over sources.
+    """VAML: cross entropy of the actor under the oracle's `softmax(Q / tau)` (Eq. (17)), mean over sources.
 
     Args:
-        logits: actor logits along the sequences, Shape: ``[..., V]``.
-        q: the oracle's values at the same prefixes, a constant, Shape: ``[..., V]``.
-        weights: weight of the sequence a row belongs to, a constant, Shape: ``[...]``; None: 1.
-        mask: True at real tokens, Shape: ``[...]``; None when all are.
+        logits: actor logits along the sequences `[..., V]`, a tensor or a `Head`.
+        q: the oracle's values at the same prefixes `[..., V]`, a tensor or a `Head`, constants.
+        weights: weight of the sequence a row belongs to, a constant, `[...]`; None: 1.
+        mask: True at real tokens, `[...]`; None when all are.
         sources: number of sources the loss is averaged over.
         tau: temperature of the oracle, above 0.
-        labels: tokens of the sequences, int64, Shape: ``[...]``; needed where ``oracle_share`` is not 1.
+        labels: tokens of the sequences, int64, `[...]`; needed where `oracle_share` is not 1.
         oracle_share: part of the target that is the oracle's, one number or one for each row; the rest is the row's label.
-        states: row of ``logits`` and ``q`` that a packed position reads, where some share one, int64, Shape: ``[M]``; then
-            these two are Shape: ``[D, V]``, and weights are needed.
+        states: row of `logits` and `q` that a packed position reads, where some share one, int64, `[M]`; then
+            these two are `[D, V]`, and weights are needed.
 
     Returns:
-        The objective with diagnostics ``cross_entropy`` (weighted nats) beside ``weight``, the sum of the weights of real
+        The objective with diagnostics `cross_entropy` (weighted nats) beside `weight`, the sum of the weights of real
         tokens.
 
     Raises:
-        ValueError: ``states`` without ``weights``, or without ``labels`` where they have a share.
+        ValueError: `states` without `weights`, or without `labels` where they have a share.
     """
+    targets, correction = None, None
     if states is not None:
-        return _shared_distillation(logits, q, weights, labels, oracle_share, states, sources, tau)
-    rows = soft_target_cross_entropy(
-        logits, q, tau=tau, mask=mask, targets=labels, oracle_weight=oracle_share
+        if weights is None:
+            raise ValueError("weights must be given where states are, got None")
+        targets = state_targets(weights, labels, oracle_share, states, logits.shape[0])
+        logits, correction = entries(logits, *targets.both())
+        labels, oracle_share = targets.tokens, targets.oracle_share
+    total = soft_target_cross_entropy(
+        logits,
+        q,
+        tau=tau,
+        mask=mask,
+        targets=labels,
+        oracle_weight=oracle_share,
+        reduction="sum",
+        row_weights=weights if targets is None else targets.weights,
     )
-    return _weighted(rows, weights, mask, sources)
-
-
-def _shared_distillation(
-    logits: Tensor,
-    q: Tensor,
-    weights: Tensor | None,
-    labels: Tensor | None,
-    oracle_share: float | Tensor,
-    states: Tensor,
-    sources: int,
-    tau: float,
-) -> Objective:
-    """M positions with D states: one mixture for a state, with the smallest of its labels; others change an entry."""
+    if targets is not None and correction is not None:
+        total = total + targets.correction(correction)
     if weights is None:
-        raise ValueError("weights must be given where states are, got None")
-    targets = state_targets(weights, labels, oracle_share, states, len(logits))
-    logits, taken = entries(logits, *targets.both())
-    rows = soft_target_cross_entropy(
-        logits, q, tau=tau, targets=targets.tokens, oracle_weight=targets.oracle_share
-    )
-    loss = (targets.weights * rows).sum() + targets.correction(taken)
-    return Objective(loss / sources, {"cross_entropy": loss.detach(), "weight": weights.sum()})
+        weights = total.new_ones(logits.shape[:-1])
+    return _weighted(total, weights, mask, sources)
 
 
-def _weighted(rows: Tensor, weights: Tensor | None, mask: Tensor | None, sources: int) -> Objective:
-    shares = rows.new_ones(rows.shape) if weights is None else weights.to(rows.dtype)
-    if mask is not None:
-        shares = shares.masked_fill(~mask, 0.0)
-    total = (shares * rows).sum()
-    return Objective(total / sources, {"cross_entropy": total.detach(), "weight": shares.sum()})
+def known_distillation(
+    logits: Rows, values: Callable[[slice], Tensor], *, sources: int, tau: float
+) -> Objective:
+    """`oracle_distillation` under action values that no network gives but a function of the rows.
+
+    Of a `Head`, logits and values of a chunk are made in the forward and once more in the backward pass.
+
+    Args:
+        logits: actor logits `[M, V]`, a tensor or a `Head`.
+        values: action values `[C, V]` of a slice of C of the M rows, constants, the same at every call.
+        sources: number of sources the loss is averaged over.
+        tau: temperature of the oracle, above 0.
+    """
+
+    def distil(rows: Tensor, part: slice) -> Objective:
+        return oracle_distillation(rows, values(part).to(rows.dtype), sources=sources, tau=tau)
+
+    if not isinstance(logits, Head):
+        return distil(logits, slice(0, len(logits)))
+
+    def distil_chunk(hidden: Tensor, weight: Tensor, bias: Tensor | None, part: slice) -> tuple[Tensor, ...]:
+        chunk = replace(logits, hidden=hidden[part], weight=weight, bias=bias)
+        found = distil(chunk.logits(), part)
+        return found.loss, found.diagnostics["cross_entropy"], found.diagnostics["weight"]
+
+    count = len(logits.hidden)
+    size = choose_chunk_rows(count, logits.weight, logits.chunk_rows or 0, heads=2)
+    parts = [
+        checkpoint(
+            *(distil_chunk, logits.hidden, logits.weight, logits.bias, slice(first, first + size)),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        for first in range(0, max(count, 1), size)
+    ]
+    loss, cross_entropy, weight = (torch.stack(sums).sum() for sums in zip(*parts, strict=True))
+    return Objective(loss, {"cross_entropy": cross_entropy, "weight": weight})
+
+
+def _weighted(total: Tensor, weights: Tensor, mask: Tensor | None, sources: int) -> Objective:
+    real = weights if mask is None else weights.masked_fill(~mask, 0.0)
+    diagnostics = {"cross_entropy": total.detach(), "weight": real.to(total.dtype).sum()}
+    return Objective(total / sources, diagnostics)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from softbellman.core.head import Rows
 from softbellman.losses import token_cross_entropy
 from softbellman.objectives.objective import Objective
 
 
 def maximum_likelihood(
-    logits: Tensor, labels: Tensor, mask: Tensor | None = None, *, sequences: int
+    logits: Rows, labels: Tensor, mask: Tensor | None = None, *, sequences: int
 ) -> Objective:
-    """Negative log-likelihood, ``-sum_t log pi(y*_t | y*_<t, x*)``, mean over sequences.
+    """Negative log-likelihood, `-sum_t log pi(y*_t | y*_<t, x*)`, mean over sequences.
 
     Args:
-        logits: actor logits, Shape: ``[..., V]``.
-        labels: reference tokens, int64, Shape: ``[...]``.
-        mask: True at real tokens, Shape: ``[...]``; None when all are.
+        logits: actor logits `[..., V]`, a tensor or a `Head`.
+        labels: reference tokens, int64, `[...]`.
+        mask: True at real tokens, `[...]`; None when all are.
         sequences: number of sequences the loss is averaged over.
 
     Returns:
-        The objective with diagnostics ``nll`` (nats).
+        The objective with diagnostics `nll` (nats).
     """
-    nll = token_cross_entropy(logits, labels, mask)
-    total = nll.sum()
+    total = token_cross_entropy(logits, labels, mask, reduction="sum")
     return Objective(total / sequences, {"nll": total.detach()})

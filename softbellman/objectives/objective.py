@@ -12,7 +12,7 @@ class Objective(NamedTuple):
 
     Attributes:
         loss: scalar, differentiable: sum over tokens, mean over sequences.
-        diagnostics: detached scalar tensors by name, each a SUM over real tokens (divide by ``tokens`` for means), so that
+        diagnostics: detached scalar tensors by name, each a SUM over real tokens (divide by `tokens` for means), so that
             batches add up exactly.
     """
 

@@ -1,4 +1,4 @@
-"""Soft Q-learning of the oracle that VAML distils (eq. 6 and 16).
+"""Soft Q-learning of the oracle that VAML distils (Eq. (6) and 16).
 
     Q(y_<t, y_t)  =  r_t + V(y_1..t),   V(y_1..t) = tau log sum_w exp(Q(y_1..t, w) / tau),   V = 0 after the end token
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
+from softbellman.core.head import Rows
 from softbellman.losses import soft_bellman_residual, soft_value
 from softbellman.objectives.objective import Objective
 from softbellman.objectives.states import entries
 
 
 def soft_q_objective(
-    q: Tensor,
+    q: Rows,
     actions: Tensor,
     rewards: Tensor,
     mask: Tensor | None = None,
@@ -27,27 +28,27 @@ def soft_q_objective(
     counted: Tensor | None = None,
     states: Tensor | None = None,
 ) -> Objective:
-    """Squared soft Bellman residual, ``sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2``, mean over sequences (eq. 16).
+    """Squared soft Bellman residual, `sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2`, mean over sequences (Eq. (16)).
 
     Args:
-        q: action values ``Q(y_<t, .)``, padded, Shape: ``[N, T, V]``, or packed, Shape: ``[M, V]``: the rows of one sequence
+        q: action values `Q(y_<t, .)`, padded, `[N, T, V]`, or packed, `[M, V]`: the rows of one sequence
             behind those of another, in order.
-        actions: tokens ``y_t``, int64, Shape: ``[N, T]`` or ``[M]``.
-        rewards: incremental payoffs ``r_t`` (eq. 13), Shape: as ``actions``.
-        mask: True at real tokens, of padded rows, Shape: ``[N, T]``.
+        actions: tokens `y_t`, int64, `[N, T]` or `[M]`.
+        rewards: incremental payoffs `r_t` (Eq. (13)), Shape: as `actions`.
+        mask: True at real tokens, of padded rows, `[N, T]`.
         sequences: number of sequences the loss is averaged over.
         tau: temperature, above 0, in the unit of the payoff.
-        terminal: True at the last token of each sequence, of packed rows, Shape: ``[M]``.
-        counted: True at the rows whose residual counts, Shape: as ``actions``; None: all. The others only lend their value to
+        terminal: True at the last token of each sequence, of packed rows, `[M]`.
+        counted: True at the rows whose residual counts, Shape: as `actions`; None: all. The others only lend their value to
             the row before.
-        states: row of ``q`` that a packed position reads, where some share one, int64, Shape: ``[M]``; then q is
-            Shape: ``[D, V]``.
+        states: row of `q` that a packed position reads, where some share one, int64, `[M]`; then q is
+            `[D, V]`.
 
     Returns:
-        The objective with diagnostics ``td_error`` (sum of absolute residuals) and ``td_squared``.
+        The objective with diagnostics `td_error` (sum of absolute residuals) and `td_squared`.
 
     Raises:
-        ValueError: packed rows without ``terminal``, ``states`` without packed rows.
+        ValueError: packed rows without `terminal`, `states` without packed rows.
     """
     if q.dim() == 2:
         if terminal is None:
@@ -70,7 +71,7 @@ def soft_q_objective(
 
 
 def residual_objective(residual: Tensor, counted: Tensor | None, sequences: int) -> Objective:
-    """The squares of residuals, of those that count; ``residual`` and ``counted`` have one shape."""
+    """The squares of residuals, of those that count; `residual` and `counted` have one shape."""
     if counted is not None:
         residual = residual.masked_fill(~counted, 0.0)
     squared = residual.square().sum()
@@ -80,6 +81,6 @@ def residual_objective(residual: Tensor, counted: Tensor | None, sequences: int)
 
 
 def shared_residual(taken: Tensor, values: Tensor, rewards: Tensor, terminal: Tensor) -> Tensor:
-    """Residuals of packed positions from the values of their actions and of their states. All Shape: ``[M]``."""
+    """Residuals of packed positions from the values of their actions and of their states. All `[M]`."""
     following = pad(values[1:], (0, 1)).masked_fill(terminal, 0.0)
     return taken - (rewards + following)

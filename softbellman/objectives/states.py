@@ -16,42 +16,44 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
+from softbellman.core.head import Head, Rows
 
-def entries(rows: Tensor, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+
+def entries(rows: Rows, states: Tensor, tokens: Tensor) -> tuple[Rows, Tensor]:
     """The rows, unchanged, and their entries at (state, token); the entries' gradient costs no matrix of its own.
 
-    It is added to the gradient that arrives for the returned rows, in place: these must go into one operator, whose gradient is
-    its own, as in ``softbellman.ops``.
+    Of stored rows it is added to the gradient that arrives for the returned rows, in place: these must go into one
+    operator, whose gradient is its own, as in `softbellman.losses`. An entry of a `Head` is a product of two vectors.
 
     Args:
-        rows: Shape: ``[D, V]``.
-        states, tokens: int64, Shape: ``[M]``.
+        rows: `[D, V]`, a tensor or a `Head`.
+        states: int64 `[M]`.
+        tokens: int64 `[M]`.
 
     Returns:
-        Rows, Shape: ``[D, V]``, and entries, Shape: ``[M]``, float32 at least.
+        Rows `[D, V]`, and entries `[M]`, float32 at least.
     """
+    if isinstance(rows, Head):
+        return rows, _head_entries(rows, states, tokens)
     found: tuple[Tensor, Tensor] = _Entries.apply(rows, states, tokens)  # type: ignore[no-untyped-call]
     return found
 
 
-def linear_entries(features: Tensor, weight: Tensor, bias: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
-    """:func:`entries` of ``features @ weight.T + bias``: a product of two vectors each, without the rows.
-
-    Args:
-        features: Shape: ``[D, H]``.
-        weight, bias: Shape: ``[V, H]`` and ``[V]``.
-        states, tokens: int64, Shape: ``[M]``.
-
-    Returns:
-        Entries, Shape: ``[M]``, float32 at least.
-    """
-    wide = torch.promote_types(features.dtype, torch.float32)
-    products = features.index_select(0, states).to(wide) * embedding(tokens, weight).to(wide)
-    return products.sum(1) + bias.index_select(0, tokens).to(wide)
+def _head_entries(head: Head, states: Tensor, tokens: Tensor) -> Tensor:
+    wide = torch.promote_types(head.dtype, torch.float32)
+    products = head.hidden.index_select(0, states).to(wide) * embedding(tokens, head.weight).to(wide)
+    found = head.scale * products.sum(1)
+    bias = None if head.bias is None else head.bias.index_select(0, tokens).to(wide)
+    if bias is not None:
+        found = found + bias
+    if head.softcap is None:
+        return found
+    capped = head.softcap * (found / head.softcap).tanh()
+    return capped if bias is None else capped.masked_fill(bias == -torch.inf, -torch.inf)
 
 
 def sum_by_state(numbers: Tensor, states: Tensor, count: int) -> Tensor:
-    """Sums over the positions of each of ``count`` states. Shape: ``[M], [M] -> [D]``."""
+    """Sums over the positions of each of `count` states. `[M], [M] -> [D]`."""
     return numbers.new_zeros(count).index_add_(0, states, numbers)
 
 
@@ -59,12 +61,12 @@ class StateTargets(NamedTuple):
     """Targets of M positions as one mixture of an oracle and a token for each of D states, and what then is missing.
 
     Attributes:
-        weights: of the states, sums of their positions', Shape: ``[D]``.
-        oracle_share: part of a state's target that is the oracle's, a number or Shape: ``[D]``.
-        tokens: the smallest label of each state, int64, Shape: ``[D]``; None where the oracle has everything.
-        states: of the O positions whose label is another one, Shape: ``[O]``.
-        labels: their own, Shape: ``[O]``.
-        moved: their weights: what goes from the state's token to the label, Shape: ``[O]``.
+        weights: of the states, sums of their positions', `[D]`.
+        oracle_share: part of a state's target that is the oracle's, a number or `[D]`.
+        tokens: the smallest label of each state, int64, `[D]`; None where the oracle has everything.
+        states: of the O positions whose label is another one, `[O]`.
+        labels: their own, `[O]`.
+        moved: their weights: what goes from the state's token to the label, `[O]`.
     """
 
     weights: Tensor
@@ -75,13 +77,13 @@ class StateTargets(NamedTuple):
     moved: Tensor
 
     def both(self) -> tuple[Tensor, Tensor]:
-        """States and tokens of the entries that :meth:`correction` takes: the states' tokens, then the labels, ``[2 O]``."""
+        """States and tokens of the entries that `correction` takes: the states' tokens, then the labels, `[2 O]`."""
         if self.tokens is None:
             return self.states, self.labels
         return self.states.repeat(2), torch.cat([self.tokens[self.states], self.labels])
 
     def correction(self, taken: Tensor) -> Tensor:
-        """What the loss of the mixtures lacks, from the entries at :meth:`both`."""
+        """What the loss of the mixtures lacks, from the entries at `both`."""
         theirs, own = taken.chunk(2) if len(taken) else (taken, taken)
         return (self.moved * (theirs - own)).sum()
 
@@ -89,13 +91,13 @@ class StateTargets(NamedTuple):
 def state_targets(
     weights: Tensor, labels: Tensor | None, oracle_share: float | Tensor, states: Tensor, count: int
 ) -> StateTargets:
-    """The targets of D = ``count`` states.
+    """The targets of D = `count` states.
 
     Args:
-        weights: of the positions, Shape: ``[M]``.
-        labels: their tokens, int64, Shape: ``[M]``; needed where ``oracle_share`` is not 1.
-        oracle_share: part of a position's target that is the oracle's, a number or Shape: ``[M]``.
-        states: Shape: ``[M]``.
+        weights: of the positions, `[M]`.
+        labels: their tokens, int64, `[M]`; needed where `oracle_share` is not 1.
+        oracle_share: part of a position's target that is the oracle's, a number or `[M]`.
+        states: `[M]`.
 
     Raises:
         ValueError: no labels where they have a share.

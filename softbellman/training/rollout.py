@@ -7,28 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from softbellman.core.chunks import choose_chunk_rows
+from softbellman.core.head import Head, Rows
 from softbellman.data import BOS, PAD, Batch
 from softbellman.decoding import Sampler
 from softbellman.decoding.stepwise import StepState
 from softbellman.models import Memory
 from softbellman.training.payoff import Payoff
+from softbellman.training.settings import LogitsForm
+
+_LIKE_ROWS = 5120
+"""Chunks are at least as large as those of so many rows: 256 on the CPU, where V allows it. An update has a few hundred
+to a few thousand rows, and matmuls of a twentieth of them would be slow."""
 
 
 class Rollout(NamedTuple):
     """Drawn sequences.
 
     Attributes:
-        prefix: BOS and the drawn tokens but the last, the decoder's input, Shape: ``[N, T]``.
-        actions: drawn tokens ``y_t``, Shape: ``[N, T]``.
-        mask: True at real tokens, Shape: ``[N, T]``.
-        rewards: ``r_t = R(y_1..t) - R(y_1..t-1)``, Shape: ``[N, T]``.
-        rows: flat indices of the real tokens in ``[N, T]``, Shape: ``[M]``; in order, or in that of drawing.
-        logits: what the tokens were drawn from, nothing forbidden yet, where kept, Shape: ``[M, V]``.
+        prefix: BOS and the drawn tokens but the last, the decoder's input, `[N, T]`.
+        actions: drawn tokens `y_t`, `[N, T]`.
+        mask: True at real tokens, `[N, T]`.
+        rewards: `r_t = R(y_1..t) - R(y_1..t-1)`, `[N, T]`.
+        rows: flat indices of the real tokens in `[N, T]`, `[M]`; in order, or in that of drawing.
+        logits: what the tokens were drawn from, nothing forbidden yet, where kept, `[M, V]`.
     """
 
     prefix: Tensor
@@ -65,7 +73,7 @@ def roll_out(
     drawn_order: bool = False,
     start: StepState | None = None,
 ) -> Rollout:
-    """Draw ``samples`` sequences for each source and score every prefix.
+    """Draw `samples` sequences for each source and score every prefix.
 
     Args:
         sampler: draws from the actor in its present mode, without a graph.
@@ -76,7 +84,7 @@ def roll_out(
         longest: and at this many tokens at most.
         seed: key of the draw.
         offset: counter of the draw; the same seed and offset draw the same tokens.
-        forbidden: tokens that are never drawn, bool, Shape: ``[V]``.
+        forbidden: tokens that are never drawn, bool, `[V]`.
         keep_logits: keep the actor's logits, so that nobody computes them again.
         drawn_order: name the rows in the order of drawing, as kept logits do.
         start: the actor's state before the start token where it has encoded the sources already.
@@ -108,12 +116,12 @@ def roll_out(
 
 
 def real_rows(mask: Tensor) -> Tensor:
-    """Flat indices of the True entries of a mask. Shape: ``[N, T]`` -> ``[M]``."""
+    """Flat indices of the True entries of a mask. `[N, T]` -> `[M]`."""
     return mask.flatten().nonzero().squeeze(1)
 
 
 def drawn_rows(mask: Tensor) -> Tensor:
-    """:func:`real_rows` in the order of drawing: step by step, within a step by sequence. Shape: ``[N, T]`` -> ``[M]``."""
+    """`real_rows` in the order of drawing: step by step, within a step by sequence. `[N, T]` -> `[M]`."""
     step, sequence = mask.t().nonzero(as_tuple=True)
     return sequence * mask.shape[1] + step
 
@@ -121,10 +129,10 @@ def drawn_rows(mask: Tensor) -> Tensor:
 def row_logits(
     model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
 ) -> Tensor:
-    """Logits at the real tokens alone, so that padding is never projected to the vocabulary. Shape: ``[M, V]``.
+    """Logits at the real tokens alone, so that padding is never projected to the vocabulary. `[M, V]`.
 
-    A model with ``features`` and ``project`` is asked for the rows' features first; any other module mapping
-    (source, prefix) to logits ``[N, T, V]`` is called whole. ``memory`` is the source as the
+    A model with `features` and `project` is asked for the rows' features first; any other module mapping
+    (source, prefix) to logits `[N, T, V]` is called whole. `memory` is the source as the
     model has encoded it, if it has.
     """
     if isinstance(model, Factored):
@@ -133,10 +141,49 @@ def row_logits(
     return whole.flatten(0, 1)[rows]
 
 
+def vocabulary_rows(
+    model: nn.Module,
+    source: Tensor,
+    prefix: Tensor,
+    rows: Tensor,
+    *,
+    logits: LogitsForm,
+    memory: Memory | None = None,
+) -> Rows:
+    """What a model says at the real tokens: its logits, or its features with the output layer that makes logits of them.
+
+    Args:
+        rows: flat indices of the real tokens `[M]`.
+        logits: "chunked" asks for a `Head`, which a model without a linear last layer does not give.
+
+    Returns:
+        `[M, V]`, a tensor or a `Head`.
+    """
+    if logits == "chunked" and isinstance(model, LinearHead):
+        return head_of(model, row_features(model, source, prefix, rows, memory=memory))
+    return row_logits(model, source, prefix, rows, memory=memory)
+
+
+def head_of(model: LinearHead, features: Tensor) -> Head:
+    """A model's features `[M, H]` and its output layer; made without a graph they need no gradient."""
+    weight, bias = model.projection()
+    size = choose_chunk_rows(max(len(features), _LIKE_ROWS), weight, heads=2)
+    head = Head(features, weight, bias, chunk_rows=size)
+    return head if torch.is_grad_enabled() else head.detach()
+
+
+def forbid(rows: Rows, tokens: Tensor) -> Rows:
+    """Rows with `-inf` at tokens `[F]`; a tensor is overwritten there."""
+    if isinstance(rows, Head):
+        bias = rows.weight.new_zeros(len(rows.weight)) if rows.bias is None else rows.bias
+        return replace(rows, bias=bias.index_fill(0, tokens, -torch.inf))
+    return rows.index_fill_(1, tokens, -torch.inf)
+
+
 def row_features(
     model: Factored, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
 ) -> Tensor:
-    """What ``model.project`` reads at the real tokens; asks ``features_at`` where the model has it. Shape: ``[M, H]``."""
+    """What `model.project` reads at the real tokens; asks `features_at` where the model has it. `[M, H]`."""
     if isinstance(model, Selective):
         return model.features_at(source, prefix, rows, memory=memory)
     features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
@@ -163,8 +210,8 @@ class Selective(Protocol):
 
 @runtime_checkable
 class LinearHead(Factored, Protocol):
-    """A model whose projection is linear: ``project(h) = h @ weight.T + bias``."""
+    """A model whose projection is linear: `project(h) = h @ weight.T + bias`."""
 
     def projection(self) -> tuple[Tensor, Tensor]:
-        """Weight ``[V, H]`` and bias ``[V]``."""
+        """Weight `[V, H]` and bias `[V]`."""
         ...

@@ -1,4 +1,4 @@
-"""Stages of AC and ERAC: policy evaluation of a fixed actor, then actor and critic together (eq. 18 to 20)."""
+"""Stages of AC and ERAC: policy evaluation of a fixed actor, then actor and critic together (Eq. (18) to 20)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softbellman.core.head import Rows
 from softbellman.data import Batch
 from softbellman.decoding import Sampler, sample
+from softbellman.losses import policy_value
 from softbellman.models import AttentionDecoder, DecoderState, Memory
 from softbellman.models.projection import known_logits
-from softbellman.objectives import (
-    Objective,
-    critic_objective,
-    linear_critic_objective,
-    td_targets,
-)
-from softbellman.training.outputs import Outputs, WholeOutputs, head_outputs, in_chunks, row_outputs
+from softbellman.objectives import Objective, actor_objective, critic_objective, td_targets
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
+from softbellman.training.rollout import (
+    LinearHead,
+    Rollout,
+    forbid,
+    head_of,
+    mode,
+    roll_out,
+    row_features,
+    row_logits,
+    vocabulary_rows,
+)
 from softbellman.training.settings import (
     CreditSettings,
     CriticStageSettings,
@@ -91,12 +97,13 @@ class PolicyEvaluation:
                 seed=self.key,
                 offset=step * (self.longest + 1),
                 forbidden=self.forbidden,
-                keep_logits=as_it_acts and not in_chunks(self.actor, self._logits),
+                keep_logits=as_it_acts
+                and not (self._logits == "chunked" and isinstance(self.actor, LinearHead)),
                 drawn_order=as_it_acts,  # dropout of the critic falls on the rows in their order
                 start=start,
             )
 
-    def policy(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Outputs:
+    def policy(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Rows:
         """Logits of the policy as it acts: forbidden tokens have probability 0.
 
         They are those the tokens were drawn from where the rollout kept them; with a graph the decoder runs once more. (With
@@ -105,37 +112,34 @@ class PolicyEvaluation:
         drawn, graph = rollout.logits, torch.is_grad_enabled()
         with mode(self.actor, training=self.credit.sampling_dropout):
             if drawn is None or (graph and not isinstance(self.actor, LinearHead)):
-                outputs = row_outputs(
-                    *(self.actor, batch.source, rollout.prefix, rollout.rows),
-                    logits=self._logits,
-                    memory=memory,
-                )
-                return outputs.without(self._forbidden_ids)
-            WholeOutputs(drawn).without(self._forbidden_ids)  # written in place
+                place = self.actor, batch.source, rollout.prefix, rollout.rows
+                said = vocabulary_rows(*place, logits=self._logits, memory=memory)
+                return forbid(said, self._forbidden_ids)
+            forbid(drawn, self._forbidden_ids)
             if not graph:
-                return WholeOutputs(drawn)
+                return drawn
             assert isinstance(self.actor, LinearHead)
             features = row_features(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
-            return WholeOutputs(known_logits(features, *self.actor.projection(), drawn))
+            return known_logits(features, *self.actor.projection(), drawn)
 
     def critic_loss(
         self,
         batch: Batch,
         rollout: Rollout,
-        policy: Outputs,
+        policy: Rows,
         *,
         padding: bool = False,
         with_values: bool = False,
-    ) -> tuple[Objective, Outputs, Outputs | None]:
+    ) -> tuple[Objective, Rows, Rows | None]:
         """The critic's objective, the target critic's values at the drawn states and, asked for, the critic's.
 
-        The critic reads the reference (``batch.labels``: its tokens and EOS) where the actor reads the source. With
-        ``padding`` the positions behind a sequence's end are regressed too, to 0, as the published code does.
+        The critic reads the reference (`batch.labels`: its tokens and EOS) where the actor reads the source. With
+        `padding` the positions behind a sequence's end are regressed too, to 0, as the published code does.
         """
         rows, mask = rollout.rows, rollout.mask
         with torch.no_grad():
-            bootstrap = row_outputs(self.target, batch.labels, rollout.prefix, rows, logits=self._logits)
-            state_values = policy.policy_value(bootstrap, tau=self.critic_tau)
+            bootstrap = vocabulary_rows(self.target, batch.labels, rollout.prefix, rows, logits=self._logits)
+            state_values = policy_value(policy, bootstrap, tau=self.critic_tau).value
             values = torch.zeros(mask.shape, dtype=state_values.dtype, device=mask.device)
             values.view(-1)[rows] = state_values  # (M,) -> (N, T)
             targets = td_targets(rollout.rewards, values, mask)
@@ -146,21 +150,21 @@ class PolicyEvaluation:
             "smoothness": self.credit.smoothness,
             "penalty": self.credit.penalty,
         }
-        q: Outputs | None = None
+        q: Rows | None = None
         if isinstance(self.critic, LinearHead):
             features = row_features(self.critic, batch.labels, rollout.prefix, regressed)
-            objective = linear_critic_objective(
-                features, *self.critic.projection(), actions, wanted, **options
-            )
+            # Never multiplied out: `critic_loss` takes the second moments of the output layer.
+            objective = critic_objective(head_of(self.critic, features), actions, wanted, **options)
             if with_values:
                 with torch.no_grad():
                     real = features[rows] if padding else features
-                    q = head_outputs(self.critic, real, logits=self._logits)
+                    whole = self._logits == "whole"
+                    q = self.critic.project(real) if whole else head_of(self.critic, real)
         else:
             all_values = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
             objective = critic_objective(all_values, actions, wanted, **options)
             if with_values:
-                q = WholeOutputs((all_values[rows] if padding else all_values).detach())
+                q = (all_values[rows] if padding else all_values).detach()
         objective.diagnostics["tokens"] = mask.sum()
         objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
         objective.diagnostics["payoff"] = rollout.rewards.sum()
@@ -173,11 +177,10 @@ class PolicyEvaluation:
         )
 
     def follow(self) -> None:
-        """Move the target critic towards the critic: ``phi_bar <- beta phi + (1 - beta) phi_bar``."""
+        """Move the target critic towards the critic: `phi_bar <- beta phi + (1 - beta) phi_bar`."""
         with torch.no_grad():
-            ours: tuple[Tensor, ...] = tuple(self.target.parameters())
-            theirs: tuple[Tensor, ...] = tuple(self.critic.parameters())
-            torch._foreach_lerp_(ours, theirs, self.credit.target_speed)
+            for ours, theirs in zip(self.target.parameters(), self.critic.parameters(), strict=True):
+                ours.lerp_(theirs, self.credit.target_speed)
 
 
 class CriticStage:
@@ -215,7 +218,7 @@ class CriticStage:
 
 
 class JointStage:
-    """Actor and critic together: eq. 20 on the critic's values while the critic follows the changing policy."""
+    """Actor and critic together: Eq. (20) on the critic's values while the critic follows the changing policy."""
 
     name = "joint"
     selection = "dev_bleu"
@@ -253,7 +256,8 @@ class JointStage:
             padding=not evaluation.credit.mask_padding,
             with_values=settings.follow == "critic",
         )
-        actor_part = policy.actor_objective(
+        actor_part = actor_objective(
+            policy,
             averaged if q is None else q,
             sequences=len(rollout.mask),
             tau=evaluation.credit.tau,

@@ -1,4 +1,4 @@
-"""Stages of RAML and VAML: soft Q-learning of the oracle (eq. 16), then the actor on weighted edits (eq. 2 and 17)."""
+"""Stages of RAML and VAML: soft Q-learning of the oracle (Eq. (16)), then the actor on weighted edits (Eq. (2) and 17)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import PAD, Batch
+from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
 from softbellman.training.edited import Edited, edit_references, share_prefixes
-from softbellman.training.outputs import row_outputs
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import mode, real_rows
+from softbellman.training.rollout import mode, real_rows, vocabulary_rows
 from softbellman.training.settings import (
     AugmentedStageSettings,
     EditSettings,
@@ -82,7 +82,7 @@ class OracleStage:
         return {**diagnostics, "oracle_gradient": norm}
 
     def residuals(self, batch: Batch, step: int) -> tuple[Tensor, Sums]:
-        """The loss of eq. 16 on one draw, and its sums."""
+        """The loss of Eq. (16) on one draw, and its sums."""
         edited = self.source.draw(batch, step)
         labels, prefix, rewards, rows = edited.labels, edited.prefix, edited.rewards, edited.rows
         ends = counted = None
@@ -99,8 +99,9 @@ class OracleStage:
             last = edited.mask & ~torch.nn.functional.pad(edited.mask[:, 1:], (0, 1))
             ends = last.flatten()[rows]
         shared = share_prefixes(prefix, rows, samples=len(prefix) // len(batch))
-        q = row_outputs(self.modules["oracle"], batch.labels, prefix, shared.rows, logits=self._logits)
-        objective = q.soft_q_objective(
+        q = vocabulary_rows(self.modules["oracle"], batch.labels, prefix, shared.rows, logits=self._logits)
+        objective = soft_q_objective(
+            q,
             labels.flatten()[rows],
             rewards.flatten()[rows],
             sequences=len(labels),
@@ -122,11 +123,11 @@ class Chosen(NamedTuple):
     """The sequences of an update that have any weight, N' of them.
 
     Attributes:
-        prefix, labels: as those of the edited references, Shape: ``[N', T]``.
-        rows: flat indices of the real labels, Shape: ``[M]``.
-        weights: those of one source add up to 1, Shape: ``[N']``.
-        owner: source of each sequence, Shape: ``[N']``.
-        kept: number of each sequence among all N, Shape: ``[N']``.
+        prefix, labels: as those of the edited references, `[N', T]`.
+        rows: flat indices of the real labels, `[M]`.
+        weights: those of one source add up to 1, `[N']`.
+        owner: source of each sequence, `[N']`.
+        kept: number of each sequence among all N, `[N']`.
     """
 
     prefix: Tensor
@@ -188,13 +189,14 @@ class AugmentedStage:
         weights = chosen.weights[torch.div(rows, steps, rounding_mode="floor")]  # (N',) -> (M,)
         samples = edited.weights.shape[1]
         shared = share_prefixes(edited.prefix, rows, samples=samples, kept=chosen.kept)
-        policy = row_outputs(actor, source, chosen.prefix, shared.rows, logits=self._logits)
+        policy = vocabulary_rows(actor, source, chosen.prefix, shared.rows, logits=self._logits)
         if self.oracle is None:
-            objective = policy.weighted_likelihood(labels, weights, sources=len(batch), states=shared.states)
+            objective = weighted_likelihood(policy, labels, weights, sources=len(batch), states=shared.states)
         else:
             with torch.no_grad(), mode(self.oracle, training=False):
-                q = row_outputs(self.oracle, reference, chosen.prefix, shared.rows, logits=self._logits)
-            objective = policy.oracle_distillation(
+                q = vocabulary_rows(self.oracle, reference, chosen.prefix, shared.rows, logits=self._logits)
+            objective = oracle_distillation(
+                policy,
                 q,
                 weights,
                 sources=len(batch),
@@ -214,7 +216,7 @@ class AugmentedStage:
         }
 
     def _share(self, labels: Tensor) -> float | Tensor:
-        """The oracle's part of the target, one number or one for each row. Shape: ``[M]``."""
+        """The oracle's part of the target, one number or one for each row. `[M]`."""
         share = self._settings.oracle_share
         if self._settings.mixing == "expected" or share in (0.0, 1.0):
             return share

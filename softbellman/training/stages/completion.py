@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.decoding import Sampler, sample
+from softbellman.objectives import known_distillation
 from softbellman.payoffs import optimal_completion_values
-from softbellman.training.outputs import row_outputs
 from softbellman.training.payoff import Payoff
-from softbellman.training.rollout import mode, roll_out
+from softbellman.training.rollout import mode, roll_out, vocabulary_rows
 from softbellman.training.settings import CompletionStageSettings, LogitsForm
 from softbellman.training.stages.augmented import EditSource
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
@@ -24,10 +24,10 @@ class States(NamedTuple):
     """The prefixes of one update: N sequences, K for each source.
 
     Attributes:
-        prefix: what the decoder reads, Shape: ``[N, T]``.
-        tokens: the sequences themselves, Shape: ``[N, T]``.
-        mask: True at real tokens, Shape: ``[N, T]``.
-        rows: flat indices of the real tokens, Shape: ``[M]``.
+        prefix: what the decoder reads, `[N, T]`.
+        tokens: the sequences themselves, `[N, T]`.
+        mask: True at real tokens, `[N, T]`.
+        rows: flat indices of the real tokens, `[M]`.
         payoff: sum of the sequences' payoffs.
     """
 
@@ -39,7 +39,7 @@ class States(NamedTuple):
 
 
 class CompletionStage:
-    """Optimal completion distillation (Sabour, Chan and Norouzi, 2019) at temperature ``settings.tau``."""
+    """Optimal completion distillation (Sabour, Chan and Norouzi, 2019) at temperature `settings.tau`."""
 
     name = "completion"
     selection = "dev_bleu"
@@ -73,9 +73,9 @@ class CompletionStage:
         settings = self._settings
         actor = self.modules["actor"].train()
         states = self._draw(batch, step)
-        policy = row_outputs(actor, batch.source, states.prefix, states.rows, logits=self._logits)
+        policy = vocabulary_rows(actor, batch.source, states.prefix, states.rows, logits=self._logits)
         values = partial(self._values, batch, states)
-        objective = policy.known_distillation(values, sources=len(states.mask), tau=settings.tau)
+        objective = known_distillation(policy, values, sources=len(states.mask), tau=settings.tau)
         diagnostics = {
             **objective.diagnostics,
             "sequences": torch.as_tensor(len(states.mask)),
@@ -111,7 +111,7 @@ class CompletionStage:
         return States(drawn.prefix, drawn.actions, drawn.mask, drawn.rows, drawn.rewards.sum())
 
     def _values(self, batch: Batch, states: States, part: slice) -> Tensor:
-        """Optimal completion values at some of the prefixes; UNK stays, where the reference has it. Shape: ``[C, V]``."""
+        """Optimal completion values at some of the prefixes; UNK stays, where the reference has it. `[C, V]`."""
         sources, steps = len(batch), states.tokens.shape[1]
         values: Tensor = optimal_completion_values(
             states.tokens.reshape(sources, -1, steps),  # (N, T) -> (B, K, T)

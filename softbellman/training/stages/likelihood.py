@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from softbellman.data import Batch
 from softbellman.models import Memory
-from softbellman.objectives import Objective
-from softbellman.training.outputs import row_outputs
+from softbellman.objectives import Objective, maximum_likelihood
+from softbellman.training.rollout import vocabulary_rows
 from softbellman.training.settings import ActorStageSettings, LogitsForm, WarmUpSettings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 
@@ -45,13 +45,13 @@ def reference_likelihood(
     memory: Memory | None = None,
     logits: LogitsForm = "whole",
 ) -> Objective:
-    """The maximum-likelihood objective on the batch's references, given ``source`` (the actor's own, or the reference).
+    """The maximum-likelihood objective on the batch's references, given `source` (the actor's own, or the reference).
 
-    ``memory`` is ``source`` as the model has encoded it already, if it has; ``logits`` the form they are held in.
+    `memory` is `source` as the model has encoded it already, if it has; `logits` the form they are held in.
     """
     rows = batch.rows
-    outputs = row_outputs(model, source, batch.prefix, rows, logits=logits, memory=memory)
-    objective = outputs.maximum_likelihood(batch.labels.flatten()[rows], sequences=len(batch.source))
+    said = vocabulary_rows(model, source, batch.prefix, rows, logits=logits, memory=memory)
+    objective = maximum_likelihood(said, batch.labels.flatten()[rows], sequences=len(batch.source))
     objective.diagnostics["reference_tokens"] = torch.as_tensor(len(rows))
     return objective
 
