@@ -116,11 +116,11 @@ class Head:
     def logits(self) -> Tensor:
         """All logits `[..., V]`, in plain PyTorch: what a head stands for."""
         head = self.cast()
-        product = head.hidden @ head.weight.t()
-        if head.scale != 1.0:
-            product = product * head.scale
-        if head.bias is not None:
-            product = product + head.bias
+        if head.scale == 1.0:
+            product = torch.nn.functional.linear(head.hidden, head.weight, head.bias)
+        else:
+            product = torch.nn.functional.linear(head.hidden, head.weight) * head.scale
+            product = product if head.bias is None else product + head.bias
         if head.softcap is None:
             return product
         capped = head.softcap * (product / head.softcap).tanh()

@@ -400,7 +400,8 @@ class _ChunkedForm:
         """The gradients that the forward pass took along, times what arrives at the sum."""
         first = 5 * len(self.of.rows)
         inputs, gradients = ctx.saved_tensors[:first], ctx.saved_tensors[first:]
-        if ctx.inplace_backward and not torch.is_grad_enabled():
+        traced = any(type(gradient) is not Tensor for gradient in gradients)  # to a tracer what is saved must stay
+        if ctx.inplace_backward and not torch.is_grad_enabled() and not traced:
             dtypes = [inputs[5 * place].dtype for place in _places(self.of) for _ in range(3)]
             return [
                 gradient.mul_(factor).to(dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)

@@ -5,7 +5,6 @@ and is the oracle of the tests. Rows that are masked give 0 and a zero gradient 
 are `-inf` throughout give a soft value of `-inf`, policy terms of 0 and zero gradients.
 """
 
-from softbellman.reference.actor import ActorLoss, actor_loss
 from softbellman.reference.bleu import (
     bleu_rewards,
     corpus_bleu,
@@ -33,17 +32,7 @@ from softbellman.reference.edits import (
 )
 from softbellman.reference.erac import EracCriticLoss, erac_critic_loss
 from softbellman.reference.frequencies import DocumentFrequencies
-from softbellman.reference.linear import (
-    linear_actor_loss,
-    linear_critic_loss,
-    linear_policy_value,
-    linear_sample_tokens,
-    linear_soft_bellman_residual,
-    linear_soft_target_cross_entropy,
-    linear_soft_value,
-    linear_token_cross_entropy,
-)
-from softbellman.reference.policy_value import PolicyValue, policy_value
+from softbellman.reference.policy import ActorLoss, PolicyValue, actor_loss, policy_value
 from softbellman.reference.rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
 from softbellman.reference.sampling import TokenSample, sample_tokens
 from softbellman.reference.soft_bellman import soft_bellman_residual
@@ -72,14 +61,6 @@ __all__ = [
     "edit_log_density",
     "erac_critic_loss",
     "importance_weights",
-    "linear_actor_loss",
-    "linear_critic_loss",
-    "linear_policy_value",
-    "linear_sample_tokens",
-    "linear_soft_bellman_residual",
-    "linear_soft_target_cross_entropy",
-    "linear_soft_value",
-    "linear_token_cross_entropy",
     "optimal_completion_values",
     "policy_value",
     "prefix_bleu",

@@ -1,4 +1,4 @@
-"""Critic regression with the variance penalty over the vocabulary (equation 18 and the smoothness term)."""
+"""Critic regression with the variance penalty over the vocabulary Eq. (18), and the smoothness term."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, gather, widen
+from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, gather, reduce_rows, widen
 
 
 class CriticLoss(NamedTuple):
@@ -18,7 +18,15 @@ class CriticLoss(NamedTuple):
 
 
 def critic_loss(
-    q: Tensor, actions: Tensor, targets: Tensor, mask: Tensor | None = None, *, smoothness: float = 0.0
+    q: Tensor,
+    actions: Tensor,
+    targets: Tensor,
+    mask: Tensor | None = None,
+    *,
+    smoothness: float = 0.0,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> CriticLoss:
     """`(q(a) - target)^2 + smoothness * sum_w (q(w) - mean q)^2` for q [..., V], actions, targets [...].
 
@@ -31,4 +39,5 @@ def critic_loss(
     mean = values.sum(-1, keepdim=True) / possible.sum(-1, keepdim=True).clamp(min=1)
     spread = (values - mean).masked_fill(~possible, 0.0).square().sum(-1)
     loss = error.square() + smoothness * spread if smoothness else error.square()
+    loss = reduce_rows(loss, mask, reduction, row_weights, inplace_backward)
     return CriticLoss(loss, error.detach(), spread.detach())

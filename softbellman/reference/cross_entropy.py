@@ -1,4 +1,4 @@
-"""Cross-entropies of the policy against a token, the softmax of Q, or a mixture of both (equation 17)."""
+"""Cross-entropies of the policy against a token, the softmax of Q, or a mixture of both (Eq. (17))."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from softbellman.reference.rows import (
     gather,
     log_softmax,
     log_sum_exp,
+    reduce_rows,
     widen,
 )
 
@@ -23,6 +24,9 @@ def soft_target_cross_entropy(
     mask: Tensor | None = None,
     targets: Tensor | None = None,
     oracle_weight: float | Tensor = 1.0,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> Tensor:
     """`-sum_w [alpha softmax(q / tau)(w) + (1 - alpha) 1(w = target)] log pi(w)` for rows [..., V] -> [...].
 
@@ -38,12 +42,22 @@ def soft_target_cross_entropy(
     if targets is not None:
         hard = normalizer - gather(values, targets, mask)
         loss = loss + ((1 - weight) * hard).masked_fill(weight == 1, 0.0)
-    return clear_masked(loss.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0), mask)
+    loss = clear_masked(loss.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0), mask)
+    return reduce_rows(loss, mask, reduction, row_weights, inplace_backward)
 
 
-def token_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+def token_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    mask: Tensor | None = None,
+    *,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
+) -> Tensor:
     """`-log pi(target)` for logits [..., V] and targets [...] -> [...]: maximum likelihood."""
     values = widen(logits, mask)
     normalizer = log_sum_exp(values)
     loss = normalizer - gather(values, targets, mask)
-    return clear_masked(loss.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0), mask)
+    loss = clear_masked(loss.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0), mask)
+    return reduce_rows(loss, mask, reduction, row_weights, inplace_backward)

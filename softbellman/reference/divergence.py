@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, log_softmax, widen
+from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, log_softmax, reduce_rows, widen
 
 KINDS = ("forward_kl", "reverse_kl", "jsd")
 
@@ -18,6 +18,9 @@ def divergence(
     temperature: float = 1.0,
     other_temperature: float | None = None,
     mask: Tensor | None = None,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> Tensor:
     """Divergence of `p = softmax(logits / temperature)` and `o = softmax(other / other_temperature)` -> [...].
 
@@ -26,7 +29,10 @@ def divergence(
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
-    values, others = widen(logits, mask) / temperature, widen(other, mask) / (other_temperature or temperature)
+    values, others = (
+        widen(logits, mask) / temperature,
+        widen(other, mask) / (other_temperature or temperature),
+    )
     policy, log_policy = log_softmax(values)
     target, log_target = log_softmax(others)
     # KL(o || p) is infinite where o gives a token that p rules out: such a row has no gradient.
@@ -44,4 +50,4 @@ def divergence(
         row = row + (1 - beta) * (policy * (log_policy - log_mixture)).sum(-1)
     # A row that is -inf throughout has no distribution, hence no divergence from another.
     row = row.masked_fill(impossible_for_policy.all(-1) | impossible_for_target.all(-1), 0.0)
-    return clear_masked(row, mask)
+    return reduce_rows(clear_masked(row, mask), mask, reduction, row_weights, inplace_backward)

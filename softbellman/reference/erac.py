@@ -1,4 +1,4 @@
-"""The critic's loss of ERAC along sequences: targets from the policy's value under the target critic (equations 18 and 19)."""
+"""The critic's loss of ERAC along sequences: targets from the policy's value under the target critic (Eq. (18) and (19))."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from softbellman.reference.critic import critic_loss
-from softbellman.reference.policy_value import policy_value
+from softbellman.reference.policy import policy_value
 from softbellman.reference.rows import clear_masked
 
 
@@ -34,6 +34,9 @@ def erac_critic_loss(
     tau: float,
     smoothness: float = 0.0,
     terminal: Tensor | None = None,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> EracCriticLoss:
     """`(q_t(a_t) - (r_t + V_{t+1}))^2 + smoothness * sum_w (q_t(w) - mean q_t)^2` for rows [..., T, V].
 
@@ -46,5 +49,14 @@ def erac_critic_loss(
         following = following.masked_fill(terminal[..., :-1], 0.0)
     following = torch.nn.functional.pad(following, (0, 1))
     targets = clear_masked(rewards.detach().to(value.dtype) + following, mask)
-    loss, td_error, spread = critic_loss(q, actions, targets, mask, smoothness=smoothness)
+    loss, td_error, spread = critic_loss(
+        q,
+        actions,
+        targets,
+        mask,
+        smoothness=smoothness,
+        reduction=reduction,
+        row_weights=row_weights,
+        inplace_backward=inplace_backward,
+    )
     return EracCriticLoss(loss, td_error, targets, value, entropy, spread)

@@ -52,3 +52,21 @@ def gather(values: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         ids = ids.masked_fill(~mask, 0)
     return values.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def reduce_rows(
+    loss: Tensor, mask: Tensor | None, reduction: str, row_weights: Tensor | None, inplace_backward: bool
+) -> Tensor:
+    """The losses `[...]` of rows times their weights: as they are, their sum, or their mean over the real rows.
+
+    `inplace_backward` is the operators' alone: autograd keeps what it saved.
+    """
+    if row_weights is not None:
+        loss = loss * clear_masked(row_weights.detach().to(loss.dtype), mask)
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction != "mean":
+        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
+    return loss.sum() / (max(loss.numel(), 1) if mask is None else mask.sum().clamp(min=1))

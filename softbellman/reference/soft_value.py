@@ -17,5 +17,7 @@ def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tens
         return clear_masked(tau * log_sum_exp(scaled), mask)
     weights = widen(prior.detach(), mask)
     normalizer = log_sum_exp(weights)
-    value = tau * (log_sum_exp(scaled + weights) - normalizer.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0))
+    value = tau * (
+        log_sum_exp(scaled + weights) - normalizer.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0)
+    )
     return clear_masked(value, mask)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from softbellman.objectives.linear_critic import vocabulary_spread
 
 from softbellman.objectives import critic_objective, linear_critic_objective
-from softbellman.objectives.linear_critic import vocabulary_spread
 
 
 def case(dtype: torch.dtype, *, rows: int = 7, vocabulary: int = 11, features: int = 5) -> list[torch.Tensor]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from small_updates import CPU, assert_same_update, one_update, settings_of
+from softbellman.training.outputs import ChunkedOutputs, WholeOutputs, head_outputs, row_outputs
 
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
-from softbellman.training.outputs import ChunkedOutputs, WholeOutputs, head_outputs, row_outputs
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.stages import PolicyEvaluation
 from softbellman.training.task import Task, load_task

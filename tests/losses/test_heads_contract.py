@@ -1,4 +1,4 @@
-"""What the operators from hidden states promise to PyTorch, and how little memory they take."""
+"""What the operators on heads promise to PyTorch, and how little memory they take."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 import softbellman as ops
 import softbellman as sb
-from softbellman.losses.linear._rows import choose_chunk_rows
+from softbellman.core.chunks import choose_chunk_rows
 
 from .harness import Arguments, tensors
-from .linear_cases import ACTORS, CASES, CRITIC, MIXTURE, POLICY, TOKEN, LinearCase, make, run
+from .head_cases import ACTORS, CASES, CRITIC, MIXTURE, POLICY, TOKEN, HeadCase, make, run
 
 ROOT = Path(__file__).resolve().parents[2]
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -31,42 +31,51 @@ def head(rows: int, width: int, dtype: torch.dtype, *, grad: bool = True, seed: 
 
 
 def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Every registered operator with arguments for `torch.library.opcheck`; gradients are given no graph."""
+    """Every registered chunked operator with arguments for `torch.library.opcheck`; gradients are given no graph."""
     registered = torch.ops.softbellman
     actor, critic = head(3, 4, torch.float32), head(3, 6, torch.float32, seed=1)
     constant = [value.detach() for value in critic]
     ids, mask = torch.randint(0, 5, (2, 3)), torch.tensor([[True, True, False], [True, True, True]])
-    numbers = torch.rand(2, 3)
-    for taken in (0, 7):
+    numbers, nothing = torch.rand(2, 3), (None, None, None, 1.0, 0.0)
+    plain, capped = (1.0, 0.0), (0.5, 3.0)
+    stored = (torch.randn(2, 3, 5, requires_grad=True), None, None, 1.0, 0.0)
+    for taken, inplace in ((0, False), (7, False), (7, True)):
+        weights = numbers if taken else None
         yield (
-            "linear_cross_entropy",
-            (*actor, *constant, 0.5, ids, numbers, mask, numbers if taken else None, 2, taken),
+            "cross_entropy_chunked",
+            (*actor, *capped, *constant, *plain, 0.5, ids, numbers, mask, weights, 2, taken, inplace),
         )
-        yield "linear_critic_loss", (*critic, ids, numbers, 0.1, mask, 2, taken)
-        yield "linear_policy", (*actor, *constant, 0.3, 1, mask, 2, taken)
+        yield "critic_loss_chunked", (*critic, *plain, ids, numbers, 0.1, mask, weights, 2, taken, inplace)
+    prior = (*constant, *plain)
+    yield "policy_chunked", (*actor, *plain, *critic, *capped, *nothing, 0.3, 1, mask, None, 2, 0, False)
+    yield "policy_chunked", (*actor, *plain, *stored, *prior, 0.3, 0, None, None, 2, 0, False)
+    yield "policy_chunked", (*actor, *plain, *critic, *plain, *nothing, 0.3, 0, mask, numbers, 2, 63, False)
     half = head(3, 4, torch.bfloat16)
-    yield "linear_cross_entropy", (*half[:2], None, None, None, None, 1.0, ids, None, None, None, 0, 3)
-    yield "linear_policy", (*actor, *critic, 0.3, 0, None, 0, 0)
-    yield "linear_soft_value", (*critic, 0.5, torch.rand(5), ids, mask, 4)
-    yield "linear_soft_value", (*half[:2], None, 0.5, None, None, None, 0)
-    actor, critic = [value.detach() for value in actor], constant
-    forbidden = torch.tensor([True, False, False, False, False])
-    yield "linear_sample_tokens", (*actor, 1, 2, 0.5, forbidden, mask, 4)
-    yield "linear_sample_tokens", (*actor, 0, 0, 0.5, None, None, 2, torch.tensor(1), torch.tensor(2), ids)
-    loss = registered.linear_cross_entropy(*actor, *critic, 0.5, ids, numbers, mask, None, 2, 0)
-    policy = registered.linear_policy(*actor, *critic, 0.3, 0, mask, 2, 0)
-    regression = registered.linear_critic_loss(*critic, ids, numbers, 0.1, mask, 2, 7)
-    *values, _ = registered.linear_soft_value(*critic, 0.5, None, ids, mask, 2)
-    mixed = (*actor, *critic, 0.5, ids, numbers, mask, None, 2)
-    yield "linear_cross_entropy_backward", (numbers, *mixed, *loss[1:5], 7)
     yield (
-        "linear_critic_loss_backward",
-        (numbers, *critic, ids, numbers, 0.1, mask, 2, *regression[1:4], 2),
+        "cross_entropy_chunked",
+        (*half[:2], None, *plain, *nothing, 1.0, ids, None, None, None, 0, 3, False),
     )
-    yield "linear_soft_value_backward", (numbers, None, *critic, 0.5, None, ids, mask, 2, *values, 5)
-    both = (*actor, *critic, 0.3, 0, mask, 2, *policy[:6])
-    yield "linear_policy_backward", (numbers, None, *both, 2, 7)
-    yield "linear_sum_backward", (torch.tensor(0.5), *critic, *regression[6:])
+    yield "soft_value_chunked", (*critic, *plain, *nothing, 0.5, mask, None, 4, 0, False)
+    yield "action_soft_value_chunked", (*critic, *capped, 0.5, ids, mask, None, 4, 0, False)
+    actor, critic = [value.detach() for value in actor], constant
+    mixed = (*actor, *plain, *critic, *plain, 0.5, ids, numbers, mask, None, 2)
+    loss = registered.cross_entropy_chunked(*mixed, 0, False)
+    yield "cross_entropy_chunked_backward", (numbers, *mixed, *loss[1:5], 7)
+    regression = (*critic, *plain, ids, numbers, 0.1, mask, None, 2)
+    results = registered.critic_loss_chunked(*regression, 0, False)
+    yield "critic_loss_chunked_backward", (numbers, *regression, results[1], *results[3:5], 2)
+    values = (*critic, *plain, *nothing, 0.5, mask, None, 2)
+    yield (
+        "soft_value_chunked_backward",
+        (numbers, *values, *registered.soft_value_chunked(*values, 0, False)[1:3], 5),
+    )
+    values = (*critic, *plain, 0.5, ids, mask, None, 2)
+    value, _, correction = registered.action_soft_value_chunked(*values, 0, False)[:3]
+    yield "action_soft_value_chunked_backward", (numbers, None, *values, value, correction, 5)
+    both = (*actor, *plain, *critic, *capped, *nothing, 0.3, 0, mask, None, 2)
+    policy = registered.policy_chunked(*both, 0, False)
+    yield "policy_chunked_backward", (numbers, None, *both, *policy[:6], 2 + 8)
+    yield "scaled_gradient", (torch.tensor(0.5), half[0].detach(), torch.rand(2, 3, 4))
 
 
 CALLS = list(raw_calls())
@@ -80,13 +89,15 @@ def test_opcheck(call: tuple[str, tuple[Any, ...]]) -> None:
 
 def test_opcheck_covers_every_operator() -> None:
     names = torch._C._dispatch_get_all_op_names()
-    registered = {name.split("::")[1] for name in names if name.startswith("softbellman::linear_")}
-    assert registered == {name for name, _ in CALLS}
+    registered = {
+        name.split("::")[1] for name in names if name.startswith("softbellman::") and "chunked" in name
+    }
+    assert registered == {name for name, _ in CALLS} - {"scaled_gradient"}
 
 
 @every_case
 @pytest.mark.parametrize("reduction", ("none", "sum"))
-def test_gradcheck(case: LinearCase, reduction: str) -> None:
+def test_gradcheck(case: HeadCase, reduction: str) -> None:
     if case is ACTORS[1]:
         pytest.skip("its effective temperature is held constant, which finite differences do not do")
     arguments: Arguments = {**make(case, (2, 3), hidden=3, vocabulary=5), "chunk_rows": 2}
@@ -108,25 +119,22 @@ def everything(
     actor: list[Tensor], critic: list[Tensor], ids: Tensor, numbers: Tensor, mask: Tensor
 ) -> tuple[Tensor, ...]:
     """One call of each operator, those that reduce in both ways."""
-    (hidden, weight, bias), (q_hidden, q_weight, q_bias) = actor, critic
-    heads = (hidden, weight, q_hidden, q_weight, bias, q_bias)
+    policy, q = sb.Head(*actor), sb.Head(*critic)
     sums: dict[str, Any] = {"reduction": "sum"}
     mean: dict[str, Any] = {"reduction": "mean"}
     return (
-        *sb.linear_policy_value(*heads, tau=0.3, mask=mask),
-        *sb.linear_actor_loss(*heads, tau=0.3, mask=mask, entropy="normalized"),
-        sb.linear_actor_loss(*heads, tau=0.3, mask=mask, **mean).loss,
-        sb.linear_soft_target_cross_entropy(
-            *heads, tau=0.4, mask=mask, targets=ids, oracle_weight=0.2, chunk_rows=3
-        ),
-        sb.linear_soft_target_cross_entropy(*heads, tau=0.4, **sums),
-        sb.linear_token_cross_entropy(hidden, weight, ids, bias, mask),
-        sb.linear_token_cross_entropy(hidden, weight, ids, None, mask, **mean),
-        *sb.linear_critic_loss(q_hidden, q_weight, ids, numbers, q_bias, mask, smoothness=0.1),
-        *sb.linear_critic_loss(q_hidden, q_weight, ids, numbers, q_bias, mask, **sums),
-        sb.linear_soft_bellman_residual(q_hidden, q_weight, ids, numbers, q_bias, mask, tau=0.4),
-        sb.linear_soft_value(q_hidden, q_weight, tau=0.5, mask=mask),
-        *sb.linear_sample_tokens(hidden, weight, bias, seed=5, offset=1, mask=mask),
+        *sb.policy_value(policy, q, tau=0.3, mask=mask),
+        *sb.actor_loss(policy, q, tau=0.3, mask=mask, entropy="normalized"),
+        sb.actor_loss(policy, q, tau=0.3, mask=mask, **mean).loss,
+        sb.soft_target_cross_entropy(policy, q, tau=0.4, mask=mask, targets=ids, oracle_weight=0.2),
+        sb.soft_target_cross_entropy(policy, q, tau=0.4, **sums),
+        sb.token_cross_entropy(policy, ids, mask),
+        sb.token_cross_entropy(policy, ids, mask, **mean),
+        *sb.critic_loss(q, ids, numbers, mask, smoothness=0.1),
+        *sb.critic_loss(q, ids, numbers, mask, **sums),
+        sb.soft_bellman_residual(q, ids, numbers, mask, tau=0.4),
+        sb.soft_value(q, tau=0.5, mask=mask),
+        *sb.sample_tokens(policy, seed=5, offset=1, mask=mask),
     )
 
 
@@ -151,7 +159,7 @@ def test_compiled_without_a_graph_break_equals_eager() -> None:
 
 
 @every_case
-def test_a_second_derivative_is_refused(case: LinearCase) -> None:
+def test_a_second_derivative_is_refused(case: HeadCase) -> None:
     for reduction in ("none", "sum") if case.reduces else ("none",):
         arguments = make(case, (2, 3))
         if reduction == "sum":
@@ -179,7 +187,7 @@ def test_a_graph_may_be_walked_twice_and_inputs_are_not_written(reduction: str) 
 
 @pytest.mark.parametrize("case", (TOKEN, MIXTURE), ids=("token", "mixture"))
 @pytest.mark.parametrize("reduction", ("none", "sum"))
-def test_autocast_casts_the_heads_alone(case: LinearCase, reduction: str) -> None:
+def test_autocast_casts_the_heads_alone(case: HeadCase, reduction: str) -> None:
     """The numbers are those of heads cast by hand; gradients come back in float32."""
     arguments = {**make(case, (2, 5), dtype=torch.float32), "reduction": reduction, "chunk_rows": 3}
     names = [name for name in arguments if name.removeprefix("q_") in ("hidden", "weight", "bias")]

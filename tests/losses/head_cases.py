@@ -1,4 +1,4 @@
-"""The operators from hidden states as their tests see them: arguments, differentiable inputs and results."""
+"""The operators on heads as their tests see them: arguments, differentiable inputs and results."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
+from softbellman import Head, reference
 
 from .harness import Arguments, Results, statistic_dtype, tensors
 
 HEAD = ("hidden", "weight", "bias")
 Q_HEAD = ("q_hidden", "q_weight", "q_bias")
+OPTIONS = ("chunk_rows", "scale", "softcap")
 
 
 @dataclass(frozen=True)
-class LinearCase:
+class HeadCase:
     """One operator; every floating argument is made in float64, `typed` ones are cast to the type under test."""
 
     name: str
@@ -30,8 +32,16 @@ class LinearCase:
     options: tuple[tuple[str, object], ...] = ()
 
     def call(self, module: ModuleType, arguments: Arguments) -> Results:
-        """The operator's results by name."""
-        result = getattr(module, self.name)(**arguments)
+        """The operator's results by name; the reference takes the logits that the heads stand for."""
+        rest = {name: value for name, value in arguments.items() if name not in (*HEAD, *Q_HEAD, *OPTIONS)}
+        options = {name: arguments[name] for name in OPTIONS if name in arguments}
+        first = "q" if "actions" in rest or self.name == "soft_value" else "logits"
+        rows = {first: Head(*(arguments.get(name) for name in HEAD), **options)}  # type: ignore[arg-type]
+        if "q_hidden" in arguments:
+            rows["q"] = Head(*(arguments.get(name) for name in Q_HEAD), **options)  # type: ignore[arg-type]
+        if module is reference:
+            rows = {name: head.logits() for name, head in rows.items()}  # type: ignore[misc]
+        result = getattr(module, self.name)(**rows, **rest)
         return {"loss": result} if isinstance(result, Tensor) else result._asdict()
 
 
@@ -79,8 +89,8 @@ def _mixture(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: 
 
 
 def _value(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
-    prior = torch.rand(vocabulary, generator=generator, dtype=torch.float64).float().double() + 2.0**-8
-    return {**_head(leading, hidden, vocabulary, generator), "tau": 0.7, "prior": prior.float().double()}
+    prior = _normal((vocabulary,), generator)
+    return {**_head(leading, hidden, vocabulary, generator), "tau": 0.7, "prior": prior}
 
 
 def _residual(
@@ -105,27 +115,27 @@ def _critic(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: t
     }
 
 
-def _actor(mode: str) -> LinearCase:
+def _actor(mode: str) -> HeadCase:
     def make(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
         return {**_heads(leading, hidden, vocabulary, generator), "entropy": mode}
 
-    return LinearCase("linear_actor_loss", make, outputs=("loss", "entropy"))
+    return HeadCase("actor_loss", make, outputs=("loss", "entropy"))
 
 
-TOKEN = LinearCase("linear_token_cross_entropy", _token, per_row=("targets",))
-SOFT_TARGET = LinearCase("linear_soft_target_cross_entropy", _heads)
-MIXTURE = LinearCase("linear_soft_target_cross_entropy", _mixture, per_row=("targets", "oracle_weight"))
-VALUE = LinearCase("linear_soft_value", _value, reduces=False)
-RESIDUAL = LinearCase(
-    "linear_soft_bellman_residual",
+TOKEN = HeadCase("token_cross_entropy", _token, per_row=("targets",))
+SOFT_TARGET = HeadCase("soft_target_cross_entropy", _heads)
+MIXTURE = HeadCase("soft_target_cross_entropy", _mixture, per_row=("targets", "oracle_weight"))
+VALUE = HeadCase("soft_value", _value, reduces=False)
+RESIDUAL = HeadCase(
+    "soft_bellman_residual",
     _residual,
     gradients=(*HEAD, "rewards"),
     per_row=("actions", "rewards"),
     reduces=False,
 )
-CRITIC = LinearCase("linear_critic_loss", _critic, per_row=("actions", "targets"))
-POLICY = LinearCase(
-    "linear_policy_value", _heads, gradients=(*HEAD, *Q_HEAD), outputs=("value", "entropy"), reduces=False
+CRITIC = HeadCase("critic_loss", _critic, per_row=("actions", "targets"))
+POLICY = HeadCase(
+    "policy_value", _heads, gradients=(*HEAD, *Q_HEAD), outputs=("value", "entropy"), reduces=False
 )
 ACTORS = tuple(_actor(mode) for mode in ("exact", "normalized", "none"))
 CASES = {
@@ -143,7 +153,7 @@ CASES = {
 
 
 def make(
-    case: LinearCase,
+    case: HeadCase,
     leading: tuple[int, ...],
     *,
     hidden: int = 6,
@@ -159,7 +169,7 @@ def make(
 def cast(arguments: Arguments, dtype: torch.dtype) -> Arguments:
     """The heads in `dtype`, other floating tensors in its statistic type."""
     changed = {
-        name: value.to(dtype if name in (*HEAD, *Q_HEAD) else statistic_dtype(dtype))
+        name: value.to(dtype if name in (*HEAD, *Q_HEAD, "prior") else statistic_dtype(dtype))
         for name, value in tensors(arguments).items()
         if value.is_floating_point()
     }
@@ -174,23 +184,26 @@ def widened(arguments: Arguments) -> Arguments:
     }
 
 
-def composed(case: LinearCase, arguments: Arguments) -> Results:
-    """The operator on whole logits, made by a product in the type of the arguments."""
-    rest = {name: value for name, value in arguments.items() if name not in (*HEAD, *Q_HEAD, "chunk_rows")}
-    reduction = rest.pop("reduction", "none")
-    logits = torch.nn.functional.linear(*(tensors(arguments).get(name) for name in HEAD))
-    rows = {"q" if "actions" in rest else "logits": logits}
-    if case is VALUE:
-        rows = {"q": logits}
-    if "q_hidden" in arguments:
-        rows["q"] = torch.nn.functional.linear(*(tensors(arguments).get(name) for name in Q_HEAD))
-    assert reduction == "none"
-    result = getattr(ops, case.name.removeprefix("linear_"))(**rows, **rest)
-    return {"loss": result} if isinstance(result, Tensor) else result._asdict()
+def composed(case: HeadCase, arguments: Arguments) -> Results:
+    """The operator on whole logits, made by a matmul in the dtype of the arguments."""
+
+    class Whole:
+        """`softbellman` with heads written out."""
+
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            def call(**given: object) -> object:
+                whole = {
+                    key: value.logits() if isinstance(value, Head) else value for key, value in given.items()
+                }
+                return getattr(ops, name)(**whole)
+
+            return call
+
+    return case.call(Whole(), arguments)  # type: ignore[arg-type]
 
 
 def run(
-    case: LinearCase,
+    case: HeadCase,
     call: Callable[[Arguments], Results],
     arguments: Arguments,
     upstream: Results | None = None,
@@ -206,7 +219,7 @@ def run(
     return {n: r.detach() for n, r in results.items()}, dict(zip(leaves, gradients, strict=True))
 
 
-def random_upstream(case: LinearCase, arguments: Arguments, seed: int = 1) -> Results:
+def random_upstream(case: HeadCase, arguments: Arguments, seed: int = 1) -> Results:
     """Non-uniform gradients of either sign for results [...]."""
     hidden = tensors(arguments)["hidden"]
     generator = torch.Generator().manual_seed(seed)
@@ -215,7 +228,7 @@ def random_upstream(case: LinearCase, arguments: Arguments, seed: int = 1) -> Re
     }
 
 
-def poisoned(case: LinearCase, arguments: Arguments, mask: Tensor) -> Arguments:
+def poisoned(case: HeadCase, arguments: Arguments, mask: Tensor) -> Arguments:
     """`arguments` under `mask`, where masked rows hold NaN and token ids that do not exist."""
     changed: Arguments = {"mask": mask}
     for name in ("hidden", "q_hidden", *case.per_row):

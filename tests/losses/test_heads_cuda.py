@@ -1,4 +1,4 @@
-"""The operators from hidden states on a GPU: the reference, masked rows without waiting for the device, the CPU's draws."""
+"""The operators on heads on a GPU: the reference, masked rows without waiting for the device, the CPU's draws."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import softbellman as ops
 from softbellman import reference
 
 from .harness import Arguments
-from .linear_cases import CASES, LinearCase, make, poisoned, random_upstream, run
-from .test_linear import assert_same
+from .head_cases import CASES, HeadCase, make, poisoned, random_upstream, run
+from .test_heads import assert_same
 
 pytestmark = [
     pytest.mark.cuda,
@@ -37,7 +37,7 @@ def sent(upstream: Any) -> Any:
 
 @every_case
 @pytest.mark.parametrize("reduction", ("none", "sum"))
-def test_results_and_gradients_with_masked_rows(case: LinearCase, reduction: str) -> None:
+def test_results_and_gradients_with_masked_rows(case: HeadCase, reduction: str) -> None:
     arguments = {**make(case, (3, 70), hidden=16, vocabulary=301), "chunk_rows": 64}
     mask = torch.arange(70).expand(3, 70) < torch.tensor([[70], [9], [0]])
     upstream: Any = random_upstream(case, arguments)
@@ -51,7 +51,7 @@ def test_results_and_gradients_with_masked_rows(case: LinearCase, reduction: str
 
 
 @every_case
-def test_no_call_waits_for_the_device(case: LinearCase) -> None:
+def test_no_call_waits_for_the_device(case: HeadCase) -> None:
     arguments = on_gpu(make(case, (2, 5), dtype=torch.float32))
     arguments["mask"] = torch.ones(2, 5, dtype=torch.bool, device="cuda")
     run(case, partial(case.call, ops), arguments)  # the libraries' own set-up
@@ -67,7 +67,7 @@ def test_the_gradient_of_a_16_bit_weight_is_added_up_in_float32() -> None:
     rows, weight = 2000, torch.zeros(2, 1, dtype=torch.bfloat16, device="cuda", requires_grad=True)
     hidden = torch.ones(rows, 1, dtype=torch.bfloat16, device="cuda")
     targets = torch.zeros(rows, dtype=torch.int64, device="cuda")
-    loss = softbellman.linear_token_cross_entropy(hidden, weight, targets, chunk_rows=1)
+    loss = softbellman.token_cross_entropy(softbellman.Head(hidden, weight, chunk_rows=1), targets)
     (gradient,) = torch.autograd.grad(loss.sum(), weight)
     assert gradient.flatten().tolist() == [-rows / 2, rows / 2]
 
@@ -76,8 +76,9 @@ def test_draws_are_those_of_the_cpu() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randint(-8, 8, (300, 6), generator=generator) / 8
     weight = torch.randint(-8, 8, (1000, 6), generator=generator) / 8
-    options: Any = {"seed": 3, "offset": 7, "chunk_rows": 64}
-    expected = softbellman.linear_sample_tokens(hidden, weight, **options)
-    drawn = softbellman.linear_sample_tokens(hidden.cuda(), weight.cuda(), **options)
+    options: Any = {"seed": 3, "offset": 7}
+    expected = softbellman.sample_tokens(softbellman.Head(hidden, weight, chunk_rows=64), **options)
+    device = softbellman.Head(hidden.cuda(), weight.cuda(), chunk_rows=64)
+    drawn = softbellman.sample_tokens(device, **options)
     assert torch.equal(drawn.tokens.cpu(), expected.tokens)
     torch.testing.assert_close(drawn.log_prob.cpu(), expected.log_prob)

@@ -1,4 +1,4 @@
-"""Value of a policy under Q with its entropy (equation 9, the expectation inside equation 19)."""
+"""Value of a policy under Q with its entropy, Eq. (9) and (19), and the actor's loss over all actions, Eq. (20)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,27 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, log_softmax, log_sum_exp, widen
+from softbellman.reference.rows import (
+    NEGATIVE_INFINITY,
+    clear_masked,
+    log_softmax,
+    log_sum_exp,
+    reduce_rows,
+    widen,
+)
 
 
 class PolicyValue(NamedTuple):
     """What a policy is worth at each row: `value` [...] and its `entropy` [...] in nats."""
 
     value: Tensor
+    entropy: Tensor
+
+
+class ActorLoss(NamedTuple):
+    """`loss` to minimise, `[...]` or reduced, and the policy's `entropy` `[...]` in nats."""
+
+    loss: Tensor
     entropy: Tensor
 
 
@@ -54,3 +68,29 @@ def policy_value(
     With a prior, logits [..., V] of pi_0, it is `sum_w pi(w) [q(w) - tau log(pi(w) / pi_0(w))]`.
     """
     return PolicyValue(*policy_terms(logits, q, tau=tau, mask=mask, entropy="exact", prior=prior))
+
+
+def actor_loss(
+    logits: Tensor,
+    q: Tensor,
+    *,
+    tau: float,
+    mask: Tensor | None = None,
+    entropy: str = "exact",
+    prior: Tensor | None = None,
+    reduction: str = "none",
+    row_weights: Tensor | None = None,
+    inplace_backward: bool = False,
+) -> ActorLoss:
+    """`-(sum_w pi(w) q(w) + tau H(pi))` for logits and q [..., V] -> two of [...]; q is a constant.
+
+    With a prior, logits [..., V] of pi_0, it is `-sum_w pi(w) [q(w) - tau log(pi(w) / pi_0(w))]`.
+    """
+    if entropy not in ("exact", "normalized", "none"):
+        raise ValueError(f"entropy must be 'exact', 'normalized' or 'none', got {entropy!r}")
+    if prior is not None and entropy != "exact":
+        raise ValueError(f"entropy must be 'exact' with a prior, got {entropy!r}")
+    value, policy_entropy = policy_terms(logits, q.detach(), tau=tau, mask=mask, entropy=entropy, prior=prior)
+    if reduction != "none":
+        policy_entropy = policy_entropy.detach()
+    return ActorLoss(reduce_rows(-value, mask, reduction, row_weights, inplace_backward), policy_entropy)
