@@ -36,13 +36,8 @@ def moments_terms(
     if mask is not None:
         hidden = hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
         actions = actions.masked_fill(~mask, 0)
-    if (
-        not actions.is_cuda
-        and actions.numel()
-        and not 0 <= int(actions.min()) <= int(actions.max()) < len(weight)
-    ):
-        wrong = actions[(actions < 0) | (actions >= len(weight))][0]
-        raise ValueError(f"actions must be ids in [0, {len(weight)}), got {int(wrong)}")
+    if not actions.is_cuda and not torch.compiler.is_compiling():
+        _check_ids(actions, len(weight))
     taken = (hidden * embedding(actions, weight)).sum(-1) + embedding(actions, bias.unsqueeze(1)).squeeze(-1)
     error = taken - targets.to(dtype)
     if needs_spread_gradient:
@@ -53,6 +48,16 @@ def moments_terms(
     if mask is not None:
         error, spread = error.masked_fill(~mask, 0.0), spread.masked_fill(~mask, 0.0)
     return error, spread
+
+
+def _check_ids(actions: Tensor, vocabulary: int) -> None:
+    flat = actions.reshape(-1)
+    wrong = ((flat < 0) | (flat >= vocabulary)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(
+            f"actions must be ids in [0, {vocabulary}), got {int(flat[row])} in row {row} of {len(flat)}"
+        )
 
 
 def vocabulary_spread(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
