@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,58 +75,78 @@ def several_per_row(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     return (first, *[torch.empty_like(first) for _ in range(count - 1)])
 
 
-_ALIKE, _SHIFT = 256 << 20, 4096  # bytes
-
-
 def new_gradient(rows: Tensor) -> Tensor:
-    """An uninitialised tensor like `rows` [..., V].
-
-    On the CPU a large one asks for huge pages, and does not begin where its block of memory does if the block beside it, an
-    input or another gradient, would lie a multiple of 256 MiB away: memory serves such pairs slowly (docs/native.md).
-    """
-    size = rows.numel() * rows.element_size()
-    if rows.is_cuda or size < native.cpu.HUGE_PAGE_MINIMUM:
-        return rows.new_empty(*rows.shape)
-    if size % _ALIKE < _SHIFT:
-        shift = _SHIFT // rows.element_size()
-        inside = rows.new_empty(rows.numel() + 2 * shift)[shift:-shift].view(rows.shape)
-        # the same, but no view of a base
-        gradient = rows.new_empty(0).set_(inside.untyped_storage(), shift, inside.shape, inside.stride())
-    else:
-        gradient = rows.new_empty(*rows.shape)
-    native.cpu.ask_for_huge_pages(gradient.data_ptr(), size)
+    """An uninitialised tensor like `rows` [..., V]; on the CPU a large one asks for huge pages (docs/native.md)."""
+    gradient = rows.new_empty(*rows.shape)
+    if not rows.is_cuda and gradient.nbytes >= native.cpu.HUGE_PAGE_MINIMUM:
+        native.cpu.ask_for_huge_pages(gradient.data_ptr(), gradient.nbytes)
     return gradient
 
 
-def launch(kernel: str, like: Tensor, *arguments: float) -> None:
-    """Run a native kernel where `like` lives: with torch's threads or on its CUDA stream."""
+Field = RowMatrix | Tensor | float | None
+
+# The codes of csrc/core/rows.h.
+CODES = {**DTYPE_CODES, torch.int64: 4, torch.int32: 5, torch.bool: 6, torch.uint8: 7}
+
+
+def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Field) -> None:
+    """Run a native kernel where `like` lives: with torch's threads or on its CUDA stream.
+
+    The kernel's parameter struct in csrc/losses says which fields there are and what each may hold.
+
+    Args:
+        kernel: name of the kernel.
+        like: the rows `[..., V]` that give the device; without elements nothing is run.
+        share_rows: whether the kernel reduces each row to a few numbers; on a GPU a few long rows are then
+            shared among blocks.
+        fields: a `row_matrix`, a tensor in the type that the kernel wants, a number, or None for an absent field.
+
+    Raises:
+        ValueError: A tensor is not on the device of `like`, or the kernel refuses a field.
+    """
     if like.numel() == 0:
         return
-    if like.is_cuda:
-        index = like.device.index
-        stream = torch.cuda.current_stream(index).cuda_stream
-        getattr(native.cuda(), kernel)(*arguments, index, stream)
-    else:
-        getattr(native.cpu, kernel)(*arguments, torch.get_num_threads())
-
-
-def launch_rows(kernel: str, like: Tensor, *arguments: float) -> None:
-    """`launch` of a kernel that reduces each row of `like` to a few numbers.
-
-    On a GPU a few long rows are shared among several blocks; what these need to meet in is added here.
-    """
-    if not like.is_cuda or like.numel() == 0:
-        launch(kernel, like, *arguments)
+    index = like.get_device()
+    kept = []  # contiguous copies live until the kernel was started
+    passed: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Tensor):
+            if value.get_device() != index:
+                raise device_error(name, value, like)
+            if value.is_contiguous():
+                passed[name] = (value.data_ptr(), value.numel(), CODES[value.dtype])
+            else:
+                kept.append(value.contiguous())
+                passed[name] = (kept[-1].data_ptr(), value.numel(), CODES[value.dtype], True)  # a copy, to be read
+        elif isinstance(value, RowMatrix):
+            if value.tensor.get_device() != index:
+                raise device_error(name, value.tensor, like)
+            passed[name] = value[1:]
+        else:
+            passed[name] = value
+    if index < 0:
+        getattr(native.cpu, kernel)(threads=torch.get_num_threads(), **passed)
         return
-    vocabulary, index = like.shape[-1], like.device.index
+    stream = torch.cuda.current_stream(index).cuda_stream
+    partials, tickets = shared_memory(like, index, stream) if share_rows else (None, None)
+    getattr(native.cuda(), kernel)(device=index, stream=stream, partials=partials, tickets=tickets, **passed)
+
+
+def device_error(name: str, tensor: Tensor, like: Tensor) -> ValueError:
+    """What `launch` raises for a tensor that the kernel could not read."""
+    return ValueError(f"{name} must be on {like.device} like the rows, got {tensor.device}")
+
+
+def shared_memory(like: Tensor, index: int, stream: int) -> tuple[Any, Any]:
+    """Where the blocks that share rows of `like` meet, as two fields; None where every row has a block of its own."""
+    vocabulary = like.shape[-1]
     units = like.numel() // vocabulary + 1  # one more than rows: erac_critic_loss looks one row ahead
     size = native.cuda().row_workspace(units, vocabulary, DTYPE_CODES[like.dtype], index)
     if size == 0:
-        launch(kernel, like, *arguments, 0, 0)
-        return
+        return None, None
     partials = torch.empty(size, dtype=torch.uint8, device=like.device)
-    tickets = _tickets(like.device, torch.cuda.current_stream(index).cuda_stream, native.cuda().TICKETS)
-    launch(kernel, like, *arguments, partials.data_ptr(), tickets.data_ptr())
+    tickets = _tickets(like.device, stream, native.cuda().TICKETS)
+    return (partials.data_ptr(), size, CODES[torch.uint8]), (tickets.data_ptr(), tickets.numel(), CODES[torch.int32])
 
 
 _TICKETS: dict[tuple[torch.device, int], Tensor] = {}

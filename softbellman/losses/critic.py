@@ -17,15 +17,7 @@ from softbellman.core.checks import (
     check_rows,
     statistic_dtype,
 )
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
+from softbellman.core.launch import launch, new_gradient, row_matrix, several_per_row, vector
 from softbellman.core.operator import register, register_backward
 
 RESULTS = 5  # numbers that a row gets: loss, td_error, the mean in two parts, spread
@@ -80,23 +72,12 @@ def critic_forward(
     q: Tensor, actions: Tensor, targets: Tensor, mask: Tensor | None, smoothness: float
 ) -> tuple[Tensor, ...]:
     """Loss, td_error, mean and spread [...] of rows [..., V]."""
-    matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
-    goals = vector(targets, statistic_dtype(q.dtype))
-    results = _results(q)
-    launch_rows(
-        "critic_forward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        pointer(ids),
-        pointer(goals),
-        smoothness,
-        pointer(real),
-        *map(pointer, results),
-    )
+    loss, td_error, mean, mean_low, spread = results = _results(q)
+    launch(
+        "critic_forward", q, share_rows=True, q=row_matrix(q), actions=actions,
+        targets=vector(targets, statistic_dtype(q.dtype)), smoothness=smoothness, mask=mask, loss=loss, td_error=td_error,
+        mean=mean, mean_low=mean_low, spread=spread,
+    )  # fmt: skip
     return results
 
 
@@ -116,24 +97,11 @@ def critic_backward(
     into: Tensor | None = None,
 ) -> Tensor:
     """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
-    matrix, ids, real = row_matrix(q), actions.contiguous(), vector(mask)
-    saved = [statistic.contiguous() for statistic in (td_error, mean, mean_low, gradient)]
     grad_q = new_gradient(q) if into is None else into
     launch(
-        "critic_backward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        pointer(ids),
-        smoothness,
-        pointer(real),
-        *map(pointer, saved),
-        pointer(grad_q),
-        matrix.vocabulary,
-    )
+        "critic_backward", q, q=row_matrix(q), actions=actions, smoothness=smoothness, mask=mask, td_error=td_error,
+        mean=mean, mean_low=mean_low, grad_loss=gradient, grad_q=row_matrix(grad_q),
+    )  # fmt: skip
     return grad_q
 
 

@@ -19,15 +19,7 @@ from softbellman.core.checks import (
     check_same_rows,
     statistic_dtype,
 )
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
+from softbellman.core.launch import launch, new_gradient, row_matrix, several_per_row, vector
 from softbellman.core.operator import register, register_backward
 
 RESULTS = 5  # numbers that a row gets: loss, two log-normalisers and what their rounding does to the weights
@@ -126,26 +118,14 @@ def distillation_forward(
     mask: Tensor | None,
 ) -> tuple[Tensor, ...]:
     """Loss and the two log-normalisers [...] of rows [..., V]."""
-    policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
-    ids, real = vector(targets), vector(mask)
-    weight = vector(oracle_weight, statistic_dtype(logits.dtype))
-    results = _results(logits)
-    launch_rows(
-        "distillation_forward",
-        logits,
-        policy.pointer,
-        policy.stride,
-        0 if oracle is None else oracle.pointer,
-        0 if oracle is None else oracle.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        tau,
-        pointer(ids),
-        pointer(weight),
-        pointer(real),
-        *map(pointer, results),
-    )
+    loss, log_normalizer, correction, oracle_log_normalizer, oracle_correction = results = _results(logits)
+    launch(
+        "cross_entropy_forward", logits, share_rows=True, logits=row_matrix(logits),
+        q=None if q is None else row_matrix(q), tau=tau, targets=targets,
+        oracle_weight=vector(oracle_weight, statistic_dtype(logits.dtype)), mask=mask, loss=loss,
+        log_normalizer=log_normalizer, correction=correction, oracle_log_normalizer=oracle_log_normalizer,
+        oracle_correction=oracle_correction,
+    )  # fmt: skip
     return results
 
 
@@ -168,30 +148,13 @@ def distillation_backward(
     into: Tensor | None = None,
 ) -> Tensor:
     """Gradient of the logits, written `into` a contiguous tensor where given (on the CPU the logits' own)."""
-    policy, oracle = row_matrix(logits), None if q is None else row_matrix(q)
-    ids, real = vector(targets), vector(mask)
-    weight = vector(oracle_weight, statistic_dtype(logits.dtype))
-    statistics = (log_normalizer, correction, oracle_log_normalizer, oracle_correction, gradient)
-    saved = [statistic.contiguous() for statistic in statistics]
     grad_logits = new_gradient(logits) if into is None else into
     launch(
-        "distillation_backward",
-        logits,
-        policy.pointer,
-        policy.stride,
-        0 if oracle is None else oracle.pointer,
-        0 if oracle is None else oracle.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        tau,
-        pointer(ids),
-        pointer(weight),
-        pointer(real),
-        *map(pointer, saved),
-        pointer(grad_logits),
-        policy.vocabulary,
-    )
+        "cross_entropy_backward", logits, logits=row_matrix(logits), q=None if q is None else row_matrix(q), tau=tau,
+        targets=targets, oracle_weight=vector(oracle_weight, statistic_dtype(logits.dtype)), mask=mask,
+        log_normalizer=log_normalizer, correction=correction, oracle_log_normalizer=oracle_log_normalizer,
+        oracle_correction=oracle_correction, grad_loss=gradient, grad_logits=row_matrix(grad_logits),
+    )  # fmt: skip
     return grad_logits
 
 

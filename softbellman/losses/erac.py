@@ -19,7 +19,7 @@ from softbellman.core.checks import (
     check_same_rows,
     statistic_dtype,
 )
-from softbellman.core.launch import launch_rows, pointer, row_matrix, several_per_row, vector
+from softbellman.core.launch import launch, row_matrix, several_per_row, vector
 from softbellman.core.operator import register
 from softbellman.losses.critic import critic_gradient
 
@@ -117,38 +117,13 @@ def _forward(
     tau: float,
     smoothness: float,
 ) -> tuple[Tensor, ...]:
-    policy, averaged, matrix = row_matrix(logits), row_matrix(target_q), row_matrix(q)
-    ids, real, ends = actions.contiguous(), vector(mask), vector(terminal)
-    payoffs = vector(rewards, statistic_dtype(q.dtype))
     loss, td_error, targets, value, entropy, spread, mean, mean_low = results = _results(q)
-    launch_rows(
-        "erac_forward",
-        q,
-        policy.pointer,
-        policy.stride,
-        averaged.pointer,
-        averaged.stride,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        pointer(ids),
-        pointer(payoffs),
-        pointer(ends),
-        q.shape[-2],
-        tau,
-        smoothness,
-        pointer(real),
-        pointer(loss),
-        pointer(td_error),
-        pointer(targets),
-        pointer(value),
-        pointer(entropy),
-        pointer(mean),
-        pointer(mean_low),
-        pointer(spread),
-    )
+    launch(
+        "erac_forward", q, share_rows=True, logits=row_matrix(logits), target_q=row_matrix(target_q), q=row_matrix(q),
+        actions=actions, rewards=vector(rewards, statistic_dtype(q.dtype)), terminal=terminal, steps=q.shape[-2], tau=tau,
+        smoothness=smoothness, mask=mask, loss=loss, td_error=td_error, targets=targets, value=value, entropy=entropy,
+        mean=mean, mean_low=mean_low, spread=spread,
+    )  # fmt: skip
     return results
 
 

@@ -6,15 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
+from softbellman.core.launch import launch, new_gradient, row_matrix, several_per_row
 from softbellman.core.operator import register, register_backward
 
 ENTROPY_MODES = ("exact", "normalized", "none")
@@ -26,23 +18,12 @@ def policy_row_terms(
 ) -> tuple[Tensor, ...]:
     """Value and entropy [...] of rows [..., V], and what the backward pass needs of a row besides: log-normaliser, what
     its rounding does to the weights, the low part of the value, effective temperature."""
-    policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
-    results = _results(logits)
-    launch_rows(
-        "policy_forward",
-        logits,
-        policy.pointer,
-        policy.stride,
-        values.pointer,
-        values.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        tau,
-        entropy_mode,
-        pointer(real),
-        *map(pointer, results),
-    )
+    value, entropy, log_normalizer, correction, value_low, effective_tau = results = _results(logits)
+    launch(
+        "policy_forward", logits, share_rows=True, logits=row_matrix(logits), q=row_matrix(q), tau=tau,
+        entropy_mode=entropy_mode, mask=mask, value=value, entropy=entropy, log_normalizer=log_normalizer,
+        correction=correction, value_low=value_low, effective_tau=effective_tau,
+    )  # fmt: skip
     return results
 
 
@@ -67,33 +48,16 @@ def policy_row_gradients(
     into: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the logits and of q, written `into` contiguous tensors where given (on the CPU their own)."""
-    policy, values, real = row_matrix(logits), row_matrix(q), vector(mask)
-    results = (value, entropy, log_normalizer, correction, value_low, effective_tau)
-    saved = [statistic.contiguous() for statistic in results]
-    upstream_value, upstream_entropy = vector(grad_value), vector(grad_entropy)
     grad_logits, grad_q = into or (
         new_gradient(rows) if wanted else rows.new_empty(0)
         for rows, wanted in ((logits, want_logits), (q, want_q))
     )
     launch(
-        "policy_backward",
-        logits,
-        policy.pointer,
-        policy.stride,
-        values.pointer,
-        values.stride,
-        policy.rows,
-        policy.vocabulary,
-        policy.dtype_code,
-        pointer(real),
-        *map(pointer, saved),
-        pointer(upstream_value),
-        pointer(upstream_entropy),
-        pointer(grad_logits) if want_logits else 0,
-        policy.vocabulary,
-        pointer(grad_q) if want_q else 0,
-        policy.vocabulary,
-    )
+        "policy_backward", logits, logits=row_matrix(logits), q=row_matrix(q), mask=mask, value=value, entropy=entropy,
+        log_normalizer=log_normalizer, correction=correction, value_low=value_low, effective_tau=effective_tau,
+        grad_value=grad_value, grad_entropy=grad_entropy, grad_logits=row_matrix(grad_logits) if want_logits else None,
+        grad_q=row_matrix(grad_q) if want_q else None,
+    )  # fmt: skip
     return grad_logits, grad_q
 
 

@@ -15,7 +15,7 @@ from softbellman.core.checks import (
     check_rows,
     check_vocabulary_vector,
 )
-from softbellman.core.launch import launch_rows, pointer, row_matrix, several_per_row, vector
+from softbellman.core.launch import launch, row_matrix, several_per_row
 from softbellman.core.operator import register
 
 
@@ -91,29 +91,12 @@ def sample_rows(
     row_base: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, log-probabilities and entropies of rows [..., V], which without numbers count from `row_base` in the noise."""
-    matrix, banned, real, numbers = row_matrix(logits), vector(forbidden), vector(mask), vector(row_numbers)
     tokens, log_prob, entropy = _results(logits)
-    launch_rows(
-        "sample_forward",
-        logits,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        temperature,
-        seed,
-        offset,
-        row_base,
-        pointer(seed_at),
-        pointer(offset_at),
-        pointer(numbers),
-        pointer(banned),
-        pointer(real),
-        pointer(tokens),
-        pointer(log_prob),
-        pointer(entropy),
-    )
+    launch(
+        "sample_forward", logits, share_rows=True, logits=row_matrix(logits), temperature=temperature, seed=seed,
+        offset=offset, row_base=row_base, seed_at=seed_at, offset_at=offset_at, row_numbers=row_numbers,
+        forbidden=forbidden, mask=mask, tokens=tokens, log_prob=log_prob, entropy=entropy,
+    )  # fmt: skip
     return tokens, log_prob, entropy
 
 

@@ -16,15 +16,7 @@ from softbellman.core.checks import (
     check_positive,
     check_rows,
 )
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
+from softbellman.core.launch import launch, new_gradient, row_matrix, several_per_row, vector
 from softbellman.core.operator import register, register_backward
 
 
@@ -84,27 +76,12 @@ def _forward(
     terminal: Tensor | None,
     tau: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    matrix, (residual, value, correction) = row_matrix(q), several_per_row(q, 3)
-    earned, ids = vector(rewards, value.dtype), vector(actions)
-    real, ends = vector(mask), vector(terminal)
-    launch_rows(
-        "soft_bellman_forward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        pointer(ids),
-        pointer(earned),
-        pointer(ends),
-        q.size(1),
-        pointer(real),
-        pointer(residual),
-        pointer(value),
-        pointer(correction),
-    )
+    residual, value, correction = several_per_row(q, 3)
+    launch(
+        "soft_bellman_forward", q, share_rows=True, q=row_matrix(q), tau=tau, actions=actions,
+        rewards=vector(rewards, value.dtype), terminal=terminal, steps=q.size(1), mask=mask, residual=residual,
+        value=value, correction=correction,
+    )  # fmt: skip
     return residual, value, correction
 
 
@@ -118,28 +95,11 @@ def _backward(
     terminal: Tensor | None,
     tau: float,
 ) -> Tensor:
-    matrix, grad_q = row_matrix(q), new_gradient(q)
-    ids, real, ends = vector(actions), vector(mask), vector(terminal)
-    upstream, value, correction = gradient.contiguous(), value.contiguous(), correction.contiguous()
+    grad_q = new_gradient(q)
     launch(
-        "soft_bellman_backward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        pointer(ids),
-        pointer(ends),
-        q.size(1),
-        pointer(real),
-        pointer(value),
-        pointer(correction),
-        pointer(upstream),
-        pointer(grad_q),
-        matrix.vocabulary,
-    )
+        "soft_bellman_backward", q, q=row_matrix(q), tau=tau, actions=actions, terminal=terminal, steps=q.size(1),
+        mask=mask, value=value, correction=correction, grad_residual=gradient, grad_q=row_matrix(grad_q),
+    )  # fmt: skip
     return grad_q
 
 

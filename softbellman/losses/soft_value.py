@@ -14,15 +14,7 @@ from softbellman.core.checks import (
     check_vocabulary_vector,
     statistic_dtype,
 )
-from softbellman.core.launch import (
-    launch,
-    launch_rows,
-    new_gradient,
-    pointer,
-    row_matrix,
-    several_per_row,
-    vector,
-)
+from softbellman.core.launch import RowMatrix, launch, new_gradient, row_matrix, several_per_row
 from softbellman.core.operator import register, register_backward
 
 
@@ -56,14 +48,11 @@ def soft_value(q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tens
     return value
 
 
-def prior_arguments(prior: Tensor | None, q: Tensor) -> tuple[Tensor | None, int]:
-    """The prior in the statistic type of q with its row stride, 0 for one vector shared by all rows."""
+def prior_rows(prior: Tensor | None, q: Tensor) -> RowMatrix | None:
+    """The prior in the statistic type of q, as rows like those of q."""
     if prior is None:
-        return None, 0
-    if prior.dim() == 1:
-        return vector(prior, statistic_dtype(q.dtype)), 0
-    matrix = row_matrix(prior.to(statistic_dtype(q.dtype)))
-    return matrix.tensor, matrix.stride
+        return None
+    return row_matrix(prior.to(statistic_dtype(q.dtype)).expand(q.shape))
 
 
 def value_forward(
@@ -71,27 +60,12 @@ def value_forward(
 ) -> tuple[Tensor, ...]:
     """The soft values [...] of rows [..., V], what their rounding does to the weights of the backward pass [...], and
     with actions the q of these [...]."""
-    matrix, (value, correction) = row_matrix(q), several_per_row(q, 2)
+    value, correction = several_per_row(q, 2)
     chosen = None if actions is None else torch.empty_like(value)
-    weights, weights_stride = prior_arguments(prior, q)
-    ids, real = vector(actions), vector(mask)
-    launch_rows(
-        "soft_value_forward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        pointer(weights),
-        weights_stride,
-        pointer(ids),
-        pointer(real),
-        pointer(value),
-        pointer(correction),
-        pointer(chosen),
-    )
+    launch(
+        "soft_value_forward", q, share_rows=True, q=row_matrix(q), tau=tau, prior=prior_rows(prior, q), actions=actions,
+        mask=mask, value=value, correction=correction, gathered=chosen,
+    )  # fmt: skip
     return (value, correction) if chosen is None else (value, correction, chosen)
 
 
@@ -108,31 +82,11 @@ def value_backward(
     into: Tensor | None = None,
 ) -> Tensor:
     """Gradient of q, written `into` a contiguous tensor where given (on the CPU q's own)."""
-    matrix, grad_q = row_matrix(q), new_gradient(q) if into is None else into
-    weights, weights_stride = prior_arguments(prior, q)
-    ids, real, value = vector(actions), vector(mask), value.contiguous()
-    correction = correction.contiguous()
-    upstream_value, upstream_chosen = vector(grad_value), vector(grad_chosen)
+    grad_q = new_gradient(q) if into is None else into
     launch(
-        "soft_value_backward",
-        q,
-        matrix.pointer,
-        matrix.stride,
-        matrix.rows,
-        matrix.vocabulary,
-        matrix.dtype_code,
-        tau,
-        pointer(weights),
-        weights_stride,
-        pointer(ids),
-        pointer(real),
-        pointer(value),
-        pointer(correction),
-        pointer(upstream_value),
-        pointer(upstream_chosen),
-        pointer(grad_q),
-        matrix.vocabulary,
-    )
+        "soft_value_backward", q, q=row_matrix(q), tau=tau, prior=prior_rows(prior, q), actions=actions, mask=mask,
+        value=value, correction=correction, grad_value=grad_value, grad_gathered=grad_chosen, grad_q=row_matrix(grad_q),
+    )  # fmt: skip
     return grad_q
 
 
