@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "losses/cpu_kernels.h"
+#include "core/rows.h"
 #include "core/vector_math.h"
 
 namespace softbellman::cpu {

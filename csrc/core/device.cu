@@ -1,5 +1,6 @@
 // What can be asked of the CUDA runtime without owning a device.
-#include "losses/cuda_kernels.h"
+#include "core/device.h"
+
 #include "core/launch.cuh"
 
 namespace softbellman::cuda {

@@ -1,7 +1,6 @@
-// What the launchers of all families share: dispatch on the element type, the loop of a block over rows, and how many
-// packets a thread reads before it uses the first.
+// What the launchers of all families share: dispatch on the element type and the device, the loop of a block over rows, and
+// how many packets a thread reads before it uses the first.
 #pragma once
-#include "losses/cuda_kernels.h"
 #include "core/reduce.cuh"
 #include "core/row_states.cuh"
 #include "core/split_rows.cuh"
@@ -35,6 +34,17 @@ void dispatch_dtype(int dtype, Body body) {
             return body(TypeTag<Float16>{});
     }
     throw std::invalid_argument("dtype must be one of the codes 0, 1, 2, 3, got " + std::to_string(dtype) + ".");
+}
+
+// Calls `body` with the element type of the rows, on their device, and reports a launch that could not start. Nothing where
+// there are no rows.
+template <class Body>
+void launch_rows(const char* kernel, const Rows& shape, const Launch& launch, Body body) {
+    check_row_sizes(shape.rows, shape.vocab);
+    if (shape.rows == 0) return;
+    const DeviceGuard guard(launch.device);
+    dispatch_dtype(shape.dtype, body);
+    check_launch(kernel);
 }
 
 template <class A>

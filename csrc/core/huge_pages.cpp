@@ -1,10 +1,10 @@
 // Memory in pages of 2 MiB where the system gives them on request (transparent huge pages set to `madvise`, the default of
 // most distributions). A new tensor's pages are cleared and mapped one by one when they are first written; for a gradient of
 // 64 MiB that is 16,384 interruptions, which take longer than the kernel that writes it, or 32.
+#include "core/huge_pages.h"
+
 #include <cstdlib>
 #include <cstring>
-
-#include "losses/cpu_kernels.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/rows.h"
+
 #if defined(__CUDACC__)
 #define SB_HD __host__ __device__
 #else
@@ -19,9 +21,6 @@
 #endif
 
 namespace softbellman {
-
-// The integer that names an element type across the Python boundary.
-enum DtypeCode : int { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
 
 template <class To, class From>
 SB_INLINE To bit_cast(From value) {

@@ -1,7 +1,7 @@
 // The online states of csrc/common, extended by one packet of a row at a time: the maximum moves at most once a packet,
 // and the exponential is one instruction. Results differ from element-wise pushes by rounding alone.
 #pragma once
-#include "losses/cross_entropy_state.h"
+#include "losses/cross_entropy.h"
 #include "losses/policy.h"
 #include "core/row_access.cuh"
 
@@ -127,7 +127,7 @@ __device__ __forceinline__ void extend(PolicyState<A>& state, const A (&x)[kN], 
 }
 
 template <class A, int kN>
-__device__ __forceinline__ void extend(DistillationState<A>& state, const A (&x)[kN], const A (&q)[kN], A scale,
+__device__ __forceinline__ void extend(CrossEntropyState<A>& state, const A (&x)[kN], const A (&q)[kN], A scale,
                                        A scale_log2) {
     const A top = largest(x);
     if (top > state.policy.maximum) state.raise_policy(top);

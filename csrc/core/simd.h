@@ -1,14 +1,14 @@
 // Run-time choice of the vector instructions. A kernel is a struct template with a member template `rows<T>(first, last)`,
-// whose first member is the shape and whose flag says whether multiplications and additions may be fused; run_kernel
-// compiles it three times (baseline, AVX2 + FMA, AVX-512) and calls the best that the processor has. Everything a kernel
+// made from its parameters, whose flag says whether multiplications and additions may be fused; run_kernel compiles it
+// three times (baseline, AVX2 + FMA, AVX-512) and calls the best that the processor has. Everything a kernel
 // calls inside its loops must be SB_INLINE, else it would stay compiled for the baseline.
 //
 // The environment variable SOFTBELLMAN_SIMD (baseline, avx2, avx512) lowers the choice, for tests and for measurements.
 #pragma once
 
-#include "core/portability.h"
-#include "losses/cpu_kernels.h"
 #include "core/parallel.h"
+#include "core/portability.h"
+#include "core/rows.h"
 
 #if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)
 #define SB_X86_DISPATCH 1
@@ -56,33 +56,32 @@ constexpr bool kBaselineFuses = true;
 #endif
 
 template <template <bool> class Kernel, class T, class... Members>
-void run_typed(const Rows& shape, const Members&... members) {
+void run_typed(const Rows& shape, int threads, const Members&... members) {
 #if SB_X86_DISPATCH
     if (simd_level() != SimdLevel::kBaseline) {
-        const Kernel<true> kernel{shape, members...};
+        const Kernel<true> kernel{members...};
         const auto function =
             simd_level() == SimdLevel::kAvx512 ? &rows_avx512<Kernel<true>, T> : &rows_avx2<Kernel<true>, T>;
-        parallel_rows(shape.rows, shape.threads, shape.vocab,
-                      [&](int64_t first, int64_t last) { function(kernel, first, last); });
+        parallel_rows(shape.rows, threads, shape.vocab, [&](int64_t first, int64_t last) { function(kernel, first, last); });
         return;
     }
 #endif
-    const Kernel<kBaselineFuses> kernel{shape, members...};
-    parallel_rows(shape.rows, shape.threads, shape.vocab,
+    const Kernel<kBaselineFuses> kernel{members...};
+    parallel_rows(shape.rows, threads, shape.vocab,
                   [&](int64_t first, int64_t last) { rows_baseline<Kernel<kBaselineFuses>, T>(kernel, first, last); });
 }
 
 template <template <bool> class Kernel, class... Members>
-void run_kernel(const Rows& shape, const Members&... members) {
+void run_kernel(const Rows& shape, int threads, const Members&... members) {
     switch (shape.dtype) {
         case kFloat32:
-            return run_typed<Kernel, float>(shape, members...);
+            return run_typed<Kernel, float>(shape, threads, members...);
         case kFloat64:
-            return run_typed<Kernel, double>(shape, members...);
+            return run_typed<Kernel, double>(shape, threads, members...);
         case kBFloat16:
-            return run_typed<Kernel, BFloat16>(shape, members...);
+            return run_typed<Kernel, BFloat16>(shape, threads, members...);
         case kFloat16:
-            return run_typed<Kernel, Float16>(shape, members...);
+            return run_typed<Kernel, Float16>(shape, threads, members...);
     }
 }
 

@@ -9,7 +9,7 @@
 // the block that draws the last of the row's tickets merges them. The counter of tickets wraps to 0 with its last draw, so
 // the same memory serves the next launch, and a launch replayed from a graph. No block waits for another.
 #pragma once
-#include "losses/cuda_kernels.h"
+#include "core/device.h"
 #include "core/reduce.cuh"
 #include "core/row_access.cuh"
 
@@ -56,18 +56,22 @@ struct StrandLaunch {
     RowStrands strands;
 };
 
-// Rows of one strand share a block, a warp each. `partials` and `tickets` are null, or as large as row_workspace said.
+// Rows of one strand share a block, a warp each.
 template <class T, class State>
-StrandLaunch strand_launch(std::int64_t rows, std::int64_t vocab, unsigned most_threads, void* partials, unsigned* tickets,
-                           int device) {
+StrandLaunch strand_launch(std::int64_t rows, std::int64_t vocab, unsigned most_threads, const Launch& launch) {
     static_assert(sizeof(State) <= kMostStateNumbers * sizeof(Accumulator<T>), "row_workspace counts on this");
     RowStrands strands = cut_row(vocab, kLanes<T>);
     const RowLaunch whole = row_launch(rows, vocab, kLanes<T>, most_threads);
     if (strands.count == 1) return {whole.grid, whole.block, 0, strands};
-    const unsigned blocks = partials != nullptr && tickets != nullptr ? blocks_for_a_row(rows, strands, device) : 1;
+    const bool may_share = launch.partials != nullptr && launch.tickets != nullptr;
+    const unsigned blocks = may_share ? blocks_for_a_row(rows, strands, launch.device) : 1;
     if (blocks > 1) {
-        strands.partials = static_cast<unsigned*>(partials);
-        strands.tickets = tickets;
+        const std::int64_t needed = rows * strands.count * static_cast<std::int64_t>(sizeof(State));
+        if (launch.partials_bytes < needed)
+            throw std::invalid_argument("partials must have at least " + std::to_string(needed) + " bytes, got " +
+                                        std::to_string(launch.partials_bytes) + ".");
+        strands.partials = static_cast<unsigned*>(launch.partials);
+        strands.tickets = launch.tickets;
         return {dim3(whole.grid.x, blocks), dim3(kSplitWarps * kWarpSize), 0, strands};
     }
     const unsigned threads = std::min(whole.block.x, strands.count * kWarpSize);

@@ -5,8 +5,9 @@
 // read and one write in one sweep, about the mean as it was before it was rounded. Actions with q = -inf do not exist: they
 // are in neither the mean nor the spread. A row belongs to one thread.
 #include "losses/critic.h"
-#include "core/moments.h"
+
 #include "core/block.h"
+#include "core/moments.h"
 #include "core/simd.h"
 
 namespace softbellman::cpu {
@@ -53,14 +54,7 @@ SB_INLINE Moments<double> block_moments(const A* x, int64_t padded, A reference)
 }
 
 template <bool>
-struct Forward {
-    Rows shape;
-    Matrix q;
-    const int64_t* actions;
-    const void* targets;
-    double smoothness;
-    CriticResults out;
-
+struct Forward : CriticForward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
@@ -81,28 +75,18 @@ struct Forward {
                         static_cast<double>(static_cast<const A*>(targets)[n]);
                 row_loss = critic_row_loss(error, moments.deviation, smoothness);
             }
-            const Rounded<A> mean(moments.mean, 0.0);
-            static_cast<A*>(out.loss)[n] = static_cast<A>(row_loss);
-            static_cast<A*>(out.td_error)[n] = static_cast<A>(error);
-            static_cast<A*>(out.mean)[n] = mean.high;
-            static_cast<A*>(out.mean_low)[n] = mean.low;
-            static_cast<A*>(out.spread)[n] = static_cast<A>(moments.deviation);
+            const Rounded<A> row_mean(moments.mean, 0.0);
+            static_cast<A*>(loss)[n] = static_cast<A>(row_loss);
+            static_cast<A*>(td_error)[n] = static_cast<A>(error);
+            static_cast<A*>(mean)[n] = row_mean.high;
+            static_cast<A*>(mean_low)[n] = row_mean.low;
+            static_cast<A*>(spread)[n] = static_cast<A>(moments.deviation);
         }
     }
 };
 
 template <bool>
-struct Backward {
-    Rows shape;
-    Matrix q;
-    const int64_t* actions;
-    double smoothness;
-    const void* td_error;
-    const void* mean;
-    const void* mean_low;
-    const void* grad_loss;
-    MutableMatrix grad_q;
-
+struct Backward : CriticBackward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
@@ -137,14 +121,12 @@ struct Backward {
 
 }  // namespace
 
-void critic_forward(const Rows& shape, Matrix q, const int64_t* actions, const void* targets, double smoothness,
-                    const CriticResults& out) {
-    run_kernel<Forward>(shape, q, actions, targets, smoothness, out);
+void critic_forward(const CriticForward& in, int threads) {
+    run_kernel<Forward>(in.shape, threads, in);
 }
 
-void critic_backward(const Rows& shape, Matrix q, const int64_t* actions, double smoothness, const void* td_error,
-                     const void* mean, const void* mean_low, const void* grad_loss, MutableMatrix grad_q) {
-    run_kernel<Backward>(shape, q, actions, smoothness, td_error, mean, mean_low, grad_loss, grad_q);
+void critic_backward(const CriticBackward& in, int threads) {
+    run_kernel<Backward>(in.shape, threads, in);
 }
 
 }  // namespace softbellman::cpu

@@ -5,6 +5,7 @@
 // (split_rows.cuh); each packet's mean and squared deviations are merged into the thread's (Chan), then over the row by a
 // tree. Backward: one read, one write.
 #include "losses/critic.h"
+
 #include "core/families.cuh"
 
 namespace softbellman::cuda {
@@ -120,47 +121,35 @@ __global__ void __launch_bounds__(kBackwardThreads)
     }
 }
 
+template <class T, class Parameters>
+CriticRows<T> critic_rows(const Parameters& in) {
+    return {static_cast<const T*>(in.q.data), in.q.stride,  in.shape.rows, static_cast<int>(in.shape.vocab), in.actions,
+            Accumulator<T>(in.smoothness),    in.shape.mask};
+}
+
 }  // namespace
 
-void critic_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                    const std::int64_t* actions, const void* targets, double smoothness, const std::uint8_t* mask,
-                    void* loss, void* td_error, void* mean, void* mean_low, void* spread, void* partials, unsigned* tickets,
-                    int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void critic_forward(const CriticForward& in, const Launch& launch) {
+    launch_rows("critic_forward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const CriticRows<T> in{
-            static_cast<const T*>(q), q_stride, rows, static_cast<int>(vocab), actions, A(smoothness), mask};
         const auto kernel = critic_forward_kernel<T>;
-        const StrandLaunch launch = strand_launch<T, Moments<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands,
-                  static_cast<const A*>(targets), static_cast<A*>(loss), static_cast<A*>(td_error), static_cast<A*>(mean),
-                  static_cast<A*>(mean_low), static_cast<A*>(spread));
-        check_launch("critic_forward");
+        const StrandLaunch plan = strand_launch<T, Moments<A>>(in.shape.rows, in.shape.vocab, kForwardThreads<T>, launch);
+        SB_LAUNCH(kernel, plan.grid, plan.block, plan.shared_bytes, launch.stream, critic_rows<T>(in), plan.strands,
+                  static_cast<const A*>(in.targets), static_cast<A*>(in.loss), static_cast<A*>(in.td_error),
+                  static_cast<A*>(in.mean), static_cast<A*>(in.mean_low), static_cast<A*>(in.spread));
     });
 }
 
-void critic_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                     const std::int64_t* actions, double smoothness, const std::uint8_t* mask, const void* td_error,
-                     const void* mean, const void* mean_low, const void* grad_loss, void* grad_q, std::int64_t grad_q_stride,
-                     int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void critic_backward(const CriticBackward& in, const Launch& launch) {
+    launch_rows("critic_backward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const CriticRows<T> in{
-            static_cast<const T*>(q), q_stride, rows, static_cast<int>(vocab), actions, A(smoothness), mask};
         const auto kernel = critic_backward_kernel<T>;
-        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, kPacketsBackward, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(td_error),
-                  static_cast<const A*>(mean), static_cast<const A*>(mean_low), static_cast<const A*>(grad_loss),
-                  static_cast<T*>(grad_q), grad_q_stride);
-        check_launch("critic_backward");
+        const RowLaunch plan = elementwise_launch(in.shape.rows, in.shape.vocab, kLanes<T>, kPacketsBackward, launch.device);
+        SB_LAUNCH(kernel, plan.grid, plan.block, 0, launch.stream, critic_rows<T>(in), static_cast<const A*>(in.td_error),
+                  static_cast<const A*>(in.mean), static_cast<const A*>(in.mean_low), static_cast<const A*>(in.grad_loss),
+                  static_cast<T*>(in.grad_q.data), in.grad_q.stride);
     });
 }
 

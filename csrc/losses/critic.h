@@ -2,9 +2,68 @@
 // paper's section 4), loss = td_error^2 + smoothness * spread. The derivative of the spread through the mean is zero.
 #pragma once
 
+#include "core/device.h"
 #include "core/portability.h"
+#include "core/rows.h"
 
 namespace softbellman {
+
+// `mean_low` is what rounding took from the mean.
+struct CriticForward {
+    Rows shape;
+    Matrix q;
+    const int64_t* actions = nullptr;
+    const void* targets = nullptr;
+    double smoothness = 0.0;
+    void *loss = nullptr, *td_error = nullptr, *mean = nullptr, *mean_low = nullptr, *spread = nullptr;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.shape(shape);
+        fields.matrix("q", q);
+        fields.optional_array("mask", shape.mask, shape.rows);
+        fields.ids("actions", actions);
+        fields.number("targets", targets);
+        fields.not_negative("smoothness", smoothness);
+        fields.number("loss", loss);
+        fields.number("td_error", td_error);
+        fields.number("mean", mean);
+        fields.number("mean_low", mean_low);
+        fields.number("spread", spread);
+    }
+};
+
+struct CriticBackward {
+    Rows shape;
+    Matrix q;
+    const int64_t* actions = nullptr;
+    double smoothness = 0.0;
+    const void *td_error = nullptr, *mean = nullptr, *mean_low = nullptr, *grad_loss = nullptr;
+    MutableMatrix grad_q;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.shape(shape);
+        fields.matrix("q", q);
+        fields.optional_array("mask", shape.mask, shape.rows);
+        fields.ids("actions", actions);
+        fields.not_negative("smoothness", smoothness);
+        fields.number("td_error", td_error);
+        fields.number("mean", mean);
+        fields.number("mean_low", mean_low);
+        fields.number("grad_loss", grad_loss);
+        fields.matrix("grad_q", grad_q);
+    }
+};
+
+namespace cpu {
+void critic_forward(const CriticForward& in, int threads);
+void critic_backward(const CriticBackward& in, int threads);
+}  // namespace cpu
+namespace cuda {
+void critic_forward(const CriticForward& in, const Launch& launch);
+void critic_backward(const CriticBackward& in, const Launch& launch);
+}  // namespace cuda
 
 template <class A>
 SB_INLINE A critic_row_loss(A td_error, A spread, A smoothness) {

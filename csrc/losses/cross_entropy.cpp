@@ -5,6 +5,7 @@
 // read of each and one write in one sweep; what rounding took from the saved normalisers was saved with them and does not
 // reach the gradient. A row belongs to one thread.
 #include "losses/cross_entropy.h"
+
 #include "core/block.h"
 #include "core/simd.h"
 
@@ -23,15 +24,7 @@ SB_INLINE A weight_of_oracle(const void* oracle_weight, bool has_oracle, int64_t
 }
 
 template <bool kFused>
-struct Forward {
-    Rows shape;
-    Matrix logits;
-    Matrix q;
-    double tau;
-    const int64_t* targets;
-    const void* oracle_weight;
-    DistillationResults out;
-
+struct Forward : CrossEntropyForward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
@@ -39,12 +32,12 @@ struct Forward {
             Terms terms;
             if (!is_masked(shape.mask, n)) terms = row_terms<T>(n);
             const Rounded<A> policy(terms.maximum, terms.log_sum);
-            static_cast<A*>(out.loss)[n] = static_cast<A>(terms.loss);
-            static_cast<A*>(out.log_normalizer)[n] = policy.high;
-            static_cast<A*>(out.correction)[n] = weight_correction(policy, 1.0);
+            static_cast<A*>(loss)[n] = static_cast<A>(terms.loss);
+            static_cast<A*>(log_normalizer)[n] = policy.high;
+            static_cast<A*>(correction)[n] = weight_correction(policy, 1.0);
             const Rounded<A> oracle(terms.oracle_maximum, terms.oracle_log_sum);
-            static_cast<A*>(out.oracle_log_normalizer)[n] = oracle.high;
-            static_cast<A*>(out.oracle_correction)[n] = weight_correction(oracle, 1.0);
+            static_cast<A*>(oracle_log_normalizer)[n] = oracle.high;
+            static_cast<A*>(oracle_correction)[n] = weight_correction(oracle, 1.0);
         }
     }
 
@@ -101,7 +94,7 @@ struct Forward {
             target_shift = (terms.maximum - target) + terms.log_sum;
         }
         const double policy_shift = (terms.maximum - origin) + terms.log_sum;
-        terms.loss = distillation_row_loss(policy_shift, target_shift, oracle, static_cast<double>(alpha));
+        terms.loss = cross_entropy_row_loss(policy_shift, target_shift, oracle, static_cast<double>(alpha));
         return terms;
     }
 
@@ -170,17 +163,7 @@ struct Forward {
 };
 
 template <bool kFused>
-struct Backward {
-    Rows shape;
-    Matrix logits;
-    Matrix q;
-    double tau;
-    const int64_t* targets;
-    const void* oracle_weight;
-    DistillationResults saved;
-    const void* grad_loss;
-    MutableMatrix grad_logits;
-
+struct Backward : CrossEntropyBackward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
@@ -188,21 +171,20 @@ struct Backward {
         for (int64_t n = first_row; n < last_row; ++n) {
             T* const gradient = row_of<T>(grad_logits, n);
             const A upstream = is_masked(shape.mask, n) ? A(0) : static_cast<const A*>(grad_loss)[n];
-            const A log_normalizer = static_cast<const A*>(saved.log_normalizer)[n];
-            if (upstream == A(0) || log_normalizer == -infinity<A>()) {
+            const A normalizer = static_cast<const A*>(log_normalizer)[n];
+            if (upstream == A(0) || normalizer == -infinity<A>()) {
                 store_zeros(gradient, shape.vocab);
                 continue;
             }
             const A alpha = weight_of_oracle<A>(oracle_weight, q.data != nullptr, n);
-            const A oracle_log_normalizer =
-                alpha != A(0) ? static_cast<const A*>(saved.oracle_log_normalizer)[n] : -infinity<A>();
-            const bool has_oracle = oracle_log_normalizer != -infinity<A>();
+            const A oracle_normalizer = alpha != A(0) ? static_cast<const A*>(oracle_log_normalizer)[n] : -infinity<A>();
+            const bool has_oracle = oracle_normalizer != -infinity<A>();
 
             const T* const row = row_of<T>(logits, n);
             const ScaledExp<A, kFused> policy_exponential(1.0);
-            const A kept = static_cast<const A*>(saved.correction)[n];
+            const A kept = static_cast<const A*>(correction)[n];
             const auto policy =
-                row_normalizer<T, A>(row, shape.vocab, log_normalizer, kept, 1.0, policy_exponential, buffer.data);
+                row_normalizer<T, A>(row, shape.vocab, normalizer, kept, 1.0, policy_exponential, buffer.data);
             const double policy_weight =
                 (has_oracle ? static_cast<double>(alpha) : 0.0) + (1.0 - static_cast<double>(alpha));
             const Weights<A> of_policy{policy.shift,
@@ -212,7 +194,7 @@ struct Backward {
             A soft = of_policy(to_accumulator(row[target]), policy_exponential);
             if (has_oracle) {
                 const T* const oracle_row = row_of<T>(q, n);
-                const Weights<A> of_oracle = oracle_weights<T>(n, oracle_log_normalizer, upstream * alpha, buffer.data);
+                const Weights<A> of_oracle = oracle_weights<T>(n, oracle_normalizer, upstream * alpha, buffer.data);
                 const ScaledExp<A, kFused> oracle_exponential(1.0 / tau);
                 soft -= of_oracle(to_accumulator(oracle_row[target]), oracle_exponential);
                 SB_INDEPENDENT
@@ -238,12 +220,12 @@ struct Backward {
 
     // The oracle's probabilities times `weight`. Its normaliser is one of q / tau, the shift one of q.
     template <class T, class A>
-    SB_INLINE Weights<A> oracle_weights(int64_t n, A log_normalizer, A weight, A* buffer) const {
-        const double scale = 1.0 / tau, exact = tau * static_cast<double>(log_normalizer);
+    SB_INLINE Weights<A> oracle_weights(int64_t n, A normalizer, A weight, A* buffer) const {
+        const double scale = 1.0 / tau, exact = tau * static_cast<double>(normalizer);
         const Rounded<A> shift(exact, 0.0);
-        const double kept = static_cast<double>(static_cast<const A*>(saved.oracle_correction)[n]);
-        const A correction = static_cast<A>(kept * static_cast<double>(weight_correction(shift, scale)));
-        const auto oracle = row_normalizer<T, A>(row_of<T>(q, n), shape.vocab, shift.high, correction, scale,
+        const double kept = static_cast<double>(static_cast<const A*>(oracle_correction)[n]);
+        const A weights = static_cast<A>(kept * static_cast<double>(weight_correction(shift, scale)));
+        const auto oracle = row_normalizer<T, A>(row_of<T>(q, n), shape.vocab, shift.high, weights, scale,
                                                  ScaledExp<A, kFused>(scale), buffer);
         return {oracle.shift, static_cast<A>(static_cast<double>(weight) * oracle.factor)};
     }
@@ -251,15 +233,12 @@ struct Backward {
 
 }  // namespace
 
-void distillation_forward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
-                          const void* oracle_weight, const DistillationResults& out) {
-    run_kernel<Forward>(shape, logits, q, tau, targets, oracle_weight, out);
+void cross_entropy_forward(const CrossEntropyForward& in, int threads) {
+    run_kernel<Forward>(in.shape, threads, in);
 }
 
-void distillation_backward(const Rows& shape, Matrix logits, Matrix q, double tau, const int64_t* targets,
-                           const void* oracle_weight, const DistillationResults& saved, const void* grad_loss,
-                           MutableMatrix grad_logits) {
-    run_kernel<Backward>(shape, logits, q, tau, targets, oracle_weight, saved, grad_loss, grad_logits);
+void cross_entropy_backward(const CrossEntropyBackward& in, int threads) {
+    run_kernel<Backward>(in.shape, threads, in);
 }
 
 }  // namespace softbellman::cpu

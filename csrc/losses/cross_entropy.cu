@@ -4,13 +4,15 @@
 // Forward: one read of each [rows, vocab] input; a warp a row up to 256 vectors of 16 bytes, a block or several a row
 // beyond (split_rows.cuh); both normalisers and the expectation of the logits under p in one online state. Backward: one
 // read of each, one write (a second read of rows whose normaliser is beyond 2^27).
+#include "losses/cross_entropy.h"
+
 #include "core/families.cuh"
 
 namespace softbellman::cuda {
 namespace {
 
 template <class T>
-struct DistillationRows {
+struct CrossEntropyRows {
     using A = Accumulator<T>;
     const T* logits;
     std::int64_t logits_stride;
@@ -24,13 +26,13 @@ struct DistillationRows {
 };
 
 template <class A>
-struct DistillationStatistics {
+struct CrossEntropyStatistics {
     A *loss, *log_normalizer, *correction, *oracle_log_normalizer, *oracle_correction;
 };
 
 template <class T, bool kWithOracle>
 __global__ void __launch_bounds__(kForwardThreads<T>)
-    distillation_forward_kernel(DistillationRows<T> in, RowStrands strands, DistillationStatistics<Accumulator<T>> out) {
+    cross_entropy_forward_kernel(CrossEntropyRows<T> in, RowStrands strands, CrossEntropyStatistics<Accumulator<T>> out) {
     using A = Accumulator<T>;
     // Two packets of 16-bit numbers of both inputs, widened, would not fit the registers.
     constexpr int kU = !kWithOracle ? kPacketsOneInput : sizeof(T) == 2 ? 1 : kPacketsTwoInputs;
@@ -51,7 +53,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         const RowReader<T> q(kWithOracle ? in.q + row * in.q_stride : logits_row, in.vocab);
         const A alpha = kWithOracle ? get(in.oracle_weight, row, A(1)) : A(0);
         const auto read = [&](int first, int last) {
-            DistillationState<A> state;
+            CrossEntropyState<A> state;
             for (int j = first + warp_lane(); j < last; j += kU * kWarp) {
                 Packet<T> logit_packets[kU], q_packets[kU];
                 logits.template read<kU>(j, kWarp, absent, logit_packets);
@@ -71,11 +73,11 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
             return state;
         };
         const A scale = in.scale;
-        const auto merge = [scale](DistillationState<A> a, const DistillationState<A>& b) {
+        const auto merge = [scale](CrossEntropyState<A> a, const CrossEntropyState<A>& b) {
             a.merge(b, scale);
             return a;
         };
-        DistillationState<A> state;
+        CrossEntropyState<A> state;
         if (!reduce_row(strands, row, logits.vectors(), state, read, merge)) continue;
         const A maximum = state.policy.maximum;
         const bool exists = maximum != -infinity<A>();
@@ -83,7 +85,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         A target_shift = A(0);
         if (alpha != A(1) && in.targets != nullptr && exists)
             target_shift = log_sum + (maximum - element_or_nan(logits_row, in.targets[row], in.vocab));
-        set(out.loss, row, exists ? distillation_row_loss(log_sum, target_shift, state.oracle, alpha) : A(0));
+        set(out.loss, row, exists ? cross_entropy_row_loss(log_sum, target_shift, state.oracle, alpha) : A(0));
         const A normalizer = maximum + log_sum;
         set(out.log_normalizer, row, normalizer);
         set(out.correction, row, state.policy.correction(normalizer, A(1)));
@@ -97,8 +99,8 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
 
 template <class T, bool kWithOracle>
 __global__ void __launch_bounds__(kBackwardThreads)
-    distillation_backward_kernel(DistillationRows<T> in, DistillationStatistics<const Accumulator<T>> saved,
-                                 const Accumulator<T>* grad_loss, T* grad_logits, std::int64_t grad_logits_stride) {
+    cross_entropy_backward_kernel(CrossEntropyRows<T> in, CrossEntropyStatistics<const Accumulator<T>> saved,
+                                  const Accumulator<T>* grad_loss, T* grad_logits, std::int64_t grad_logits_stride) {
     using A = Accumulator<T>;
     const T absent = from_accumulator<T>(-infinity<A>());
     const int first = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
@@ -145,7 +147,7 @@ __global__ void __launch_bounds__(kBackwardThreads)
 #pragma unroll
             for (int k = 0; k < kLanes<T>; ++k) {
                 const A oracle = oracle_scale != A(0) ? oracle_of(values[k]) : A(0);
-                A gradient = distillation_gradient(policy_of(x[k]), oracle, policy_scale, oracle_scale);
+                A gradient = cross_entropy_gradient(policy_of(x[k]), oracle, policy_scale, oracle_scale);
                 if (logits.column(j, k) == target) gradient -= A(1) - alpha;
                 out[k] = from_accumulator<T>(weight * gradient);
             }
@@ -154,73 +156,53 @@ __global__ void __launch_bounds__(kBackwardThreads)
     }
 }
 
-template <class T>
-DistillationRows<T> distillation_rows(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride,
-                                      std::int64_t rows, std::int64_t vocab, double tau, const std::int64_t* targets,
-                                      const void* oracle_weight, const std::uint8_t* mask) {
+template <class T, class Parameters>
+CrossEntropyRows<T> cross_entropy_rows(const Parameters& in) {
     using A = Accumulator<T>;
-    return {static_cast<const T*>(logits),
-            logits_stride,
-            static_cast<const T*>(q),
-            q_stride,
-            rows,
-            static_cast<int>(vocab),
-            A(tau),
-            A(1 / tau),
-            A(kLogTwoOfE / tau),
-            targets,
-            static_cast<const A*>(oracle_weight),
-            mask};
+    return {static_cast<const T*>(in.logits.data),
+            in.logits.stride,
+            static_cast<const T*>(in.q.data),
+            in.q.stride,
+            in.shape.rows,
+            static_cast<int>(in.shape.vocab),
+            A(in.tau),
+            A(1 / in.tau),
+            A(kLogTwoOfE / in.tau),
+            in.targets,
+            static_cast<const A*>(in.oracle_weight),
+            in.shape.mask};
 }
 
 }  // namespace
 
-void distillation_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride,
-                          std::int64_t rows, std::int64_t vocab, int dtype, double tau, const std::int64_t* targets,
-                          const void* oracle_weight, const std::uint8_t* mask, void* loss, void* log_normalizer,
-                          void* correction, void* oracle_log_normalizer, void* oracle_correction, void* partials,
-                          unsigned* tickets, int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void cross_entropy_forward(const CrossEntropyForward& in, const Launch& launch) {
+    launch_rows("cross_entropy_forward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const auto in =
-            distillation_rows<T>(logits, logits_stride, q, q_stride, rows, vocab, tau, targets, oracle_weight, mask);
-        const DistillationStatistics<A> out{static_cast<A*>(loss), static_cast<A*>(log_normalizer),
-                                            static_cast<A*>(correction), static_cast<A*>(oracle_log_normalizer),
-                                            static_cast<A*>(oracle_correction)};
-        const auto kernel = q != nullptr ? distillation_forward_kernel<T, true> : distillation_forward_kernel<T, false>;
-        const StrandLaunch launch =
-            strand_launch<T, DistillationState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, out);
-        check_launch("distillation_forward");
+        const CrossEntropyStatistics<A> out{static_cast<A*>(in.loss), static_cast<A*>(in.log_normalizer),
+                                            static_cast<A*>(in.correction), static_cast<A*>(in.oracle_log_normalizer),
+                                            static_cast<A*>(in.oracle_correction)};
+        const auto kernel =
+            in.q.data != nullptr ? cross_entropy_forward_kernel<T, true> : cross_entropy_forward_kernel<T, false>;
+        const StrandLaunch plan =
+            strand_launch<T, CrossEntropyState<A>>(in.shape.rows, in.shape.vocab, kForwardThreads<T>, launch);
+        SB_LAUNCH(kernel, plan.grid, plan.block, plan.shared_bytes, launch.stream, cross_entropy_rows<T>(in), plan.strands,
+                  out);
     });
 }
 
-void distillation_backward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride,
-                           std::int64_t rows, std::int64_t vocab, int dtype, double tau, const std::int64_t* targets,
-                           const void* oracle_weight, const std::uint8_t* mask, const void* log_normalizer,
-                           const void* correction, const void* oracle_log_normalizer, const void* oracle_correction,
-                           const void* grad_loss, void* grad_logits, std::int64_t grad_logits_stride, int device,
-                           void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void cross_entropy_backward(const CrossEntropyBackward& in, const Launch& launch) {
+    launch_rows("cross_entropy_backward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const auto in =
-            distillation_rows<T>(logits, logits_stride, q, q_stride, rows, vocab, tau, targets, oracle_weight, mask);
-        const DistillationStatistics<const A> saved{
-            nullptr, static_cast<const A*>(log_normalizer), static_cast<const A*>(correction),
-            static_cast<const A*>(oracle_log_normalizer), static_cast<const A*>(oracle_correction)};
-        const auto kernel = q != nullptr ? distillation_backward_kernel<T, true> : distillation_backward_kernel<T, false>;
-        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, saved, static_cast<const A*>(grad_loss),
-                  static_cast<T*>(grad_logits), grad_logits_stride);
-        check_launch("distillation_backward");
+        const CrossEntropyStatistics<const A> saved{
+            nullptr, static_cast<const A*>(in.log_normalizer), static_cast<const A*>(in.correction),
+            static_cast<const A*>(in.oracle_log_normalizer), static_cast<const A*>(in.oracle_correction)};
+        const auto kernel =
+            in.q.data != nullptr ? cross_entropy_backward_kernel<T, true> : cross_entropy_backward_kernel<T, false>;
+        const RowLaunch plan = elementwise_launch(in.shape.rows, in.shape.vocab, kLanes<T>, 1, launch.device);
+        SB_LAUNCH(kernel, plan.grid, plan.block, 0, launch.stream, cross_entropy_rows<T>(in), saved,
+                  static_cast<const A*>(in.grad_loss), static_cast<T*>(in.grad_logits.data), in.grad_logits.stride);
     });
 }
 

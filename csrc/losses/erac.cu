@@ -5,8 +5,10 @@
 // One read of each of the three [rows, vocab] inputs in one launch. The block of unit n takes logits and target_q of row n,
 // and q of row n - 1: the value it finds is the one that the target of row n - 1 wants, so no block waits for another. One
 // unit more than rows; a warp a unit up to 256 vectors of 16 bytes, a block or several a unit beyond (split_rows.cuh).
-#include "losses/critic.h"
+#include "losses/erac.h"
+
 #include "core/families.cuh"
+#include "losses/critic.h"
 
 namespace softbellman::cuda {
 namespace {
@@ -112,42 +114,32 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
 
 }  // namespace
 
-void erac_forward(const void* logits, std::int64_t logits_stride, const void* target_q, std::int64_t target_q_stride,
-                  const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                  const std::int64_t* actions, const void* rewards, const std::uint8_t* terminal, std::int64_t steps,
-                  double tau, double smoothness, const std::uint8_t* mask, void* loss, void* td_error, void* targets,
-                  void* value, void* entropy, void* mean, void* mean_low, void* spread, void* partials, unsigned* tickets,
-                  int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    check_steps(rows, steps);
-    dispatch_dtype(dtype, [&](auto tag) {
+void erac_forward(const EracForward& in, const Launch& launch) {
+    launch_rows("erac_forward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const EracRows<T> in{static_cast<const T*>(logits),
-                             logits_stride,
-                             static_cast<const T*>(target_q),
-                             target_q_stride,
-                             static_cast<const T*>(q),
-                             q_stride,
-                             rows,
-                             static_cast<int>(vocab),
-                             actions,
-                             static_cast<const A*>(rewards),
-                             terminal,
-                             steps,
-                             A(tau),
-                             A(smoothness),
-                             mask};
-        const EracStatistics<A> out{static_cast<A*>(loss),     static_cast<A*>(td_error), static_cast<A*>(targets),
-                                    static_cast<A*>(value),    static_cast<A*>(entropy),  static_cast<A*>(mean),
-                                    static_cast<A*>(mean_low), static_cast<A*>(spread)};
+        const EracRows<T> rows{static_cast<const T*>(in.logits.data),
+                               in.logits.stride,
+                               static_cast<const T*>(in.target_q.data),
+                               in.target_q.stride,
+                               static_cast<const T*>(in.q.data),
+                               in.q.stride,
+                               in.shape.rows,
+                               static_cast<int>(in.shape.vocab),
+                               in.actions,
+                               static_cast<const A*>(in.rewards),
+                               in.terminal,
+                               in.steps,
+                               A(in.tau),
+                               A(in.smoothness),
+                               in.shape.mask};
+        const EracStatistics<A> out{static_cast<A*>(in.loss),     static_cast<A*>(in.td_error), static_cast<A*>(in.targets),
+                                    static_cast<A*>(in.value),    static_cast<A*>(in.entropy),  static_cast<A*>(in.mean),
+                                    static_cast<A*>(in.mean_low), static_cast<A*>(in.spread)};
         const auto kernel = erac_forward_kernel<T>;
-        const StrandLaunch launch =
-            strand_launch<T, EracState<A>>(rows + 1, vocab, kForwardThreads<T>, partials, tickets, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, out);
-        check_launch("erac_forward");
+        const StrandLaunch plan =
+            strand_launch<T, EracState<A>>(in.shape.rows + 1, in.shape.vocab, kForwardThreads<T>, launch);
+        SB_LAUNCH(kernel, plan.grid, plan.block, plan.shared_bytes, launch.stream, rows, plan.strands, out);
     });
 }
 

@@ -38,29 +38,22 @@ struct Sums {
 };
 
 template <bool kFused>
-struct Forward {
-    Rows shape;
-    Matrix logits;
-    Matrix q;
-    double tau;
-    int entropy_mode;
-    PolicyResults out;
-
+struct Forward : PolicyForward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
         for (int64_t n = first_row; n < last_row; ++n) {
             Terms terms;
             if (!is_masked(shape.mask, n)) terms = row_terms<T>(n);
-            const Rounded<A> value(terms.origin, terms.above_origin);
-            static_cast<A*>(out.value)[n] = value.high;
-            static_cast<A*>(out.entropy)[n] = static_cast<A>(terms.entropy);
-            if (out.log_normalizer == nullptr) continue;  // no gradient will be asked for
+            const Rounded<A> exact(terms.origin, terms.above_origin);
+            static_cast<A*>(value)[n] = exact.high;
+            static_cast<A*>(entropy)[n] = static_cast<A>(terms.entropy);
+            if (log_normalizer == nullptr) continue;  // no gradient will be asked for
             const Rounded<A> normalizer(terms.shift, terms.log_sum);
-            static_cast<A*>(out.value_low)[n] = value.low;
-            static_cast<A*>(out.log_normalizer)[n] = normalizer.high;
-            static_cast<A*>(out.correction)[n] = weight_correction(normalizer, 1.0);
-            static_cast<A*>(out.effective_tau)[n] = static_cast<A>(terms.effective_tau);
+            static_cast<A*>(value_low)[n] = exact.low;
+            static_cast<A*>(log_normalizer)[n] = normalizer.high;
+            static_cast<A*>(correction)[n] = weight_correction(normalizer, 1.0);
+            static_cast<A*>(effective_tau)[n] = static_cast<A>(terms.effective_tau);
         }
     }
 
@@ -177,16 +170,7 @@ struct Forward {
 };
 
 template <bool kFused>
-struct Backward {
-    Rows shape;
-    Matrix logits;
-    Matrix q;
-    PolicyResults saved;
-    const void* grad_value;
-    const void* grad_entropy;
-    MutableMatrix grad_logits;
-    MutableMatrix grad_q;
-
+struct Backward : PolicyBackward {
     // What the sweep needs to know of a row.
     template <class A>
     struct Row {
@@ -209,7 +193,7 @@ struct Backward {
             Row<A> row;
             row.grad_value = grad_value != nullptr ? static_cast<const A*>(grad_value)[n] : A(0);
             row.grad_entropy = grad_entropy != nullptr ? static_cast<const A*>(grad_entropy)[n] : A(0);
-            row.shift = static_cast<const A*>(saved.log_normalizer)[n];
+            row.shift = static_cast<const A*>(log_normalizer)[n];
             const bool no_gradient = row.grad_value == A(0) && row.grad_entropy == A(0);
             if (is_masked(shape.mask, n) || no_gradient || row.shift == -infinity<A>()) {
                 if (to_logits != nullptr) store_zeros(to_logits, shape.vocab);
@@ -237,16 +221,16 @@ struct Backward {
     template <class T, class A>
     SB_INLINE void read_saved(int64_t n, Row<A>& row) const {
         BlockBuffer<A> buffer;
-        const A correction = static_cast<const A*>(saved.correction)[n];
-        const auto normalizer = row_normalizer<T, A>(row_of<T>(logits, n), shape.vocab, row.shift, correction, 1.0,
+        const A kept = static_cast<const A*>(correction)[n];
+        const auto normalizer = row_normalizer<T, A>(row_of<T>(logits, n), shape.vocab, row.shift, kept, 1.0,
                                                      ScaledExp<A, kFused>(1.0), buffer.data);
         row.shift = normalizer.shift;
         row.log_sum = static_cast<A>(-std::log(normalizer.factor));
         row.inverse_sum = static_cast<A>(normalizer.factor);
-        row.value = static_cast<const A*>(saved.value)[n];
-        row.value_low = static_cast<const A*>(saved.value_low)[n];
-        row.entropy = static_cast<const A*>(saved.entropy)[n];
-        row.effective_tau = static_cast<const A*>(saved.effective_tau)[n];
+        row.value = static_cast<const A*>(value)[n];
+        row.value_low = static_cast<const A*>(value_low)[n];
+        row.entropy = static_cast<const A*>(entropy)[n];
+        row.effective_tau = static_cast<const A*>(effective_tau)[n];
     }
 
     // Both gradients of an element are written after both of its inputs are read.
@@ -278,13 +262,12 @@ struct Backward {
 
 }  // namespace
 
-void policy_forward(const Rows& shape, Matrix logits, Matrix q, double tau, int entropy_mode, const PolicyResults& out) {
-    run_kernel<Forward>(shape, logits, q, tau, entropy_mode, out);
+void policy_forward(const PolicyForward& in, int threads) {
+    run_kernel<Forward>(in.shape, threads, in);
 }
 
-void policy_backward(const Rows& shape, Matrix logits, Matrix q, const PolicyResults& saved, const void* grad_value,
-                     const void* grad_entropy, MutableMatrix grad_logits, MutableMatrix grad_q) {
-    run_kernel<Backward>(shape, logits, q, saved, grad_value, grad_entropy, grad_logits, grad_q);
+void policy_backward(const PolicyBackward& in, int threads) {
+    run_kernel<Backward>(in.shape, threads, in);
 }
 
 }  // namespace softbellman::cpu

@@ -5,6 +5,8 @@
 // beyond (split_rows.cuh); the sums of pi, pi log pi and pi q share one running maximum, and the normalized entropy's norm
 // comes from moments of the logits in the same pass. Backward: one read of each input and one write of each gradient,
 // nothing reduced (a second read of the logits of rows whose normaliser is beyond 2^27).
+#include "losses/policy.h"
+
 #include "core/families.cuh"
 
 namespace softbellman::cuda {
@@ -137,58 +139,50 @@ __global__ void __launch_bounds__(kBackwardThreads)
     }
 }
 
+template <class T, class Parameters>
+PolicyRows<T> policy_rows(const Parameters& in) {
+    return {static_cast<const T*>(in.logits.data),
+            in.logits.stride,
+            static_cast<const T*>(in.q.data),
+            in.q.stride,
+            in.shape.rows,
+            static_cast<int>(in.shape.vocab),
+            in.shape.mask};
+}
+
 }  // namespace
 
-void policy_forward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
-                    std::int64_t vocab, int dtype, double tau, int entropy_mode, const std::uint8_t* mask, void* value,
-                    void* entropy, void* log_normalizer, void* correction, void* value_low, void* effective_tau,
-                    void* partials, unsigned* tickets, int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    if (entropy_mode < kEntropyExact || entropy_mode > kEntropyNone)
-        throw std::invalid_argument("entropy_mode must be 0, 1 or 2, got " + std::to_string(entropy_mode) + ".");
-    dispatch_dtype(dtype, [&](auto tag) {
+void policy_forward(const PolicyForward& in, const Launch& launch) {
+    launch_rows("policy_forward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const PolicyRows<T> in{static_cast<const T*>(logits), logits_stride, static_cast<const T*>(q), q_stride, rows,
-                               static_cast<int>(vocab),       mask};
-        const PolicyStatistics<A> out{static_cast<A*>(value),          static_cast<A*>(entropy),
-                                      static_cast<A*>(log_normalizer), static_cast<A*>(correction),
-                                      static_cast<A*>(value_low),      static_cast<A*>(effective_tau)};
+        const PolicyStatistics<A> out{static_cast<A*>(in.value),          static_cast<A*>(in.entropy),
+                                      static_cast<A*>(in.log_normalizer), static_cast<A*>(in.correction),
+                                      static_cast<A*>(in.value_low),      static_cast<A*>(in.effective_tau)};
         const auto kernel =
-            entropy_mode == kEntropyNormalized ? policy_forward_kernel<T, true> : policy_forward_kernel<T, false>;
-        const StrandLaunch launch =
-            strand_launch<T, PolicyState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, A(tau), entropy_mode,
-                  out);
-        check_launch("policy_forward");
+            in.entropy_mode == kEntropyNormalized ? policy_forward_kernel<T, true> : policy_forward_kernel<T, false>;
+        const StrandLaunch plan =
+            strand_launch<T, PolicyState<A>>(in.shape.rows, in.shape.vocab, kForwardThreads<T>, launch);
+        SB_LAUNCH(kernel, plan.grid, plan.block, plan.shared_bytes, launch.stream, policy_rows<T>(in), plan.strands,
+                  A(in.tau), in.entropy_mode, out);
     });
 }
 
-void policy_backward(const void* logits, std::int64_t logits_stride, const void* q, std::int64_t q_stride, std::int64_t rows,
-                     std::int64_t vocab, int dtype, const std::uint8_t* mask, const void* value, const void* entropy,
-                     const void* log_normalizer, const void* correction, const void* value_low, const void* effective_tau,
-                     const void* grad_value, const void* grad_entropy, void* grad_logits, std::int64_t grad_logits_stride,
-                     void* grad_q, std::int64_t grad_q_stride, int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void policy_backward(const PolicyBackward& in, const Launch& launch) {
+    if (in.grad_logits.data == nullptr && in.grad_q.data == nullptr) return;
+    launch_rows("policy_backward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0 || (grad_logits == nullptr && grad_q == nullptr)) return;
-        const DeviceGuard guard(device);
-        const PolicyRows<T> in{static_cast<const T*>(logits), logits_stride, static_cast<const T*>(q), q_stride, rows,
-                               static_cast<int>(vocab),       mask};
-        const PolicyStatistics<const A> saved{static_cast<const A*>(value),          static_cast<const A*>(entropy),
-                                              static_cast<const A*>(log_normalizer), static_cast<const A*>(correction),
-                                              static_cast<const A*>(value_low),      static_cast<const A*>(effective_tau)};
-        const PolicyGradients<T> out{static_cast<const A*>(grad_value), static_cast<const A*>(grad_entropy),
-                                     static_cast<T*>(grad_logits),      grad_logits_stride,
-                                     static_cast<T*>(grad_q),           grad_q_stride};
+        const PolicyStatistics<const A> saved{
+            static_cast<const A*>(in.value),          static_cast<const A*>(in.entropy),
+            static_cast<const A*>(in.log_normalizer), static_cast<const A*>(in.correction),
+            static_cast<const A*>(in.value_low),      static_cast<const A*>(in.effective_tau)};
+        const PolicyGradients<T> out{static_cast<const A*>(in.grad_value), static_cast<const A*>(in.grad_entropy),
+                                     static_cast<T*>(in.grad_logits.data), in.grad_logits.stride,
+                                     static_cast<T*>(in.grad_q.data),      in.grad_q.stride};
         const auto kernel = policy_backward_kernel<T>;
-        const RowLaunch launch = elementwise_launch(rows, vocab, kLanes<T>, 1, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, saved, out);
-        check_launch("policy_backward");
+        const RowLaunch plan = elementwise_launch(in.shape.rows, in.shape.vocab, kLanes<T>, 1, launch.device);
+        SB_LAUNCH(kernel, plan.grid, plan.block, 0, launch.stream, policy_rows<T>(in), saved, out);
     });
 }
 

@@ -2,12 +2,83 @@
 // sum_w pi(w) (q(w) - tau log pi(w)) of eq 20, and the gradients of it. An action of probability zero contributes nothing.
 #pragma once
 
+#include "core/device.h"
 #include "core/moments.h"
 #include "core/online_softmax.h"
+#include "core/rows.h"
 
 namespace softbellman {
 
 enum EntropyMode : int { kEntropyExact = 0, kEntropyNormalized = 1, kEntropyNone = 2 };
+
+// value[n] = sum_w pi q + effective_tau H(pi). What a backward pass needs is written where it will be asked for: a rounded
+// normaliser's `correction` is what every weight of its row has to be multiplied by, value_low what rounding took from
+// value.
+struct PolicyForward {
+    Rows shape;
+    Matrix logits, q;
+    double tau = 0.0;
+    int entropy_mode = kEntropyExact;
+    void *value = nullptr, *entropy = nullptr;
+    void *log_normalizer = nullptr, *correction = nullptr, *value_low = nullptr, *effective_tau = nullptr;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.shape(shape);
+        fields.matrix("logits", logits);
+        fields.matrix("q", q);
+        fields.not_negative("tau", tau);
+        fields.integer("entropy_mode", entropy_mode, kEntropyExact, kEntropyNone);
+        fields.optional_array("mask", shape.mask, shape.rows);
+        fields.number("value", value);
+        fields.number("entropy", entropy);
+        fields.optional_number("log_normalizer", log_normalizer);
+        fields.optional_number("correction", correction);
+        fields.optional_number("value_low", value_low);
+        fields.optional_number("effective_tau", effective_tau);
+        const int saved =
+            (log_normalizer != nullptr) + (correction != nullptr) + (value_low != nullptr) + (effective_tau != nullptr);
+        fields.rule(saved == 0 || saved == 4,
+                    "log_normalizer, correction, value_low and effective_tau must be given together");
+    }
+};
+
+// A gradient without a place to go to is not computed.
+struct PolicyBackward {
+    Rows shape;
+    Matrix logits, q;
+    const void *value = nullptr, *entropy = nullptr;
+    const void *log_normalizer = nullptr, *correction = nullptr, *value_low = nullptr, *effective_tau = nullptr;
+    const void *grad_value = nullptr, *grad_entropy = nullptr;
+    MutableMatrix grad_logits, grad_q;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.shape(shape);
+        fields.matrix("logits", logits);
+        fields.matrix("q", q);
+        fields.optional_array("mask", shape.mask, shape.rows);
+        fields.number("value", value);
+        fields.number("entropy", entropy);
+        fields.number("log_normalizer", log_normalizer);
+        fields.number("correction", correction);
+        fields.number("value_low", value_low);
+        fields.number("effective_tau", effective_tau);
+        fields.optional_number("grad_value", grad_value);
+        fields.optional_number("grad_entropy", grad_entropy);
+        fields.optional_matrix("grad_logits", grad_logits);
+        fields.optional_matrix("grad_q", grad_q);
+    }
+};
+
+namespace cpu {
+void policy_forward(const PolicyForward& in, int threads);
+void policy_backward(const PolicyBackward& in, int threads);
+}  // namespace cpu
+namespace cuda {
+void policy_forward(const PolicyForward& in, const Launch& launch);
+void policy_backward(const PolicyBackward& in, const Launch& launch);
+}  // namespace cuda
 
 template <class A>
 struct PolicyTerms {

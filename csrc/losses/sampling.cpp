@@ -4,8 +4,10 @@
 // The scores are float32 for every dtype and have the same bits on every processor and vector width: this file is compiled
 // with -ffp-contract=off. Random words are drawn, and their noise is computed, only for groups of columns that could still
 // win: no Gumbel exceeds kLargestGumbel, and the smallest word of a group bounds its noise. Neither can change the result.
-#include "core/gumbel.h"
+#include "losses/sampling.h"
+
 #include "core/block.h"
+#include "core/gumbel.h"
 #include "core/philox_blocks.h"
 #include "core/simd.h"
 
@@ -21,16 +23,7 @@ struct Best {
 };
 
 template <bool>
-struct Sample {
-    Rows shape;
-    Matrix logits;
-    double temperature;
-    NoiseStream noise;
-    const uint8_t* forbidden;
-    int64_t* tokens;
-    void* log_prob;
-    void* entropy;
-
+struct Sample : SampleForward {
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
         using A = Accumulator<T>;
@@ -185,9 +178,10 @@ struct Sample {
 
 }  // namespace
 
-void sample_forward(const Rows& shape, Matrix logits, double temperature, const NoiseStream& noise, const uint8_t* forbidden,
-                    int64_t* tokens, void* log_prob, void* entropy) {
-    run_kernel<Sample>(shape, logits, temperature, noise.read(), forbidden, tokens, log_prob, entropy);
+void sample_forward(const SampleForward& in, int threads) {
+    SampleForward now = in;
+    now.noise = in.noise.read();
+    run_kernel<Sample>(in.shape, threads, now);
 }
 
 }  // namespace softbellman::cpu

@@ -6,9 +6,10 @@
 // token is the CPU kernel's, bit for bit. An element whose score could not reach the best one of its warp, however large its
 // noise, costs no logarithm, and four such neighbours cost no random number: rounding is monotone, so this changes no
 // result.
-#include "core/gumbel.h"
-#include "core/philox.h"
+#include "losses/sampling.h"
+
 #include "core/families.cuh"
+#include "core/gumbel.h"
 
 namespace softbellman::cuda {
 namespace {
@@ -140,32 +141,24 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
 
 }  // namespace
 
-void sample_forward(const void* logits, std::int64_t logits_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                    double temperature, std::uint64_t seed, std::uint64_t offset, std::uint64_t row_base,
-                    const std::uint64_t* seed_at, const std::uint64_t* offset_at, const std::int64_t* row_numbers,
-                    const std::uint8_t* forbidden, const std::uint8_t* mask, std::int64_t* tokens, void* log_prob,
-                    void* entropy, void* partials, unsigned* tickets, int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void sample_forward(const SampleForward& in, const Launch& launch) {
+    launch_rows("sample_forward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using A = Accumulator<T>;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const SampleRows<T> in{static_cast<const T*>(logits),
-                               logits_stride,
-                               rows,
-                               static_cast<int>(vocab),
-                               A(1 / temperature),
-                               static_cast<float>(1 / temperature),
-                               {seed, offset, row_base, seed_at, offset_at, row_numbers},
-                               forbidden,
-                               mask};
+        const SampleRows<T> rows{static_cast<const T*>(in.logits.data),
+                                 in.logits.stride,
+                                 in.shape.rows,
+                                 static_cast<int>(in.shape.vocab),
+                                 A(1 / in.temperature),
+                                 static_cast<float>(1 / in.temperature),
+                                 in.noise,
+                                 in.forbidden,
+                                 in.shape.mask};
         const auto kernel = sample_forward_kernel<T>;
-        const StrandLaunch launch =
-            strand_launch<T, SampleState<A>>(rows, vocab, kForwardThreads<T>, partials, tickets, device);
-        SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, tokens,
-                  static_cast<A*>(log_prob), static_cast<A*>(entropy));
-        check_launch("sample_forward");
+        const StrandLaunch plan =
+            strand_launch<T, SampleState<A>>(in.shape.rows, in.shape.vocab, kForwardThreads<T>, launch);
+        SB_LAUNCH(kernel, plan.grid, plan.block, plan.shared_bytes, launch.stream, rows, plan.strands, in.tokens,
+                  static_cast<A*>(in.log_prob), static_cast<A*>(in.entropy));
     });
 }
 

@@ -7,11 +7,11 @@ namespace softbellman {
 
 // Sequences of `steps` rows each, one behind the other; A is the accumulator type. steps = 0: none, nothing here is read.
 struct Sequences {
-    int64_t steps;
-    const uint8_t* terminal;    // [rows], nothing follows where it is not 0; null: only at the end
-    const void* rewards;        // A[rows]
-    void* residual;             // A[rows]
-    const void* grad_residual;  // A[rows], of the backward pass, which reads neither rewards nor residual
+    int64_t steps = 0;
+    const uint8_t* terminal = nullptr;    // [rows], nothing follows where it is not 0; null: only at the end
+    const void* rewards = nullptr;        // A[rows]
+    void* residual = nullptr;             // A[rows]
+    const void* grad_residual = nullptr;  // A[rows], of the backward pass, which reads neither rewards nor residual
 
     SB_INLINE bool ends(int64_t row) const { return (row + 1) % steps == 0 || (terminal != nullptr && terminal[row] != 0); }
     // Whether the value of this row enters the residual of the row before.

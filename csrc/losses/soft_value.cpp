@@ -4,6 +4,8 @@
 // each block inside the first-level cache. Backward: one read of q and one write of the gradient in one sweep. What rounding
 // took from the saved value, large when |value| / tau is, does not reach the gradient: the forward pass saves by how much it
 // moves every weight. A row belongs to one thread.
+#include "losses/soft_value.h"
+
 #include "core/block.h"
 #include "core/simd.h"
 
@@ -29,16 +31,8 @@ SB_INLINE double sum_weighted(const A* x, const A* prior, int64_t padded, A shif
 }
 
 template <bool kFused>
-struct Forward {
-    Rows shape;
-    Matrix q;
-    double tau;
-    Matrix prior;
-    const int64_t* actions;
+struct Forward : SoftValueForward {
     Sequences sequences;
-    void* value;
-    void* correction;
-    void* gathered;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
@@ -91,18 +85,8 @@ struct Forward {
 };
 
 template <bool kFused>
-struct Backward {
-    Rows shape;
-    Matrix q;
-    double tau;
-    Matrix prior;
-    const int64_t* actions;
+struct Backward : SoftValueBackward {
     Sequences sequences;
-    const void* value;
-    const void* correction;
-    const void* grad_value;
-    const void* grad_gathered;
-    MutableMatrix grad_q;
 
     template <class T>
     SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
@@ -193,52 +177,25 @@ struct Backward {
     }
 };
 
-template <bool kFused>
-struct Exponential {
-    Rows shape;
-    Matrix x;
-    double scale;
-    MutableMatrix result;
-
-    template <class T>
-    SB_INLINE void rows(int64_t first_row, int64_t last_row) const {
-        using A = Accumulator<T>;
-        const ScaledExp<A, kFused> exponential_of(scale);
-        for (int64_t n = first_row; n < last_row; ++n) {
-            const A* const from = row_of<A>(x, n);
-            A* const to = row_of<A>(result, n);
-            for (int64_t i = 0; i < shape.vocab; ++i) to[i] = exponential_of(from[i]);
-        }
-    }
-};
-
 }  // namespace
 
-void exponential_forward(const Rows& shape, const void* x, double scale, void* result) {
-    run_kernel<Exponential>(shape, Matrix{x, shape.vocab}, scale, MutableMatrix{result, shape.vocab});
+void soft_value_forward(const SoftValueForward& in, int threads) {
+    run_kernel<Forward>(in.shape, threads, in, Sequences{});
 }
 
-void soft_value_forward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, void* value,
-                        void* correction, void* gathered) {
-    run_kernel<Forward>(shape, q, tau, prior, actions, Sequences{}, value, correction, gathered);
+void soft_value_backward(const SoftValueBackward& in, int threads) {
+    run_kernel<Backward>(in.shape, threads, in, Sequences{});
 }
 
-void soft_value_backward(const Rows& shape, Matrix q, double tau, Matrix prior, const int64_t* actions, const void* value,
-                         const void* correction, const void* grad_value, const void* grad_gathered, MutableMatrix grad_q) {
-    run_kernel<Backward>(shape, q, tau, prior, actions, Sequences{}, value, correction, grad_value, grad_gathered, grad_q);
+void soft_bellman_forward(const SoftBellmanForward& in, int threads) {
+    const SoftValueForward values{in.shape, in.q, in.tau, {}, in.actions, in.value, in.correction, nullptr};
+    run_kernel<Forward>(in.shape, threads, values, in.sequences);
 }
 
-void soft_bellman_forward(const Rows& shape, Matrix q, double tau, const int64_t* actions, const Sequences& sequences,
-                          void* value, void* correction) {
-    void* const no_gathered = nullptr;
-    run_kernel<Forward>(shape, q, tau, Matrix{nullptr, 0}, actions, sequences, value, correction, no_gathered);
-}
-
-void soft_bellman_backward(const Rows& shape, Matrix q, double tau, const int64_t* actions, const Sequences& sequences,
-                           const void* value, const void* correction, MutableMatrix grad_q) {
-    const void* const no_grad_value = nullptr;
-    run_kernel<Backward>(shape, q, tau, Matrix{nullptr, 0}, actions, sequences, value, correction, no_grad_value,
-                         sequences.grad_residual, grad_q);
+void soft_bellman_backward(const SoftBellmanBackward& in, int threads) {
+    const SoftValueBackward values{
+        in.shape, in.q, in.tau, {}, in.actions, in.value, in.correction, nullptr, in.sequences.grad_residual, in.grad_q};
+    run_kernel<Backward>(in.shape, threads, values, in.sequences);
 }
 
 }  // namespace softbellman::cpu

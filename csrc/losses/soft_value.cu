@@ -6,7 +6,8 @@
 // (split_rows.cuh); each thread keeps an online softmax state, merged by a tree. Backward: one read, one write, nothing
 // reduced: the saved value and what its rounding did to the weights are enough (a second read of rows whose |value| / tau is
 // beyond 2^27).
-#include "losses/soft_bellman.h"
+#include "losses/soft_value.h"
+
 #include "core/families.cuh"
 
 namespace softbellman::cuda {
@@ -156,111 +157,70 @@ __global__ void __launch_bounds__(kBackwardThreads)
     }
 }
 
-template <class T>
-SoftValueRows<T> soft_value_rows(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, double tau,
-                                 const void* prior, std::int64_t prior_stride, const std::int64_t* actions,
-                                 const std::uint8_t* mask, const Sequences& sequences = {}) {
+template <class T, class Parameters>
+SoftValueRows<T> soft_value_rows(const Parameters& in, Matrix prior, const Sequences& sequences) {
     using A = Accumulator<T>;
-    return {static_cast<const T*>(q),
-            q_stride,
-            rows,
-            static_cast<int>(vocab),
-            A(tau),
-            A(1 / tau),
-            A(kLogTwoOfE / tau),
-            static_cast<const A*>(prior),
-            prior_stride,
-            actions,
-            mask,
+    return {static_cast<const T*>(in.q.data),
+            in.q.stride,
+            in.shape.rows,
+            static_cast<int>(in.shape.vocab),
+            A(in.tau),
+            A(1 / in.tau),
+            A(kLogTwoOfE / in.tau),
+            static_cast<const A*>(prior.data),
+            prior.stride,
+            in.actions,
+            in.shape.mask,
             sequences};
 }
 
 template <class T>
-void launch_forward(const SoftValueRows<T>& in, void* value, void* correction, void* gathered, void* partials,
-                    unsigned* tickets, int device, void* stream) {
+void launch_forward(const SoftValueRows<T>& in, void* value, void* correction, void* gathered, const Launch& launch) {
     using A = Accumulator<T>;
     const auto kernel = in.prior != nullptr ? soft_value_forward_kernel<T, true> : soft_value_forward_kernel<T, false>;
-    const StrandLaunch launch =
-        strand_launch<T, SoftmaxState<A>>(in.rows, in.vocab, kForwardThreads<T>, partials, tickets, device);
-    SB_LAUNCH(kernel, launch.grid, launch.block, launch.shared_bytes, stream, in, launch.strands, static_cast<A*>(value),
+    const StrandLaunch plan = strand_launch<T, SoftmaxState<A>>(in.rows, in.vocab, kForwardThreads<T>, launch);
+    SB_LAUNCH(kernel, plan.grid, plan.block, plan.shared_bytes, launch.stream, in, plan.strands, static_cast<A*>(value),
               static_cast<A*>(correction), static_cast<A*>(gathered));
 }
 
-template <class T>
-void launch_backward(const SoftValueRows<T>& in, const void* value, const void* correction, const void* grad_value,
-                     const void* grad_gathered, void* grad_q, std::int64_t grad_q_stride, int device, void* stream) {
+template <class T, class Parameters>
+void launch_backward(const SoftValueRows<T>& in, const Parameters& saved, const void* grad_value, const void* grad_gathered,
+                     const Launch& launch) {
     using A = Accumulator<T>;
     const auto kernel = in.prior != nullptr ? soft_value_backward_kernel<T, true> : soft_value_backward_kernel<T, false>;
-    const RowLaunch launch = elementwise_launch(in.rows, in.vocab, kLanes<T>, kPacketsBackward, device);
-    SB_LAUNCH(kernel, launch.grid, launch.block, 0, stream, in, static_cast<const A*>(value),
-              static_cast<const A*>(correction), static_cast<const A*>(grad_value), static_cast<const A*>(grad_gathered),
-              static_cast<T*>(grad_q), grad_q_stride);
+    const RowLaunch plan = elementwise_launch(in.rows, in.vocab, kLanes<T>, kPacketsBackward, launch.device);
+    SB_LAUNCH(kernel, plan.grid, plan.block, 0, launch.stream, in, static_cast<const A*>(saved.value),
+              static_cast<const A*>(saved.correction), static_cast<const A*>(grad_value),
+              static_cast<const A*>(grad_gathered), static_cast<T*>(saved.grad_q.data), saved.grad_q.stride);
 }
 
 }  // namespace
 
-void soft_value_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
-                        const void* prior, std::int64_t prior_stride, const std::int64_t* actions, const std::uint8_t* mask,
-                        void* value, void* correction, void* gathered, void* partials, unsigned* tickets, int device,
-                        void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void soft_value_forward(const SoftValueForward& in, const Launch& launch) {
+    launch_rows("soft_value_forward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
-        launch_forward<T>(in, value, correction, actions != nullptr ? gathered : nullptr, partials, tickets, device, stream);
-        check_launch("soft_value_forward");
+        launch_forward(soft_value_rows<T>(in, in.prior, {}), in.value, in.correction, in.gathered, launch);
     });
 }
 
-void soft_value_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
-                         const void* prior, std::int64_t prior_stride, const std::int64_t* actions, const std::uint8_t* mask,
-                         const void* value, const void* correction, const void* grad_value, const void* grad_gathered,
-                         void* grad_q, std::int64_t grad_q_stride, int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    dispatch_dtype(dtype, [&](auto tag) {
+void soft_value_backward(const SoftValueBackward& in, const Launch& launch) {
+    launch_rows("soft_value_backward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, prior, prior_stride, actions, mask);
-        launch_backward<T>(in, value, correction, grad_value, actions != nullptr ? grad_gathered : nullptr, grad_q,
-                           grad_q_stride, device, stream);
-        check_launch("soft_value_backward");
+        launch_backward(soft_value_rows<T>(in, in.prior, {}), in, in.grad_value, in.grad_gathered, launch);
     });
 }
 
-void soft_bellman_forward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype, double tau,
-                          const std::int64_t* actions, const void* rewards, const std::uint8_t* terminal, std::int64_t steps,
-                          const std::uint8_t* mask, void* residual, void* value, void* correction, void* partials,
-                          unsigned* tickets, int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    check_steps(rows, steps);
-    dispatch_dtype(dtype, [&](auto tag) {
+void soft_bellman_forward(const SoftBellmanForward& in, const Launch& launch) {
+    launch_rows("soft_bellman_forward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const Sequences sequences{steps, terminal, rewards, residual, nullptr};
-        const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, nullptr, 0, actions, mask, sequences);
-        launch_forward<T>(in, value, correction, nullptr, partials, tickets, device, stream);
-        check_launch("soft_bellman_forward");
+        launch_forward(soft_value_rows<T>(in, {}, in.sequences), in.value, in.correction, nullptr, launch);
     });
 }
 
-void soft_bellman_backward(const void* q, std::int64_t q_stride, std::int64_t rows, std::int64_t vocab, int dtype,
-                           double tau, const std::int64_t* actions, const std::uint8_t* terminal, std::int64_t steps,
-                           const std::uint8_t* mask, const void* value, const void* correction, const void* grad_residual,
-                           void* grad_q, std::int64_t grad_q_stride, int device, void* stream) {
-    check_row_sizes(rows, vocab);
-    check_steps(rows, steps);
-    dispatch_dtype(dtype, [&](auto tag) {
+void soft_bellman_backward(const SoftBellmanBackward& in, const Launch& launch) {
+    launch_rows("soft_bellman_backward", in.shape, launch, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        if (rows == 0) return;
-        const DeviceGuard guard(device);
-        const Sequences sequences{steps, terminal, nullptr, nullptr, grad_residual};
-        const auto in = soft_value_rows<T>(q, q_stride, rows, vocab, tau, nullptr, 0, actions, mask, sequences);
-        launch_backward<T>(in, value, correction, nullptr, grad_residual, grad_q, grad_q_stride, device, stream);
-        check_launch("soft_bellman_backward");
+        launch_backward(soft_value_rows<T>(in, {}, in.sequences), in, nullptr, in.sequences.grad_residual, launch);
     });
 }
 

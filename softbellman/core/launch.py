@@ -75,47 +75,92 @@ def several_per_row(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     return (first, *[torch.empty_like(first) for _ in range(count - 1)])
 
 
-def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Any) -> None:
-    """TEMPORARY: named fields to the positional arguments of the bound function."""
-    import re
+def new_gradient(rows: Tensor) -> Tensor:
+    """An uninitialised tensor like `rows` [..., V]; on the CPU a large one asks for huge pages (docs/native.md)."""
+    gradient = rows.new_empty(*rows.shape)
+    if not rows.is_cuda and gradient.nbytes >= native.cpu.HUGE_PAGE_MINIMUM:
+        native.cpu.ask_for_huge_pages(gradient.data_ptr(), gradient.nbytes)
+    return gradient
 
+
+Field = RowMatrix | Tensor | float | None
+
+# The codes of csrc/core/rows.h.
+CODES = {**DTYPE_CODES, torch.int64: 4, torch.int32: 5, torch.bool: 6, torch.uint8: 7}
+
+
+def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Field) -> None:
+    """Run a native kernel where `like` lives: with torch's threads or on its CUDA stream.
+
+    The kernel's parameter struct in csrc/losses says which fields there are and what each may hold.
+
+    Args:
+        kernel: name of the kernel.
+        like: the rows `[..., V]` that give the device; without elements nothing is run.
+        share_rows: whether the kernel reduces each row to a few numbers; on a GPU a few long rows are then
+            shared among blocks.
+        fields: a `row_matrix`, a tensor in the type that the kernel wants, a number, or None for an absent field.
+
+    Raises:
+        ValueError: A tensor is not on the device of `like`, or the kernel refuses a field.
+    """
     if like.numel() == 0:
         return
-    name = kernel.replace("cross_entropy", "distillation")
-    source = (native.Path(__file__).resolve().parents[2] / "csrc/bind/cpu.cpp").read_text()
-    m = re.search(rf"void {name}\(([^)]*)\)", source)
-    order = [a.split()[-1] for a in m.group(1).replace("\n", " ").split(",")]
-    matrix = row_matrix(like)
-    values = {
-        "rows": matrix.rows,
-        "vocab": matrix.vocabulary,
-        "dtype": matrix.dtype_code,
-        "threads": torch.get_num_threads(),
-    }
-    keep = []
-    for key, value in fields.items():
-        if isinstance(value, RowMatrix):
-            values[key] = value.pointer
-            values[key + "_stride"] = value.stride
-        elif isinstance(value, Tensor):
-            value = value.contiguous()
-            keep.append(value)
-            values[key] = value.data_ptr()
-        elif value is None:
-            values[key] = 0
-            values[key + "_stride"] = 0
+    index = like.get_device()
+    kept = []  # contiguous copies live until the kernel was started
+    passed: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Tensor):
+            if value.get_device() != index:
+                raise device_error(name, value, like)
+            if value.is_contiguous():
+                passed[name] = (value.data_ptr(), value.numel(), CODES[value.dtype])
+            else:
+                kept.append(value.contiguous())
+                passed[name] = (kept[-1].data_ptr(), value.numel(), CODES[value.dtype], True)  # a copy, to be read
+        elif isinstance(value, RowMatrix):
+            if value.tensor.get_device() != index:
+                raise device_error(name, value.tensor, like)
+            passed[name] = value[1:]
         else:
-            values[key] = value
-    values.setdefault("prior", 0)
-    values.setdefault("prior_stride", 0)
-    values.setdefault("normalizer", 0)
-    getattr(native.cpu, name)(*(values[o] for o in order))
-    if fields.get("normalizer") is not None:
-        fields["normalizer"].copy_(fields["value"])
+            passed[name] = value
+    if index < 0:
+        getattr(native.cpu, kernel)(threads=torch.get_num_threads(), **passed)
+        return
+    stream = torch.cuda.current_stream(index).cuda_stream
+    partials, tickets = shared_memory(like, index, stream) if share_rows else (None, None)
+    getattr(native.cuda(), kernel)(device=index, stream=stream, partials=partials, tickets=tickets, **passed)
 
 
-launch_rows = launch
+def device_error(name: str, tensor: Tensor, like: Tensor) -> ValueError:
+    """What `launch` raises for a tensor that the kernel could not read."""
+    return ValueError(f"{name} must be on {like.device} like the rows, got {tensor.device}")
 
 
-def new_gradient(rows: Tensor) -> Tensor:
-    return rows.new_empty(rows.shape)
+def shared_memory(like: Tensor, index: int, stream: int) -> tuple[Any, Any]:
+    """Where the blocks that share rows of `like` meet, as two fields; None where every row has a block of its own."""
+    vocabulary = like.shape[-1]
+    units = like.numel() // vocabulary + 1  # one more than rows: erac_critic_loss looks one row ahead
+    size = native.cuda().row_workspace(units, vocabulary, DTYPE_CODES[like.dtype], index)
+    if size == 0:
+        return None, None
+    partials = torch.empty(size, dtype=torch.uint8, device=like.device)
+    tickets = _tickets(like.device, stream, native.cuda().TICKETS)
+    return (partials.data_ptr(), size, CODES[torch.uint8]), (tickets.data_ptr(), tickets.numel(), CODES[torch.int32])
+
+
+_TICKETS: dict[tuple[torch.device, int], Tensor] = {}
+
+
+def _tickets(device: torch.device, stream: int, count: int) -> Tensor:
+    """Zeros for the launches of one stream, which leave them zero; launches of two streams may overlap.
+
+    While a graph is captured they are made for this launch alone: the graph then fills them itself, and no memory of
+    its own pool outlives it here.
+    """
+    if torch.cuda.is_current_stream_capturing():
+        return torch.zeros(count, dtype=torch.int32, device=device)
+    tickets = _TICKETS.get((device, stream))
+    if tickets is None:
+        tickets = _TICKETS[device, stream] = torch.zeros(count, dtype=torch.int32, device=device)
+    return tickets
