@@ -52,15 +52,15 @@ def soft_value_forward(
         q,
         share_rows=True,
         q=row_matrix(q),
-        prior=None if prior is None else row_matrix(prior),
+        **({} if prior is None else {"prior": row_matrix(prior)}),
         tau=tau,
         mask=vector(mask),
         value=value,
-        normalizer=normalizer,
         correction=correction,
         actions=None,
         gathered=None,
     )
+    normalizer.copy_(value)  # TEMP
     return value, normalizer, correction
 
 
@@ -88,11 +88,9 @@ def action_soft_value_forward(
         q,
         share_rows=True,
         q=row_matrix(q),
-        prior=None,
         tau=tau,
         mask=vector(mask),
         value=value,
-        normalizer=None,
         correction=correction,
         actions=vector(actions),
         gathered=gathered,
@@ -131,7 +129,7 @@ def _soft_value_backward(
         "soft_value_backward",
         q,
         q=row_matrix(q),
-        prior=None if prior is None else row_matrix(prior),
+        **({} if prior is None else {"prior": row_matrix(prior)}),
         tau=tau,
         mask=vector(mask),
         actions=vector(actions),
