@@ -243,7 +243,8 @@ class _WholeForm:
         upstream = arriving[: of.outputs]
         wanted = [bool(ctx.needs_input_grad[place]) for place in _places(of)]
         if any(gradient is not None for gradient in upstream) and any(wanted):
-            tensors, saved = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+            kept = ctx.saved_tensors  # read once: checkpoints give it once
+            tensors, saved = kept[:count], kept[count:]
             inputs = [
                 tensor if plain is None else plain for tensor, plain in zip(tensors, ctx.plain, strict=True)
             ]
@@ -385,7 +386,8 @@ class _ChunkedForm:
             if total is not None:
                 computed = self.scaled(ctx, total)
         elif wanted and any(gradient is not None for gradient in upstream):
-            tensors, saved = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+            kept = ctx.saved_tensors  # read once: checkpoints give it once
+            tensors, saved = kept[:count], kept[count:]
             inputs = [
                 tensor if plain is None else plain for tensor, plain in zip(tensors, ctx.plain, strict=True)
             ]
@@ -399,7 +401,8 @@ class _ChunkedForm:
     def scaled(self, ctx: Any, factor: Tensor) -> Sequence[Tensor]:
         """The gradients that the forward pass took along, times what arrives at the sum."""
         first = 5 * len(self.of.rows)
-        inputs, gradients = ctx.saved_tensors[:first], ctx.saved_tensors[first:]
+        kept = ctx.saved_tensors
+        inputs, gradients = kept[:first], kept[first:]
         traced = any(type(gradient) is not Tensor for gradient in gradients)  # to a tracer what is saved must stay
         if ctx.inplace_backward and not torch.is_grad_enabled() and not traced:
             dtypes = [inputs[5 * place].dtype for place in _places(self.of) for _ in range(3)]

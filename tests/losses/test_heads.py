@@ -102,7 +102,13 @@ def test_reductions(case: HeadCase, reduction: str, masked: bool) -> None:
 def test_row_weights(case: HeadCase, reduction: str) -> None:
     mask = torch.arange(5).repeat(2, 1) < 3
     weights = torch.randn(2, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    clean = {**make(case, (2, 5)), "mask": mask, "reduction": reduction, "chunk_rows": 2, "row_weights": weights}
+    clean = {
+        **make(case, (2, 5)),
+        "mask": mask,
+        "reduction": reduction,
+        "chunk_rows": 2,
+        "row_weights": weights,
+    }
     upstream = random_upstream(case, clean)
     if reduction != "none":
         upstream = {name: torch.tensor(0.7, dtype=torch.float64) for name in case.outputs}

@@ -6,16 +6,9 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 
-from softbellman.objectives import (
-    linear_oracle_distillation,
-    linear_soft_q_objective,
-    linear_weighted_likelihood,
-    oracle_distillation,
-    soft_q_objective,
-    weighted_likelihood,
-)
+from softbellman import Head
+from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
 from softbellman.objectives.states import entries
 
 D, M, V = 5, 12, 7
@@ -35,10 +28,6 @@ likelihood = partial(weighted_likelihood, labels=TOKENS, weights=WEIGHTS, source
 def distillation(rows, q=Q, **options):
     q = q if "states" in options else q[STATES]
     return oracle_distillation(rows, q, WEIGHTS, sources=2, tau=0.7, **options)
-
-
-def _linear_distillation(*head, **options):
-    return linear_oracle_distillation(*head, *Q_HEAD, WEIGHTS, sources=2, tau=0.7, **options)
 
 
 CASES = {
@@ -69,38 +58,22 @@ HEAD = [torch.randn(shape, generator=GENERATOR, dtype=torch.float64) for shape i
 Q_HEAD = [torch.randn(shape, generator=GENERATOR, dtype=torch.float64) for shape in ((D, 4), (V, 4), (V,))]
 
 
-def logits_of(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return features @ weight.t() + bias
+HEAD_CASES = {
+    "soft Q": soft_q,
+    "likelihood": likelihood,
+    "distillation": partial(distillation, q=Head(*Q_HEAD)),
+    "distillation of a part": partial(distillation, q=Head(*Q_HEAD), labels=TOKENS, oracle_share=0.2),
+    "distillation of some": partial(distillation, q=Head(*Q_HEAD), labels=TOKENS, oracle_share=SHARES),
+}
 
 
-LINEAR = {
-    "soft Q": (
-        soft_q,
-        partial(
-            linear_soft_q_objective,
-            actions=TOKENS, rewards=REWARDS, sequences=3, tau=0.7, terminal=ENDS,
-        ),
-    ),
-    "likelihood": (likelihood, partial(linear_weighted_likelihood, labels=TOKENS, weights=WEIGHTS, sources=2)),
-}  # fmt: skip
-for name, options in (
-    ("distillation", {}),
-    ("distillation of a part", {"labels": TOKENS, "oracle_share": 0.2}),
-    ("distillation of some", {"labels": TOKENS, "oracle_share": SHARES}),
-):
-    LINEAR[name] = (
-        partial(distillation, q=logits_of(*Q_HEAD), **options),
-        partial(_linear_distillation, **options),
-    )
-
-
-@pytest.mark.parametrize("name", LINEAR)
-@pytest.mark.parametrize("chunk_rows", [2, None])
-def test_linear_heads_share_rows_too(name: str, chunk_rows: int | None) -> None:
-    whole, linear = LINEAR[name]
+@pytest.mark.parametrize("name", HEAD_CASES)
+@pytest.mark.parametrize("options", [{"chunk_rows": 2}, {}, {"scale": 0.5, "softcap": 2.0}], ids=str)
+def test_heads_share_rows_too(name: str, options: dict) -> None:
+    objective = HEAD_CASES[name]
     ours, theirs = ([part.clone().requires_grad_() for part in HEAD] for _ in range(2))
-    found = linear(*ours, states=STATES, chunk_rows=chunk_rows)
-    wanted = whole(logits_of(*theirs), states=STATES)
+    found = objective(Head(*ours, **options), states=STATES)
+    wanted = objective(Head(*theirs, **options).logits(), states=STATES)
     torch.testing.assert_close(found.loss, wanted.loss)
     assert found.diagnostics.keys() == wanted.diagnostics.keys()
     for key, value in found.diagnostics.items():
@@ -137,7 +110,7 @@ def test_entries_of_bfloat16_rows_are_float32() -> None:
     [
         (lambda: soft_q(ROWS[None], states=STATES), "q must be packed"),
         (
-            lambda: linear_oracle_distillation(*HEAD, *Q_HEAD, sources=1, tau=1.0, states=STATES),
+            lambda: oracle_distillation(Head(*HEAD), Head(*Q_HEAD), sources=1, tau=1.0, states=STATES),
             "weights must be given",
         ),
         (lambda: oracle_distillation(ROWS, Q, sources=1, tau=1.0, states=STATES), "weights must be given"),

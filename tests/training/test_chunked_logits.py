@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from small_updates import CPU, assert_same_update, one_update, settings_of
-from softbellman.training.outputs import ChunkedOutputs, WholeOutputs, head_outputs, row_outputs
 
+from softbellman import Head, policy_value
+from softbellman.objectives import actor_objective, maximum_likelihood, oracle_distillation
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
+from softbellman.training.rollout import forbid, head_of, vocabulary_rows
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.stages import PolicyEvaluation
 from softbellman.training.task import Task, load_task
@@ -107,39 +109,32 @@ def test_a_network_without_a_linear_head_keeps_whole_logits(task: Task) -> None:
         forbidden=parts.forbidden, logits="chunked",
     )  # fmt: skip
     rollout = opaque.draw(batch, 0)
-    assert rollout.logits is not None and isinstance(opaque.policy(batch, rollout), WholeOutputs)
+    assert rollout.logits is not None and isinstance(opaque.policy(batch, rollout), torch.Tensor)
 
     arguments = batch.source, batch.prefix, batch.mask.flatten().nonzero().squeeze(1)
     parts.actor.eval(), parts.reader.eval()
     forbidden = parts.forbidden.nonzero().squeeze(1)
-    linear = row_outputs(parts.actor, *arguments, logits="chunked").without(forbidden)
-    whole = row_outputs(Opaque(parts.actor), *arguments, logits="chunked").without(forbidden)
-    assert isinstance(linear, ChunkedOutputs) and isinstance(whole, WholeOutputs)
-    torch.testing.assert_close(linear.whole, whole.whole)
-    q = WholeOutputs(torch.randn_like(whole.whole))
-    weights = torch.rand(len(whole.whole))
-    for mixed, plain in (
-        (linear.actor_objective(q, sequences=3, tau=0.1), whole.actor_objective(q, sequences=3, tau=0.1)),
-        (
-            linear.oracle_distillation(q, weights, sources=3, tau=0.1),
-            whole.oracle_distillation(q, weights, sources=3, tau=0.1),
-        ),
+    linear = forbid(vocabulary_rows(parts.actor, *arguments, logits="chunked"), forbidden)
+    whole = forbid(vocabulary_rows(Opaque(parts.actor), *arguments, logits="chunked"), forbidden)
+    assert isinstance(linear, Head) and isinstance(whole, torch.Tensor)
+    torch.testing.assert_close(linear.logits(), whole)
+    q = torch.randn_like(whole)
+    weights = torch.rand(len(whole))
+    for objective in (
+        lambda rows: actor_objective(rows, q, sequences=3, tau=0.1),
+        lambda rows: oracle_distillation(rows, q, weights, sources=3, tau=0.1),
     ):
-        torch.testing.assert_close(mixed.loss, plain.loss)
-    torch.testing.assert_close(linear.policy_value(q, tau=0.1), whole.policy_value(q, tau=0.1))
+        torch.testing.assert_close(objective(linear).loss, objective(whole).loss)
+    torch.testing.assert_close(policy_value(linear, q, tau=0.1).value, policy_value(whole, q, tau=0.1).value)
 
 
 def test_without_a_graph_the_layer_needs_no_gradient(task: Task) -> None:
     parts = Assembly(settings_of({"logits": "chunked"}), task, CPU)
     features, labels = torch.randn(5, 12), torch.arange(5)
     with torch.no_grad():
-        outputs = head_outputs(parts.actor, features, logits="chunked")
-    assert not outputs.maximum_likelihood(labels, sequences=1).loss.requires_grad
-    assert (
-        head_outputs(parts.actor, features, logits="chunked")
-        .maximum_likelihood(labels, sequences=1)
-        .loss.requires_grad
-    )
+        head = head_of(parts.actor, features)
+    assert not maximum_likelihood(head, labels, sequences=1).loss.requires_grad
+    assert maximum_likelihood(head_of(parts.actor, features), labels, sequences=1).loss.requires_grad
 
 
 def test_the_cache_tells_the_two_apart(task: Task, tmp_path: Path) -> None:
