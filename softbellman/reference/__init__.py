@@ -16,6 +16,7 @@ from softbellman.reference.bleu import (
 from softbellman.reference.cider import cider_rewards, corpus_cider, prefix_cider, sentence_cider
 from softbellman.reference.critic import CriticLoss, critic_loss
 from softbellman.reference.cross_entropy import soft_target_cross_entropy, token_cross_entropy
+from softbellman.reference.divergence import divergence
 from softbellman.reference.edit_distance import (
     edit_distance_rewards,
     optimal_completion_values,
@@ -66,6 +67,7 @@ __all__ = [
     "corpus_cider",
     "corpus_rouge_l",
     "critic_loss",
+    "divergence",
     "edit_distance_rewards",
     "edit_log_density",
     "erac_critic_loss",

@@ -17,10 +17,23 @@ class ActorLoss(NamedTuple):
 
 
 def actor_loss(
-    logits: Tensor, q: Tensor, *, tau: float, mask: Tensor | None = None, entropy: str = "exact"
+    logits: Tensor,
+    q: Tensor,
+    *,
+    tau: float,
+    mask: Tensor | None = None,
+    entropy: str = "exact",
+    prior: Tensor | None = None,
 ) -> ActorLoss:
-    """`-(sum_w pi(w) q(w) + tau H(pi))` for logits and q [..., V] -> two of [...]; q is a constant."""
+    """`-(sum_w pi(w) q(w) + tau H(pi))` for logits and q [..., V] -> two of [...]; q is a constant.
+
+    With a prior, logits [..., V] of pi_0, it is `-sum_w pi(w) [q(w) - tau log(pi(w) / pi_0(w))]`.
+    """
     if entropy not in ("exact", "normalized", "none"):
         raise ValueError(f"entropy must be 'exact', 'normalized' or 'none', got {entropy!r}")
-    value, policy_entropy = policy_terms(logits, q.detach(), tau=tau, mask=mask, entropy=entropy)
+    if prior is not None and entropy != "exact":
+        raise ValueError(f"entropy must be 'exact' with a prior, got {entropy!r}")
+    value, policy_entropy = policy_terms(
+        logits, q.detach(), tau=tau, mask=mask, entropy=entropy, prior=prior
+    )
     return ActorLoss(-value, policy_entropy)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from softbellman.reference.rows import clear_masked, log_softmax, widen
+from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, log_softmax, log_sum_exp, widen
 
 
 class PolicyValue(NamedTuple):
@@ -17,11 +17,25 @@ class PolicyValue(NamedTuple):
 
 
 def policy_terms(
-    logits: Tensor, q: Tensor, *, tau: float, mask: Tensor | None, entropy: str
+    logits: Tensor,
+    q: Tensor,
+    *,
+    tau: float,
+    mask: Tensor | None,
+    entropy: str,
+    prior: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`sum_w pi(w) q(w) + effective_tau * H(pi)` and `H(pi)`, the entropy weighted in one of three ways."""
+    """`sum_w pi(w) q(w) + effective_tau * H(pi)` and `H(pi)`, the entropy weighted in one of three ways.
+
+    A prior adds `tau * sum_w pi(w) log pi_0(w)` with `pi_0 = softmax(prior)`, a constant.
+    """
     policy, log_policy = log_softmax(widen(logits, mask))
-    expected = (policy * widen(q, mask).masked_fill(policy == 0, 0.0)).sum(-1)
+    values = widen(q, mask)
+    if prior is not None and tau != 0:
+        weights = widen(prior.detach(), mask)
+        normalizer = log_sum_exp(weights).unsqueeze(-1)
+        values = values + tau * (weights - normalizer.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0))
+    expected = (policy * values.masked_fill(policy == 0, 0.0)).sum(-1)
     policy_entropy = -(policy * log_policy).sum(-1)
     if entropy == "exact":
         value = expected + tau * policy_entropy
@@ -32,6 +46,11 @@ def policy_terms(
     return clear_masked(value, mask), clear_masked(policy_entropy, mask)
 
 
-def policy_value(logits: Tensor, q: Tensor, *, tau: float, mask: Tensor | None = None) -> PolicyValue:
-    """`sum_w pi(w) [q(w) - tau log pi(w)]` with pi = softmax(logits); rows [..., V] -> two of [...]."""
-    return PolicyValue(*policy_terms(logits, q, tau=tau, mask=mask, entropy="exact"))
+def policy_value(
+    logits: Tensor, q: Tensor, *, tau: float, prior: Tensor | None = None, mask: Tensor | None = None
+) -> PolicyValue:
+    """`sum_w pi(w) [q(w) - tau log pi(w)]` with pi = softmax(logits); rows [..., V] -> two of [...].
+
+    With a prior, logits [..., V] of pi_0, it is `sum_w pi(w) [q(w) - tau log(pi(w) / pi_0(w))]`.
+    """
+    return PolicyValue(*policy_terms(logits, q, tau=tau, mask=mask, entropy="exact", prior=prior))
