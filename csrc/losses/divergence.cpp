@@ -2,8 +2,8 @@
 //
 // Forward: one read of each input from memory in two sweeps over a row; the first makes both normalisers, their shifts
 // following the maxima from afar, the second finds the row in the cache and sums terms that are not negative. Backward: one
-// read of each and one write of each gradient in one sweep; what rounding took from the saved normalisers was saved with them
-// and does not reach the gradient. A row belongs to one thread.
+// read of each and one write of each gradient in one sweep; what rounding took from the saved normalisers was saved with
+// them and does not reach the gradient. A row belongs to one thread.
 #include "losses/divergence.h"
 
 #include "core/block.h"
@@ -207,24 +207,27 @@ struct Backward : DivergenceBackward {
         using A = Accumulator<T>;
         BlockBuffer<A> buffer;
         const double scale = 1.0 / side.temperature;
-        return row_normalizer<T, A>(row_of<T>(side.x, n), shape.vocab, static_cast<const A*>(side.log_normalizer)[n],
-                                    static_cast<const A*>(side.correction)[n], scale, ScaledExp<A, kFused>(scale),
-                                    buffer.data);
+        return row_normalizer<A>(RowBlocks<T, A>{row_of<T>(side.x, n)}, shape.vocab,
+                                 static_cast<const A*>(side.log_normalizer)[n], static_cast<const A*>(side.correction)[n],
+                                 scale, ScaledExp<A, kFused>(scale), buffer.data);
     }
 
     template <class T, bool kMixture, class A>
     SB_INLINE void row_gradients(int64_t n, const Pair<A, kFused>& pair, A upstream, T* to_first, T* to_second) const {
-        if (to_first != nullptr && to_second != nullptr) sweep<T, kMixture, true, true>(n, pair, upstream, to_first, to_second);
-        if (to_first != nullptr && to_second == nullptr) sweep<T, kMixture, true, false>(n, pair, upstream, to_first, to_second);
-        if (to_first == nullptr && to_second != nullptr) sweep<T, kMixture, false, true>(n, pair, upstream, to_first, to_second);
+        if (to_first != nullptr && to_second != nullptr)
+            sweep<T, kMixture, true, true>(n, pair, upstream, to_first, to_second);
+        if (to_first != nullptr && to_second == nullptr)
+            sweep<T, kMixture, true, false>(n, pair, upstream, to_first, to_second);
+        if (to_first == nullptr && to_second != nullptr)
+            sweep<T, kMixture, false, true>(n, pair, upstream, to_first, to_second);
     }
 
     // Both gradients of an element are written after both of its inputs are read.
     template <class T, bool kMixture, bool kToFirst, bool kToSecond, class A>
     SB_INLINE void sweep(int64_t n, const Pair<A, kFused>& row, A upstream, T* to_first, T* to_second) const {
         const Pair<A, kFused> pair = row;
-        const DivergenceSlopes<A> slopes{static_cast<const A*>(divergence)[n],
-                                         static_cast<const A*>(mixture_divergence)[n], static_cast<A>(weight)};
+        const DivergenceSlopes<A> slopes{static_cast<const A*>(divergence)[n], static_cast<const A*>(mixture_divergence)[n],
+                                         static_cast<A>(weight)};
         const A by_first = upstream * pair.first.scale, by_second = upstream * pair.second.scale;
         const T* const x = row_of<T>(first.x, n);
         const T* const y = row_of<T>(second.x, n);
