@@ -63,10 +63,6 @@ class Fields {
     void optional_matrix(const char* name, AnyMatrix& matrix) {
         if (PyObject* value = given(name)) read_matrix(name, value, matrix, shape_->dtype);
     }
-    // Of the accumulator type.
-    void optional_wide_matrix(const char* name, Matrix& matrix) {
-        if (PyObject* value = given(name)) read_matrix(name, value, matrix, accumulator());
-    }
 
     template <class Void>
     void number(const char* name, Void*& pointer) {

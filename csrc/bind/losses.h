@@ -4,6 +4,7 @@
 #include "bind/kernel.h"
 #include "losses/critic.h"
 #include "losses/cross_entropy.h"
+#include "losses/divergence.h"
 #include "losses/erac.h"
 #include "losses/policy.h"
 #include "losses/sampling.h"
@@ -21,4 +22,6 @@
     define(module, "erac_forward", device::erac_forward);                     \
     define(module, "cross_entropy_forward", device::cross_entropy_forward);   \
     define(module, "cross_entropy_backward", device::cross_entropy_backward); \
+    define(module, "divergence_forward", device::divergence_forward);         \
+    define(module, "divergence_backward", device::divergence_backward);       \
     define(module, "sample_forward", device::sample_forward)

@@ -109,17 +109,6 @@ SB_INLINE double origin_at(const A* x, const A* companion, int64_t count, A maxi
     return fallback;
 }
 
-// `factor` where the weight is not zero, else 0: an impossible action adds nothing, whatever its value. Selected by bits:
-// with a condition the compiler branches around masked products.
-SB_INLINE float unless_zero(float weight, float factor) {
-    const uint32_t possible = weight == 0.0f ? 0u : ~0u;
-    return bit_cast<float>(bit_cast<uint32_t>(factor) & possible);
-}
-SB_INLINE double unless_zero(double weight, double factor) {
-    const uint64_t possible = weight == 0.0 ? 0u : ~uint64_t{0};
-    return bit_cast<double>(bit_cast<uint64_t>(factor) & possible);
-}
-
 // Sum of exp(scale (x - shift)), and the largest x, found in the same sweep; of more lanes both would not fit the registers.
 template <class A, class Exp>
 SB_INLINE double sum_and_maximum(const A* x, int64_t padded, A shift, Exp exponential_of, A& maximum) {
@@ -166,13 +155,47 @@ SB_INLINE void store_zeros(T* row, int64_t vocab) {
     memset(static_cast<void*>(row), 0, static_cast<size_t>(vocab) * sizeof(T));
 }
 
-// The largest accumulator of a whole row, for kernels that walk the row more than once anyway.
+// A row as what walks over whole rows ask for: `first` .. `first + count` as accumulators, padded to whole lanes by -inf.
 template <class T, class A>
-SB_INLINE A row_maximum(const T* row, int64_t vocab, A* buffer) {
+struct RowBlocks {
+    const T* row;
+
+    SB_INLINE const A* operator()(int64_t first, int64_t count, A* buffer) const {
+        return load_block<T, A>(row, first, count, -infinity<A>(), buffer);
+    }
+};
+
+// x + tau * prior, padded to whole lanes; `x` may be `buffer`.
+template <class A>
+SB_INLINE const A* add_prior(const A* x, const A* prior, A tau, int64_t padded, A* buffer) {
+    SB_INDEPENDENT
+    for (int64_t i = 0; i < padded; ++i) buffer[i] = x[i] + tau * prior[i];
+    return buffer;
+}
+
+// A row of q + tau * prior: what weights and values of a policy under a prior are made of.
+template <class T, class A>
+struct PriorBlocks {
+    const T* q;
+    const T* prior;
+    A tau;
+
+    SB_INLINE const A* operator()(int64_t first, int64_t count, A* buffer) const {
+        for (int64_t i = 0; i < count; ++i) {
+            buffer[i] = to_accumulator(q[first + i]) + tau * to_accumulator(prior[first + i]);
+        }
+        for (int64_t i = count; i < round_to_lanes(count); ++i) buffer[i] = -infinity<A>();
+        return buffer;
+    }
+};
+
+// The largest accumulator of a whole row, for kernels that walk the row more than once anyway.
+template <class A, class Blocks>
+SB_INLINE A row_maximum(const Blocks& blocks, int64_t vocab, A* buffer) {
     A largest = -infinity<A>();
     for (int64_t first = 0; first < vocab; first += kBlock<A>) {
         const int64_t count = vocab - first < kBlock<A> ? vocab - first : kBlock<A>;
-        const A* x = load_block<T, A>(row, first, count, -infinity<A>(), buffer);
+        const A* x = blocks(first, count, buffer);
         const A candidate = block_maximum(x, round_to_lanes(count));
         if (!(candidate <= largest)) largest = candidate;
     }
@@ -180,12 +203,12 @@ SB_INLINE A row_maximum(const T* row, int64_t vocab, A* buffer) {
 }
 
 // Sum of exp(scale (x - shift)) over a row, as far as nothing overflows.
-template <class T, class A, class Exp>
-SB_INLINE double sum_of_exponentials(const T* row, int64_t vocab, A shift, Exp exponential_of, A* buffer) {
+template <class A, class Blocks, class Exp>
+SB_INLINE double sum_of_exponentials(const Blocks& blocks, int64_t vocab, A shift, Exp exponential_of, A* buffer) {
     double total = 0.0;
     for (int64_t first = 0; first < vocab; first += kBlock<A>) {
         const int64_t count = std::min(vocab - first, kBlock<A>);
-        const A* x = load_block<T, A>(row, first, count, -infinity<A>(), buffer);
+        const A* x = blocks(first, count, buffer);
         A unused;
         total += sum_and_maximum(x, round_to_lanes(count), shift, exponential_of, unused);
     }
@@ -218,13 +241,13 @@ struct Normalizer {
 
 // From the saved one, exp(scale (x - high)) * correction. Where the rounding of `high` comes near to overflowing the
 // exponential, the row is walked for another.
-template <class T, class A, class Exp>
-SB_INLINE Normalizer<A> row_normalizer(const T* row, int64_t vocab, A high, A correction, double scale, Exp exponential_of,
-                                       A* buffer) {
+template <class A, class Blocks, class Exp>
+SB_INLINE Normalizer<A> row_normalizer(const Blocks& blocks, int64_t vocab, A high, A correction, double scale,
+                                       Exp exponential_of, A* buffer) {
     const double rounding = std::fabs(static_cast<double>(high)) * scale * (sizeof(A) == 4 ? 6e-8 : 1.2e-16);
     if (rounding < 8.0) return {high, static_cast<double>(correction)};
-    const A maximum = row_maximum<T, A>(row, vocab, buffer);
-    return {maximum, 1.0 / sum_of_exponentials<T, A>(row, vocab, maximum, exponential_of, buffer)};
+    const A maximum = row_maximum<A>(blocks, vocab, buffer);
+    return {maximum, 1.0 / sum_of_exponentials<A>(blocks, vocab, maximum, exponential_of, buffer)};
 }
 
 SB_INLINE bool is_masked(const uint8_t* mask, int64_t row) {

@@ -20,18 +20,18 @@ SB_INLINE A weight_correction(A maximum, A sum, A rounded, A scale) {
     return A(1) / (sum * exponential((maximum - rounded) * scale));
 }
 
-// sum = sum_w prior(w) * exp(scale * (x_w - maximum)) over the elements seen.
+// sum = sum_w exp(scale * (x_w - maximum)) over the elements seen.
 template <class A>
 struct SoftmaxState {
     A maximum = -infinity<A>();
     A sum = A(0);
 
-    SB_INLINE void push(A x, A scale, A prior = A(1)) {
-        if (x == -infinity<A>() || prior == A(0)) return;
+    SB_INLINE void push(A x, A scale) {
+        if (x == -infinity<A>()) return;
         if (x <= maximum) {
-            sum += prior * exponential((x - maximum) * scale);
+            sum += exponential((x - maximum) * scale);
         } else {  // the branch a NaN takes, so that it is not lost
-            sum = sum * shifted_weight(maximum, x, scale) + prior;
+            sum = sum * shifted_weight(maximum, x, scale) + A(1);
             maximum = x;
         }
     }
@@ -47,8 +47,7 @@ struct SoftmaxState {
         maximum = joint;
     }
 
-    // log sum_w prior(w) exp(scale * x_w) divided by scale: the soft value with scale = 1/temperature. -inf for an empty
-    // row.
+    // log sum_w exp(scale * x_w) divided by scale: the soft value with scale = 1/temperature. -inf for an empty row.
     SB_INLINE A value(A temperature) const {
         if (maximum == -infinity<A>() || maximum == infinity<A>()) return maximum;
         return maximum + temperature * logarithm(sum);
@@ -58,14 +57,14 @@ struct SoftmaxState {
     SB_INLINE A correction(A rounded, A scale) const { return weight_correction(maximum, sum, rounded, scale); }
 };
 
-// d value / d x_w for scale = 1/temperature: prior(w) exp((x - value)/temperature). The exponent is clamped because the
-// weight of a tiny prior multiplies an exponential that alone would overflow.
+// d value / d x_w = exp((x - value)/temperature) for scale = 1/temperature. The exponent is clamped so that a value of a
+// coarse row, which is corrected by a factor, does not let it overflow.
 template <class A>
-SB_INLINE A soft_value_weight(A x, A value, A scale, A prior = A(1)) {
-    if (x == -infinity<A>() || prior == A(0) || value == -infinity<A>()) return A(0);
+SB_INLINE A soft_value_weight(A x, A value, A scale) {
+    if (x == -infinity<A>() || value == -infinity<A>()) return A(0);
     const A limit = sizeof(A) == 8 ? A(709) : A(88);
     const A exponent = (x - value) * scale;
-    return prior * exponential(exponent > limit ? limit : exponent);
+    return exponential(exponent > limit ? limit : exponent);
 }
 
 }  // namespace softbellman

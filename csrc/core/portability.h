@@ -30,6 +30,17 @@ SB_INLINE To bit_cast(From value) {
     return result;
 }
 
+// `factor` where the weight is not zero, else 0: an impossible action adds nothing, whatever its value. Selected by bits:
+// with a condition the compiler branches around masked products.
+SB_INLINE float unless_zero(float weight, float factor) {
+    const uint32_t possible = weight == 0.0f ? 0u : ~0u;
+    return bit_cast<float>(bit_cast<uint32_t>(factor) & possible);
+}
+SB_INLINE double unless_zero(double weight, double factor) {
+    const uint64_t possible = weight == 0.0 ? 0u : ~uint64_t{0};
+    return bit_cast<double>(bit_cast<uint64_t>(factor) & possible);
+}
+
 // Products and sums rounded once each, so that every processor gives the same bits. The host translation units that promise
 // equal bits are compiled with -ffp-contract=off; on the device the _rn intrinsics forbid the contraction.
 SB_INLINE float exact_multiply(float a, float b) {

@@ -33,13 +33,6 @@ inline void check_row_sizes(std::int64_t rows, std::int64_t vocab) {
                                     " and vocab = " + std::to_string(vocab) + ".");
 }
 
-// Of rows that are sequences.
-inline void check_steps(std::int64_t rows, std::int64_t steps) {
-    if (steps < 1 || rows % steps != 0)
-        throw std::invalid_argument("steps must divide rows, got " + std::to_string(steps) + " and " + std::to_string(rows) +
-                                    ".");
-}
-
 // The bytes [first, first + 16) of the 32 bytes low, high.
 template <int kElementBytes>
 __device__ __forceinline__ uint4 straddle(const uint4& low, const uint4& high, int first) {

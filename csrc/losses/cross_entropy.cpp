@@ -184,7 +184,7 @@ struct Backward : CrossEntropyBackward {
             const ScaledExp<A, kFused> policy_exponential(1.0);
             const A kept = static_cast<const A*>(correction)[n];
             const auto policy =
-                row_normalizer<T, A>(row, shape.vocab, normalizer, kept, 1.0, policy_exponential, buffer.data);
+                row_normalizer<A>(RowBlocks<T, A>{row}, shape.vocab, normalizer, kept, 1.0, policy_exponential, buffer.data);
             const double policy_weight =
                 (has_oracle ? static_cast<double>(alpha) : 0.0) + (1.0 - static_cast<double>(alpha));
             const Weights<A> of_policy{policy.shift,
@@ -225,8 +225,8 @@ struct Backward : CrossEntropyBackward {
         const Rounded<A> shift(exact, 0.0);
         const double kept = static_cast<double>(static_cast<const A*>(oracle_correction)[n]);
         const A weights = static_cast<A>(kept * static_cast<double>(weight_correction(shift, scale)));
-        const auto oracle = row_normalizer<T, A>(row_of<T>(q, n), shape.vocab, shift.high, weights, scale,
-                                                 ScaledExp<A, kFused>(scale), buffer);
+        const auto oracle = row_normalizer<A>(RowBlocks<T, A>{row_of<T>(q, n)}, shape.vocab, shift.high, weights, scale,
+                                              ScaledExp<A, kFused>(scale), buffer);
         return {oracle.shift, static_cast<A>(static_cast<double>(weight) * oracle.factor)};
     }
 };

@@ -31,7 +31,7 @@ void form_targets(const EracForward& in) {
 }  // namespace
 
 void erac_forward(const EracForward& in, int threads) {
-    const PolicyForward policy{in.shape, in.logits, in.target_q, in.tau, kEntropyExact, in.value, in.entropy};
+    const PolicyForward policy{in.shape, in.logits, in.target_q, {}, in.tau, kEntropyExact, in.value, in.entropy};
     policy_forward(policy, threads);
     if (in.shape.dtype == kFloat64) {
         form_targets<double>(in);

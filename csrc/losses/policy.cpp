@@ -45,7 +45,8 @@ struct Forward : PolicyForward {
         for (int64_t n = first_row; n < last_row; ++n) {
             Terms terms;
             if (!is_masked(shape.mask, n)) terms = row_terms<T>(n);
-            const Rounded<A> exact(terms.origin, terms.above_origin);
+            Rounded<A> exact(terms.origin, terms.above_origin);
+            if (has_prior()) exact = value_under_prior<A>(terms);
             static_cast<A*>(value)[n] = exact.high;
             static_cast<A*>(entropy)[n] = static_cast<A>(terms.entropy);
             if (log_normalizer == nullptr) continue;  // no gradient will be asked for
@@ -57,23 +58,43 @@ struct Forward : PolicyForward {
         }
     }
 
-    // What a row amounts to; its value is origin + above_origin, its normaliser shift + log_sum.
+    // What a row amounts to; its value (under a prior that of y) is origin + above_origin, its normaliser shift + log_sum.
     struct Terms {
         double origin = 0, above_origin = 0, entropy = 0, shift = 0, log_sum = 0, effective_tau = 0;
+        double prior_log_normalizer = 0;
     };
+
+    SB_INLINE bool has_prior() const { return prior.data != nullptr && tau != 0.0; }
+
+    // The value, and what the value of y has above it.
+    template <class A>
+    SB_INLINE Rounded<A> value_under_prior(const Terms& terms) const {
+        const double of_prior = tau * terms.prior_log_normalizer;
+        Rounded<A> exact(of_prior == -infinity<double>() ? of_prior : terms.origin - of_prior, terms.above_origin);
+        if (std::fabs(exact.high) < infinity<A>()) {
+            exact.low = static_cast<A>((terms.origin - static_cast<double>(exact.high)) + terms.above_origin);
+        }
+        return exact;
+    }
 
     template <class T>
     SB_INLINE Terms row_terms(int64_t n) const {
         using A = Accumulator<T>;
         const ScaledExp<A, kFused> exponential_of(1.0);
-        BlockBuffer<A> x_buffer, q_buffer;
-        A shift = -infinity<A>();
+        BlockBuffer<A> x_buffer, q_buffer, prior_buffer;
+        A shift = -infinity<A>(), prior_maximum = -infinity<A>();
+        double prior_total = 0.0;
         Sums sums;
         for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
             const int64_t padded = round_to_lanes(count);
             const A* x = load_block<T, A>(row_of<T>(logits, n), first, count, -infinity<A>(), x_buffer.data);
             const A* y = load_block<T, A>(row_of<T>(q, n), first, count, A(0), q_buffer.data);
+            if (has_prior()) {
+                const A* weights = load_block<T, A>(row_of<T>(prior, n), first, count, -infinity<A>(), prior_buffer.data);
+                add_exponentials(weights, padded, 1.0, exponential_of, prior_maximum, prior_total);
+                y = add_prior(y, weights, static_cast<A>(tau), count, q_buffer.data);
+            }
             if (!add_block<A>(x, y, padded, shift, exponential_of, sums)) {
                 const A block = block_maximum(x, padded);
                 if (!(block <= shift)) {
@@ -96,6 +117,7 @@ struct Forward : PolicyForward {
         // sum (d - log_sum)^2 = sum log pi^2
         const double squares = sums.shifted_square + terms.log_sum * (terms.log_sum * sums.count - 2.0 * sums.shifted);
         terms.effective_tau = effective_temperature(tau, entropy_mode, squares);
+        if (has_prior()) terms.prior_log_normalizer = static_cast<double>(prior_maximum) + std::log(prior_total);
         terms.origin = sums.origin;
         terms.above_origin = sums.q / sums.weight + terms.effective_tau * terms.entropy;
         return terms;
@@ -208,7 +230,10 @@ struct Backward : PolicyBackward {
             // A value of -inf (a possible action with q = -inf) has no finite gradient to the logits: none is given.
             const A upstream = row.grad_value;
             if (std::fabs(row.value) == infinity<A>()) row.grad_value = A(0);
-            if (row.grad_value != A(0)) {
+            if (row.grad_value != A(0) && prior.data != nullptr && row.effective_tau != A(0)) {
+                if (to_q != nullptr) sweep<T, true, true, true, true>(n, row, upstream, to_logits, to_q);
+                if (to_q == nullptr) sweep<T, true, true, false, true>(n, row, upstream, to_logits, to_q);
+            } else if (row.grad_value != A(0)) {
                 if (to_q != nullptr) sweep<T, true, true, true>(n, row, upstream, to_logits, to_q);
                 if (to_q == nullptr) sweep<T, true, true, false>(n, row, upstream, to_logits, to_q);
             } else {
@@ -222,8 +247,8 @@ struct Backward : PolicyBackward {
     SB_INLINE void read_saved(int64_t n, Row<A>& row) const {
         BlockBuffer<A> buffer;
         const A kept = static_cast<const A*>(correction)[n];
-        const auto normalizer = row_normalizer<T, A>(row_of<T>(logits, n), shape.vocab, row.shift, kept, 1.0,
-                                                     ScaledExp<A, kFused>(1.0), buffer.data);
+        const auto normalizer = row_normalizer<A>(RowBlocks<T, A>{row_of<T>(logits, n)}, shape.vocab, row.shift, kept, 1.0,
+                                                  ScaledExp<A, kFused>(1.0), buffer.data);
         row.shift = normalizer.shift;
         row.log_sum = static_cast<A>(-std::log(normalizer.factor));
         row.inverse_sum = static_cast<A>(normalizer.factor);
@@ -234,11 +259,12 @@ struct Backward : PolicyBackward {
     }
 
     // Both gradients of an element are written after both of its inputs are read.
-    template <class T, bool kToLogits, bool kWithValue, bool kToQ, class A>
+    template <class T, bool kToLogits, bool kWithValue, bool kToQ, bool kWithPrior = false, class A>
     SB_INLINE void sweep(int64_t n, const Row<A>& row, A upstream, T* to_logits, T* to_q) const {
         const ScaledExp<A, kFused> exponential_of(1.0);
         const T* const x = row_of<T>(logits, n);
         const T* const y = row_of<T>(q, n);
+        const T* const weights = kWithPrior ? row_of<T>(prior, n) : nullptr;
         const A shift = row.shift, log_sum = row.log_sum, inverse_sum = row.inverse_sum, value = row.value;
         const A value_low = row.value_low, entropy = row.entropy, effective_tau = row.effective_tau;
         const A by_value = row.grad_value, by_entropy = row.grad_entropy;
@@ -250,7 +276,9 @@ struct Backward : PolicyBackward {
                 const A log_pi = d - log_sum;
                 A slope = -by_entropy * (log_pi + entropy);
                 if constexpr (kWithValue) {
-                    const A advantage = to_accumulator(y[w]) - value - (effective_tau * log_pi + value_low);
+                    A of_action = to_accumulator(y[w]);
+                    if constexpr (kWithPrior) of_action += effective_tau * to_accumulator(weights[w]);
+                    const A advantage = of_action - value - (effective_tau * log_pi + value_low);
                     slope += by_value * advantage;
                 }
                 to_logits[w] = from_accumulator<T>(probability * unless_zero(probability, slope));

@@ -1,5 +1,7 @@
 // Policy terms of one row, pi = softmax(logits): entropy H(pi), expectation of q under pi, the soft value
 // sum_w pi(w) (q(w) - tau log pi(w)) of eq 20, and the gradients of it. An action of probability zero contributes nothing.
+// With a prior, logits of pi_0 = softmax(prior), the value is sum_w pi(w) (q(w) - tau log(pi(w) / pi_0(w))), which is the
+// value of y = q + tau prior less tau log sum_w exp(prior); the gradients are those of y. At tau = 0 a prior plays no part.
 #pragma once
 
 #include "core/device.h"
@@ -11,12 +13,12 @@ namespace softbellman {
 
 enum EntropyMode : int { kEntropyExact = 0, kEntropyNormalized = 1, kEntropyNone = 2 };
 
-// value[n] = sum_w pi q + effective_tau H(pi). What a backward pass needs is written where it will be asked for: a rounded
-// normaliser's `correction` is what every weight of its row has to be multiplied by, value_low what rounding took from
-// value.
+// value[n] = sum_w pi q + effective_tau H(pi) without a prior. What a backward pass needs is written where it will be asked
+// for: a rounded normaliser's `correction` is what every weight of its row has to be multiplied by, value_low what rounding
+// took from value; with a prior, what the value of y has above value.
 struct PolicyForward {
     Rows shape;
-    Matrix logits, q;
+    Matrix logits, q, prior;
     double tau = 0.0;
     int entropy_mode = kEntropyExact;
     void *value = nullptr, *entropy = nullptr;
@@ -27,6 +29,7 @@ struct PolicyForward {
         fields.shape(shape);
         fields.matrix("logits", logits);
         fields.matrix("q", q);
+        fields.optional_matrix("prior", prior);
         fields.not_negative("tau", tau);
         fields.integer("entropy_mode", entropy_mode, kEntropyExact, kEntropyNone);
         fields.optional_array("mask", shape.mask, shape.rows);
@@ -40,13 +43,14 @@ struct PolicyForward {
             (log_normalizer != nullptr) + (correction != nullptr) + (value_low != nullptr) + (effective_tau != nullptr);
         fields.rule(saved == 0 || saved == 4,
                     "log_normalizer, correction, value_low and effective_tau must be given together");
+        fields.rule(prior.data == nullptr || entropy_mode == kEntropyExact, "entropy_mode must be 0 (exact) with a prior");
     }
 };
 
 // A gradient without a place to go to is not computed.
 struct PolicyBackward {
     Rows shape;
-    Matrix logits, q;
+    Matrix logits, q, prior;
     const void *value = nullptr, *entropy = nullptr;
     const void *log_normalizer = nullptr, *correction = nullptr, *value_low = nullptr, *effective_tau = nullptr;
     const void *grad_value = nullptr, *grad_entropy = nullptr;
@@ -57,6 +61,7 @@ struct PolicyBackward {
         fields.shape(shape);
         fields.matrix("logits", logits);
         fields.matrix("q", q);
+        fields.optional_matrix("prior", prior);
         fields.optional_array("mask", shape.mask, shape.rows);
         fields.number("value", value);
         fields.number("entropy", entropy);

@@ -1,9 +1,9 @@
-// Soft value tau * log sum_w prior(w) exp(q(w) / tau) and its gradient (eq 14), and the soft Bellman residual of sequences.
+// Soft value tau * log sum_w pi_0(w) exp(q(w) / tau) and its gradient (eq 14), and the soft Bellman residual of sequences.
 //
-// Forward: one read of q; without a prior one sweep, in which the shift follows the maximum from afar, else two sweeps of
-// each block inside the first-level cache. Backward: one read of q and one write of the gradient in one sweep. What rounding
-// took from the saved value, large when |value| / tau is, does not reach the gradient: the forward pass saves by how much it
-// moves every weight. A row belongs to one thread.
+// Forward: one read of q and of the prior's logits in one sweep, in which the shifts follow the maxima from afar. Backward:
+// one read of each and one write of the gradient in one sweep. What rounding took from the saved normaliser, large when
+// |value| / tau is, does not reach the gradient: the forward pass saves by how much it moves every weight. A row belongs to
+// one thread.
 #include "losses/soft_value.h"
 
 #include "core/block.h"
@@ -11,24 +11,6 @@
 
 namespace softbellman::cpu {
 namespace {
-
-// q where the prior allows the action, -inf elsewhere; `x` may be `buffer`.
-template <class A>
-SB_INLINE const A* allowed(const A* x, const A* prior, int64_t padded, A* buffer) {
-    for (int64_t i = 0; i < padded; ++i) buffer[i] = prior[i] > A(0) ? x[i] : -infinity<A>();
-    return buffer;
-}
-
-// Sum of prior(w) exp(scale (x - shift)).
-template <class A, class Exp>
-SB_INLINE double sum_weighted(const A* x, const A* prior, int64_t padded, A shift, Exp exponential_of) {
-    A lanes[kLanes];
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] = A(0);
-    for (int64_t i = 0; i < padded; i += kLanes) {
-        for (int64_t l = 0; l < kLanes; ++l) lanes[l] += prior[i + l] * exponential_of(x[i + l] - shift);
-    }
-    return fold_lanes<A, kLanes>(lanes);
-}
 
 template <bool kFused>
 struct Forward : SoftValueForward {
@@ -42,45 +24,56 @@ struct Forward : SoftValueForward {
         for (int64_t n = first_row; n < last_row; ++n) {
             const bool masked = is_masked(shape.mask, n);
             if (actions != nullptr && out != nullptr) out[n] = masked ? A(0) : chosen(n);
-            const Rounded<A> exact = masked ? Rounded<A>(0.0, 0.0) : row_value<T>(n);
-            static_cast<A*>(value)[n] = exact.high;
-            static_cast<A*>(correction)[n] = weight_correction(exact, 1.0 / tau);
+            Values values;
+            if (!masked) values = row_values<T>(n);
+            const Rounded<A> joint(values.maximum, values.above_maximum);
+            const A row_value = prior.data == nullptr ? joint.high : value_under_prior<A>(values);
+            static_cast<A*>(value)[n] = row_value;
+            static_cast<A*>(correction)[n] = weight_correction(joint, 1.0 / tau);
+            if (normalizer != nullptr) static_cast<A*>(normalizer)[n] = joint.high;
             if (sequences.steps == 0) continue;
-            write_residuals(sequences, n, exact.high, chosen, [&](int64_t row) { return is_masked(shape.mask, row); });
+            write_residuals(sequences, n, row_value, chosen, [&](int64_t row) { return is_masked(shape.mask, row); });
         }
     }
 
+    // tau log sum_w exp(y / tau) is maximum + above_maximum, log sum_w exp(prior) is prior_maximum + prior_log_sum.
+    struct Values {
+        double maximum = 0.0, above_maximum = 0.0, prior_maximum = 0.0, prior_log_sum = 0.0;
+    };
+
+    template <class A>
+    SB_INLINE A value_under_prior(const Values& values) const {
+        if (values.maximum == -infinity<double>()) return -infinity<A>();
+        const double maximum = values.maximum - tau * values.prior_maximum;
+        return static_cast<A>(maximum + (values.above_maximum - tau * values.prior_log_sum));
+    }
+
     template <class T>
-    SB_INLINE Rounded<Accumulator<T>> row_value(int64_t n) const {
+    SB_INLINE Values row_values(int64_t n) const {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
-        const ScaledExp<A, kFused> exponential_of(scale);
+        const ScaledExp<A, kFused> exponential_of(scale), prior_exponential(1.0);
         BlockBuffer<A> q_buffer, prior_buffer;
-        A maximum = -infinity<A>();  // or near it
-        double total = 0.0;
+        A maximum = -infinity<A>(), prior_maximum = -infinity<A>();  // or near them
+        double total = 0.0, prior_total = 0.0;
         for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
             const int64_t count = std::min(shape.vocab - first, kBlock<A>);
             const int64_t padded = round_to_lanes(count);
             const A* x = load_block<T, A>(row_of<T>(q, n), first, count, -infinity<A>(), q_buffer.data);
-            const A* weight = nullptr;
             if (prior.data != nullptr) {
-                weight = load_block<A, A>(row_of<A>(prior, n), first, count, A(0), prior_buffer.data);
-                x = allowed(x, weight, padded, q_buffer.data);
+                const A* weights = load_block<T, A>(row_of<T>(prior, n), first, count, -infinity<A>(), prior_buffer.data);
+                add_exponentials(weights, padded, 1.0, prior_exponential, prior_maximum, prior_total);
+                x = add_prior(x, weights, static_cast<A>(tau), padded, q_buffer.data);
             }
-            if (weight == nullptr) {
-                add_exponentials(x, padded, scale, exponential_of, maximum, total);
-                continue;
-            }
-            const A block = block_maximum(x, padded);
-            if (!(block <= maximum)) {
-                total *= total == 0.0 ? 0.0 : std::exp((static_cast<double>(maximum) - static_cast<double>(block)) * scale);
-                maximum = block;
-            }
-            if (maximum == -infinity<A>()) continue;
-            total += sum_weighted<A>(x, weight, padded, maximum, exponential_of);
+            add_exponentials(x, padded, scale, exponential_of, maximum, total);
         }
         const bool finite = maximum != -infinity<A>() && maximum != infinity<A>();
-        return Rounded<A>(static_cast<double>(maximum), finite ? tau * std::log(total) : 0.0);
+        Values values;
+        values.maximum = static_cast<double>(maximum);
+        values.above_maximum = finite ? tau * std::log(total) : 0.0;
+        values.prior_maximum = static_cast<double>(prior_maximum);
+        values.prior_log_sum = prior.data != nullptr ? std::log(prior_total) : 0.0;
+        return values;
     }
 };
 
@@ -101,7 +94,7 @@ struct Backward : SoftValueBackward {
             if (sequences.steps != 0) {
                 upstream = value_upstream<A>(sequences, n, [&](int64_t row) { return is_masked(shape.mask, row); });
             }
-            const A saved = value != nullptr ? static_cast<const A*>(value)[n] : A(0);
+            const A saved = static_cast<const A*>(normalizer)[n];
             A softmax_part = A(0);  // of the chosen action
             if (upstream == A(0) || saved == -infinity<A>()) {
                 store_zeros(gradient, shape.vocab);
@@ -120,60 +113,33 @@ struct Backward : SoftValueBackward {
         using A = Accumulator<T>;
         const double scale = 1.0 / tau;
         const ScaledExp<A, kFused> exponential_of(scale);
-        BlockBuffer<A> q_buffer, prior_buffer;
+        BlockBuffer<A> buffer;
         const T* const row = row_of<T>(q, n);
-        const int64_t action = actions != nullptr ? actions[n] : -1;
-        const A chosen = action >= 0 ? to_accumulator(row[action]) : A(0);  // before the gradient may overwrite it
-        if (prior.data != nullptr) {
-            return prior_gradient<T>(n, upstream, gradient, chosen, exponential_of, q_buffer.data, prior_buffer.data);
-        }
         const A kept = static_cast<const A*>(correction)[n];
-        const auto normalizer = row_normalizer<T, A>(row, shape.vocab, saved, kept, scale, exponential_of, q_buffer.data);
-        const A shift = normalizer.shift, factor = static_cast<A>(static_cast<double>(upstream) * normalizer.factor);
+        if (prior.data == nullptr) {
+            const auto of_row =
+                row_normalizer<A>(RowBlocks<T, A>{row}, shape.vocab, saved, kept, scale, exponential_of, buffer.data);
+            const A shift = of_row.shift, factor = static_cast<A>(static_cast<double>(upstream) * of_row.factor);
+            // Read before the gradient may overwrite it.
+            const A of_action = actions != nullptr ? exponential_of(to_accumulator(row[actions[n]]) - shift) * factor : A(0);
+            SB_INDEPENDENT
+            for (int64_t w = 0; w < shape.vocab; ++w) {
+                gradient[w] = from_accumulator<T>(exponential_of(to_accumulator(row[w]) - shift) * factor);
+            }
+            return of_action;
+        }
+        const T* const weights = row_of<T>(prior, n);
+        const A of_prior = static_cast<A>(tau);
+        const auto of_row = row_normalizer<A>(PriorBlocks<T, A>{row, weights, of_prior}, shape.vocab, saved, kept, scale,
+                                              exponential_of, buffer.data);
+        const A shift = of_row.shift, factor = static_cast<A>(static_cast<double>(upstream) * of_row.factor);
+        const auto weigh = [&](int64_t w) {
+            return exponential_of(to_accumulator(row[w]) + of_prior * to_accumulator(weights[w]) - shift) * factor;
+        };
+        const A of_action = actions != nullptr ? weigh(actions[n]) : A(0);
         SB_INDEPENDENT
-        for (int64_t w = 0; w < shape.vocab; ++w) {
-            gradient[w] = from_accumulator<T>(exponential_of(to_accumulator(row[w]) - shift) * factor);
-        }
-        return action >= 0 ? exponential_of(chosen - shift) * factor : A(0);
-    }
-
-    // With a prior the exponential alone may overflow where its weight is tiny: the row is walked for maximum and sum.
-    template <class T, class A>
-    SB_INLINE A prior_gradient(int64_t n, A upstream, T* gradient, A chosen, ScaledExp<A, kFused> exponential_of,
-                               A* q_buffer, A* prior_buffer) const {
-        const T* const row = row_of<T>(q, n);
-        const A* const prior_row = row_of<A>(prior, n);
-        const A shift = allowed_maximum<T>(n, q_buffer, prior_buffer);
-        double total = 0.0;
-        for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
-            const int64_t count = std::min(shape.vocab - first, kBlock<A>);
-            const int64_t padded = round_to_lanes(count);
-            const A* x = load_block<T, A>(row, first, count, -infinity<A>(), q_buffer);
-            const A* weight = load_block<A, A>(prior_row, first, count, A(0), prior_buffer);
-            total += sum_weighted<A>(allowed(x, weight, padded, q_buffer), weight, padded, shift, exponential_of);
-        }
-        const A factor = static_cast<A>(static_cast<double>(upstream) / total);
-        const auto weigh = [&](A x, A weight) { return weight > A(0) ? weight * exponential_of(x - shift) * factor : A(0); };
-        SB_INDEPENDENT
-        for (int64_t w = 0; w < shape.vocab; ++w) {
-            gradient[w] = from_accumulator<T>(weigh(to_accumulator(row[w]), prior_row[w]));
-        }
-        return actions != nullptr ? weigh(chosen, prior_row[actions[n]]) : A(0);
-    }
-
-    template <class T>
-    SB_INLINE Accumulator<T> allowed_maximum(int64_t n, Accumulator<T>* q_buffer, Accumulator<T>* prior_buffer) const {
-        using A = Accumulator<T>;
-        A maximum = -infinity<A>();
-        for (int64_t first = 0; first < shape.vocab; first += kBlock<A>) {
-            const int64_t count = std::min(shape.vocab - first, kBlock<A>);
-            const int64_t padded = round_to_lanes(count);
-            const A* x = load_block<T, A>(row_of<T>(q, n), first, count, -infinity<A>(), q_buffer);
-            x = allowed(x, load_block<A, A>(row_of<A>(prior, n), first, count, A(0), prior_buffer), padded, q_buffer);
-            const A block = block_maximum(x, padded);
-            if (!(block <= maximum)) maximum = block;
-        }
-        return maximum;
+        for (int64_t w = 0; w < shape.vocab; ++w) gradient[w] = from_accumulator<T>(weigh(w));
+        return of_action;
     }
 };
 
@@ -188,7 +154,7 @@ void soft_value_backward(const SoftValueBackward& in, int threads) {
 }
 
 void soft_bellman_forward(const SoftBellmanForward& in, int threads) {
-    const SoftValueForward values{in.shape, in.q, in.tau, {}, in.actions, in.value, in.correction, nullptr};
+    const SoftValueForward values{in.shape, in.q, in.tau, {}, in.actions, in.value, nullptr, in.correction, nullptr};
     run_kernel<Forward>(in.shape, threads, values, in.sequences);
 }
 

@@ -1,5 +1,7 @@
-// Soft value of a row, tau * log sum_w prior(w) exp(q(w) / tau) (eq 14), the q of the chosen action, and their gradient; the
-// soft Bellman residual of rows that are sequences (eq 16), which has the same row mathematics and no prior.
+// Soft value of a row, tau * log sum_w pi_0(w) exp(q(w) / tau) (eq 14), the q of the chosen action, and their gradient; the
+// soft Bellman residual of rows that are sequences (eq 16), which has the same row mathematics and no prior. The prior holds
+// logits of pi_0 = softmax(prior), a constant; without one every token weighs 1. With y = q + tau prior the value is
+// tau log sum_w exp(y / tau) - tau log sum_w exp(prior), and the gradient softmax(y / tau).
 #pragma once
 
 #include "core/device.h"
@@ -8,27 +10,30 @@
 
 namespace softbellman {
 
-// gathered[n] = q[n, actions[n]]. `correction` is what the weights exp((q - value) / tau) of a row have to be multiplied by,
-// since the value is rounded. The prior is of type A.
+// gathered[n] = q[n, actions[n]]. `normalizer`, wanted where there is a prior, is tau log sum_w exp(y / tau), the value
+// where there is no prior, and `correction` what the weights exp((y - normalizer) / tau) of a row have to be multiplied by,
+// since it is rounded.
 struct SoftValueForward {
     Rows shape;
     Matrix q;
     double tau = 1.0;
     Matrix prior;
     const int64_t* actions = nullptr;
-    void *value = nullptr, *correction = nullptr, *gathered = nullptr;
+    void *value = nullptr, *normalizer = nullptr, *correction = nullptr, *gathered = nullptr;
 
     template <class Fields>
     void describe(Fields& fields) {
         fields.shape(shape);
         fields.matrix("q", q);
         fields.temperature("tau", tau);
-        fields.optional_wide_matrix("prior", prior);
+        fields.optional_matrix("prior", prior);
         fields.optional_array("mask", shape.mask, shape.rows);
         fields.optional_ids("actions", actions);
         fields.number("value", value);
+        fields.optional_number("normalizer", normalizer);
         fields.number("correction", correction);
         fields.optional_number("gathered", gathered);
+        fields.rule(prior.data == nullptr || normalizer != nullptr, "normalizer must come with prior");
         fields.rule((actions == nullptr) == (gathered == nullptr), "actions and gathered must be given together");
     }
 };
@@ -39,7 +44,8 @@ struct SoftValueBackward {
     double tau = 1.0;
     Matrix prior;
     const int64_t* actions = nullptr;
-    const void *value = nullptr, *correction = nullptr, *grad_value = nullptr, *grad_gathered = nullptr;
+    const void *normalizer = nullptr, *correction = nullptr;
+    const void *grad_value = nullptr, *grad_gathered = nullptr;
     MutableMatrix grad_q;
 
     template <class Fields>
@@ -47,10 +53,10 @@ struct SoftValueBackward {
         fields.shape(shape);
         fields.matrix("q", q);
         fields.temperature("tau", tau);
-        fields.optional_wide_matrix("prior", prior);
+        fields.optional_matrix("prior", prior);
         fields.optional_array("mask", shape.mask, shape.rows);
         fields.optional_ids("actions", actions);
-        fields.number("value", value);
+        fields.number("normalizer", normalizer);
         fields.number("correction", correction);
         fields.optional_number("grad_value", grad_value);
         fields.optional_number("grad_gathered", grad_gathered);

@@ -13,6 +13,7 @@ for a chunk of rows at a time.
 from softbellman.core.head import Head
 from softbellman.losses.critic import CriticLoss, critic_loss
 from softbellman.losses.cross_entropy import soft_target_cross_entropy, token_cross_entropy
+from softbellman.losses.divergence import divergence
 from softbellman.losses.erac import EracCriticLoss, erac_critic_loss
 from softbellman.losses.policy import ActorLoss, PolicyValue, actor_loss, policy_value
 from softbellman.losses.sampling import TokenSample, sample_tokens
@@ -28,6 +29,7 @@ __all__ = [
     "TokenSample",
     "actor_loss",
     "critic_loss",
+    "divergence",
     "erac_critic_loss",
     "policy_value",
     "sample_tokens",

@@ -52,15 +52,15 @@ def soft_value_forward(
         q,
         share_rows=True,
         q=row_matrix(q),
-        **({} if prior is None else {"prior": row_matrix(prior)}),
+        prior=None if prior is None else row_matrix(prior),
         tau=tau,
         mask=vector(mask),
         value=value,
+        normalizer=normalizer,
         correction=correction,
         actions=None,
         gathered=None,
     )
-    normalizer.copy_(value)  # TEMP
     return value, normalizer, correction
 
 
@@ -129,11 +129,11 @@ def _soft_value_backward(
         "soft_value_backward",
         q,
         q=row_matrix(q),
-        **({} if prior is None else {"prior": row_matrix(prior)}),
+        prior=None if prior is None else row_matrix(prior),
         tau=tau,
         mask=vector(mask),
         actions=vector(actions),
-        value=normalizer,
+        normalizer=normalizer,
         correction=correction,
         grad_value=grad_value,
         grad_gathered=grad_gathered,

@@ -9,99 +9,115 @@
 #include <memory>
 #include <vector>
 
-#include "losses/cuda_kernels.h"
 #include "cuda_runtime.h"
+#include "losses/critic.h"
+#include "losses/cross_entropy.h"
+#include "losses/erac.h"
+#include "losses/policy.h"
+#include "losses/sampling.h"
+#include "losses/soft_value.h"
 
 extern "C" int simt_run_fault(int fault, float* total, char* message, std::size_t size);
 
 namespace {
 
+namespace cuda = softbellman::cuda;
+using softbellman::Matrix, softbellman::MutableMatrix, softbellman::Rows, softbellman::Sequences;
+
 constexpr std::int64_t kRows = 5, kMaskedRow = 2;
 constexpr int kBytes[] = {4, 8, 2, 2};
 
 // kRows rows of `vocab` zero elements, `gap` elements apart, the first one `shift` elements after a 16-byte boundary.
-class Matrix {
+class Buffer {
  public:
-    Matrix(std::int64_t vocab, std::int64_t gap, std::int64_t shift, int bytes, bool input)
-        : stride(vocab + gap), size_((shift + stride * (kRows - 1) + vocab) * bytes), row_bytes_(vocab * bytes) {
+    Buffer(std::int64_t vocab, std::int64_t gap, std::int64_t shift, int bytes, bool input)
+        : stride_(vocab + gap), size_((shift + stride_ * (kRows - 1) + vocab) * bytes), row_bytes_(vocab * bytes) {
         base_ = static_cast<char*>(std::malloc(size_));
         std::memset(base_, 0, size_);
-        data = base_ + shift * bytes;
-        masked_ = static_cast<char*>(data) + kMaskedRow * stride * bytes;
+        data_ = base_ + shift * bytes;
+        masked_ = data_ + kMaskedRow * stride_ * bytes;
         if (input) ASAN_POISON_MEMORY_REGION(masked_, row_bytes_);
     }
-    ~Matrix() {
+    ~Buffer() {
         ASAN_UNPOISON_MEMORY_REGION(masked_, row_bytes_);
         std::free(base_);
     }
-    void* data;
-    const std::int64_t stride;
+    Matrix read() const { return {data_, stride_}; }
+    MutableMatrix write() const { return {data_, stride_}; }
 
  private:
+    const std::int64_t stride_;
     std::size_t size_, row_bytes_;
-    char *base_, *masked_;
+    char *base_, *data_, *masked_;
 };
 
 void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shift) {
-    namespace cuda = softbellman::cuda;
     const int bytes = kBytes[dtype], wide = dtype == 1 ? 8 : 4;
-    Matrix logits(vocab, gap, shift, bytes, true), q(vocab, 0, shift + 1, bytes, true);
-    Matrix to_logits(vocab, gap, shift, bytes, false), to_q(vocab, 1, shift, bytes, false), prior(vocab, 0, 1, wide, true);
+    Buffer logits(vocab, gap, shift, bytes, true), q(vocab, 0, shift + 1, bytes, true);
+    Buffer to_logits(vocab, gap, shift, bytes, false), to_q(vocab, 1, shift, bytes, false), prior(vocab, 0, 1, wide, true);
     std::vector<std::vector<double>> storage(9, std::vector<double>((kRows * wide + 7) / 8));
     const auto statistic = [&](int i) { return static_cast<void*>(storage[i].data()); };
     std::vector<std::int64_t> ids(kRows, vocab - 1), tokens(kRows);
     ids[kMaskedRow] = 1 << 20;
     ids[1] = -7;  // out of range: must not be followed
     const std::vector<std::uint8_t> mask = {1, 1, 0, 1, 1}, forbidden(vocab, 0);
+    const Rows shape{kRows, vocab, dtype, mask.data()};
 
     // Memory in which the blocks of a row meet, as much as asked for; null where every row has a block of its own.
     const std::int64_t meeting = cuda::row_workspace(kRows + 1, vocab, dtype, 0);
     const std::unique_ptr<char[]> memory(meeting ? new char[meeting] : nullptr);
     std::vector<unsigned> all_tickets(cuda::kTickets);
-    void* const partials = memory.get();
-    unsigned* const tickets = meeting ? all_tickets.data() : nullptr;
+    const cuda::Launch launch{0, nullptr, memory.get(), meeting, meeting ? all_tickets.data() : nullptr};
 
-    for (const void* weights : {static_cast<const void*>(nullptr), static_cast<const void*>(prior.data)}) {
-        cuda::soft_value_forward(q.data, q.stride, kRows, vocab, dtype, 0.5, weights, prior.stride, ids.data(), mask.data(),
-                                 statistic(0), statistic(1), statistic(2), partials, tickets, 0, nullptr);
+    for (const Matrix& weights : {Matrix{}, prior.read()}) {
+        cuda::soft_value_forward({shape, q.read(), 0.5, weights, ids.data(), statistic(0), statistic(1), statistic(2)},
+                                 launch);
         // A temperature that small lets every row be read a second time.
-        cuda::soft_value_backward(q.data, q.stride, kRows, vocab, dtype, 1e-18, weights, prior.stride, ids.data(),
-                                  mask.data(), statistic(0), statistic(1), statistic(3), statistic(4), to_q.data,
-                                  to_q.stride, 0, nullptr);
+        cuda::soft_value_backward({shape, q.read(), 1e-18, weights, ids.data(), statistic(0), statistic(1), statistic(3),
+                                   statistic(4), to_q.write()},
+                                  launch);
     }
-    cuda::soft_bellman_forward(q.data, q.stride, kRows, vocab, dtype, 0.5, ids.data(), statistic(5), mask.data(), kRows,
-                               mask.data(), statistic(0), statistic(1), statistic(2), partials, tickets, 0, nullptr);
-    cuda::soft_bellman_backward(q.data, q.stride, kRows, vocab, dtype, 0.5, ids.data(), mask.data(), kRows, mask.data(),
-                                statistic(1), statistic(2), statistic(5), to_q.data, to_q.stride, 0, nullptr);
-    for (int mode = 0; mode < 3; ++mode)
-        cuda::policy_forward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, 0.5, mode, mask.data(),
-                             statistic(0), statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), partials,
-                             tickets, 0, nullptr);
-    cuda::policy_backward(logits.data, logits.stride, q.data, q.stride, kRows, vocab, dtype, mask.data(), statistic(0),
-                          statistic(1), statistic(2), statistic(3), statistic(4), statistic(5), statistic(6), statistic(7),
-                          to_logits.data, to_logits.stride, to_q.data, to_q.stride, 0, nullptr);
-    cuda::critic_forward(q.data, q.stride, kRows, vocab, dtype, ids.data(), statistic(0), 0.1, mask.data(), statistic(1),
-                         statistic(2), statistic(3), statistic(4), statistic(5), partials, tickets, 0, nullptr);
-    for (void* out : {statistic(6)}) std::memset(out, 0x3f, kRows * wide);
-    cuda::critic_backward(q.data, q.stride, kRows, vocab, dtype, ids.data(), 0.1, mask.data(), statistic(2), statistic(3),
-                          statistic(4), statistic(6), to_q.data, to_q.stride, 0, nullptr);
-    cuda::erac_forward(logits.data, logits.stride, to_logits.data, to_logits.stride, q.data, q.stride, kRows, vocab, dtype,
-                       ids.data(), statistic(0), mask.data(), 1, 0.5, 0.1, mask.data(), statistic(1), statistic(2),
-                       statistic(3), statistic(4), statistic(5), statistic(6), statistic(7), statistic(8), partials, tickets,
-                       0, nullptr);
-    for (const void* oracle : {static_cast<const void*>(nullptr), static_cast<const void*>(q.data)}) {
-        cuda::distillation_forward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
-                                   nullptr, mask.data(), statistic(0), statistic(1), statistic(2), statistic(3),
-                                   statistic(4), partials, tickets, 0, nullptr);
-        cuda::distillation_backward(logits.data, logits.stride, oracle, q.stride, kRows, vocab, dtype, 0.5, ids.data(),
-                                    nullptr, mask.data(), statistic(1), statistic(2), statistic(3), statistic(4),
-                                    statistic(6), to_logits.data, to_logits.stride, 0, nullptr);
+    const Sequences sequences{kRows, mask.data(), statistic(5), statistic(0), statistic(5)};
+    cuda::soft_bellman_forward({shape, q.read(), 0.5, ids.data(), sequences, statistic(1), statistic(2)}, launch);
+    cuda::soft_bellman_backward({shape, q.read(), 0.5, ids.data(), sequences, statistic(1), statistic(2), to_q.write()},
+                                launch);
+    for (int mode = 0; mode < 3; ++mode) {
+        cuda::policy_forward({shape, logits.read(), q.read(), 0.5, mode, statistic(0), statistic(1), statistic(2),
+                              statistic(3), statistic(4), statistic(5)},
+                             launch);
+    }
+    cuda::policy_backward({shape, logits.read(), q.read(), statistic(0), statistic(1), statistic(2), statistic(3),
+                           statistic(4), statistic(5), statistic(6), statistic(7), to_logits.write(), to_q.write()},
+                          launch);
+    cuda::critic_forward({shape, q.read(), ids.data(), statistic(0), 0.1, statistic(1), statistic(2), statistic(3),
+                          statistic(4), statistic(5)},
+                         launch);
+    std::memset(statistic(6), 0x3f, kRows * wide);
+    cuda::critic_backward(
+        {shape, q.read(), ids.data(), 0.1, statistic(2), statistic(3), statistic(4), statistic(6), to_q.write()}, launch);
+    cuda::erac_forward(
+        {shape, logits.read(), to_logits.read(), q.read(), ids.data(), statistic(0), mask.data(), 1, 0.5, 0.1, statistic(1),
+         statistic(2), statistic(3), statistic(4), statistic(5), statistic(6), statistic(7), statistic(8)},
+        launch);
+    for (const Matrix& oracle : {Matrix{}, q.read()}) {
+        cuda::cross_entropy_forward({shape, logits.read(), oracle, 0.5, ids.data(), nullptr, statistic(0), statistic(1),
+                                     statistic(2), statistic(3), statistic(4)},
+                                    launch);
+        cuda::cross_entropy_backward({shape, logits.read(), oracle, 0.5, ids.data(), nullptr, statistic(1), statistic(2),
+                                      statistic(3), statistic(4), statistic(6), to_logits.write()},
+                                     launch);
     }
     const std::vector<std::uint64_t> seed(1, 7), offset(1, 2);
     const std::vector<std::int64_t> numbers(kRows, 3);
-    cuda::sample_forward(logits.data, logits.stride, kRows, vocab, dtype, 1.0, 0, 0, 0, seed.data(), offset.data(),
-                         numbers.data(), forbidden.data(), mask.data(), tokens.data(), statistic(0), statistic(1), partials,
-                         tickets, 0, nullptr);
+    cuda::sample_forward({shape,
+                          logits.read(),
+                          1.0,
+                          {0, 0, 0, seed.data(), offset.data(), numbers.data()},
+                          forbidden.data(),
+                          tokens.data(),
+                          statistic(0),
+                          statistic(1)},
+                         launch);
 }
 
 }  // namespace

@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+TYPES = {
+    **CODES,
+    torch.int64: 4,
+    torch.int32: 5,
+    torch.bool: 6,
+    torch.uint8: 7,
+}  # as csrc/core/rows.h numbers them
 MAIN_DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 # 1030 float32 and 2057 bfloat16 are just beyond 256 vectors of 16 bytes, where a row gets a block of its own
 SIZES = [(v, d) for v in (1, 3, 31, 33, 100, 257, 1030) for d in MAIN_DTYPES]
@@ -21,6 +28,17 @@ STREAM = 0x5EED
 STATISTIC = {torch.float32: 4e-6, torch.float64: 1e-13, torch.bfloat16: 4e-6, torch.float16: 4e-6}
 ROUNDING = {torch.float32: 4e-6, torch.float64: 1e-13, torch.bfloat16: 2**-8, torch.float16: 2**-10}
 SMALLEST = {torch.float32: 4e-6, torch.float64: 1e-13, torch.bfloat16: 4e-6, torch.float16: 4e-6}
+
+
+def native_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields as the binding takes them: tensors by address and size, whatever their device."""
+    passed = dict(fields)
+    for name, value in fields.items():
+        if isinstance(value, Tensor) and value.dim() == 2:
+            passed[name] = (value.data_ptr(), value.stride(0), *value.shape, TYPES[value.dtype])
+        elif isinstance(value, Tensor):
+            passed[name] = (value.data_ptr(), value.numel(), TYPES[value.dtype])
+    return passed
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -73,20 +91,9 @@ class Batch:
         self._outputs.append((buffer, buffer[1:-1]))
         return buffer[1:-1]
 
-    def call(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Tensors go as addresses, matrices as address and stride; the device and the stream are added.
-
-        So is, to the launchers that reduce rows, the place where blocks of one row meet.
-        """
-        passed: list[Any] = []
-        for argument in arguments:
-            if isinstance(argument, Tensor):
-                passed += [argument.data_ptr()] + ([argument.stride(0)] if argument.dim() == 2 else [])
-            else:
-                passed.append(argument)
-        if function.__name__.endswith("_forward"):
-            passed += [0, 0] if self._meeting is None else [m[:1].data_ptr() for m in self._meeting]
-        function(*passed, 0, STREAM)
+    def call(self, function: Callable[..., None], **fields: Any) -> None:
+        """Run a launcher on fields given as `launch` takes them, matrices as [rows, V] tensors; check what it wrote."""
+        function(**native_fields(fields), **self.where(0))
         if self._meeting is not None:
             partials, tickets = self._meeting
             assert (partials[-2:] == SENTINEL).all(), "something was written behind the partial states"
@@ -96,6 +103,19 @@ class Batch:
             torch.as_strided(outside, view.shape, view.stride(), view.storage_offset()).fill_(False)
             assert (buffer[outside] == SENTINEL).all(), "something was written outside the output"
             assert (view != SENTINEL).all(), "part of the output was not written"
+
+    def where(self, device: int) -> dict[str, Any]:
+        """Device, stream and the place where blocks of one row meet."""
+        if self._meeting is None:
+            return {"device": device, "stream": STREAM}
+        partials, tickets = (meeting[:1].data_ptr() for meeting in self._meeting)
+        size = (self._meeting[0].numel() - 2) * self.wide.itemsize
+        return {
+            "device": device,
+            "stream": STREAM,
+            "partials": (partials, size, TYPES[torch.uint8]),
+            "tickets": (tickets, self._meeting[1].numel(), TYPES[torch.int32]),
+        }
 
     def leaf(self, values: Tensor) -> Tensor:
         """What the kernels read, in float64, with a graph; masked rows are zeros."""

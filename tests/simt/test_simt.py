@@ -7,12 +7,11 @@ gaps between rows; masked rows hold NaN. What is expected comes from `softbellma
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import pytest
 import simt_build
 import torch
-from simt_batch import MAIN_DTYPES, PATTERNS, SIZES, STREAM, Batch, remove_tokens
+from simt_batch import MAIN_DTYPES, PATTERNS, SIZES, STREAM, Batch, native_fields, remove_tokens
 from torch import Tensor
 
 from softbellman import reference
@@ -20,16 +19,10 @@ from softbellman import reference
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
 
-ERAC_RESULTS = (
-    "loss",
-    "td_error",
-    "targets",
-    "value",
-    "entropy",
-    "mean",
-    "mean_low",
-    "spread",
-)  # as the launcher takes them
+POLICY_RESULTS = ("value", "entropy", "log_normalizer", "correction", "value_low", "effective_tau")
+CRITIC_RESULTS = ("loss", "td_error", "mean", "mean_low", "spread")
+ERAC_RESULTS = (*CRITIC_RESULTS, "targets", "value", "entropy")
+NORMALIZERS = ("log_normalizer", "correction", "oracle_log_normalizer", "oracle_correction")
 
 
 def run_soft_value(
@@ -37,13 +30,13 @@ def run_soft_value(
 ) -> list[Tensor]:
     value, correction, gathered = (batch.statistic() for _ in range(3))
     upstream, upstream_gathered = (batch.random(batch.rows).to(batch.wide) for _ in range(2))
-    weights: list[Any] = [0, 0]
-    if prior is not None:
-        weights = [prior.data_ptr(), prior.stride(0) if prior.dim() == 2 else 0]
-    row = [batch.rows, batch.vocab, batch.code, tau, *weights, batch.actions, batch.mask]
-    batch.call(simt.soft_value_forward, q, *row, value, correction, gathered)
+    row = {"q": q, "tau": tau, "prior": None if prior is None else prior.expand(q.shape)}
+    row |= {"actions": batch.actions, "mask": batch.mask, "value": value, "correction": correction}
+    batch.call(simt.soft_value_forward, **row, gathered=gathered)
     grad = batch.gradient()
-    batch.call(simt.soft_value_backward, q, *row, value, correction, upstream, upstream_gathered, grad)
+    batch.call(
+        simt.soft_value_backward, **row, grad_value=upstream, grad_gathered=upstream_gathered, grad_q=grad
+    )
     return [value, gathered, grad, upstream, upstream_gathered]
 
 
@@ -104,10 +97,10 @@ def test_policy(simt: ModuleType, vocab: int, dtype: torch.dtype, entropy: str) 
     batch = Batch(vocab, dtype, shift=vocab % 4, gap=1, seed=mode)
     logits = batch.matrix(remove_tokens(2 * batch.random(batch.rows, vocab), PATTERNS[(vocab + mode) % 6]))
     q = batch.matrix(batch.random(batch.rows, vocab), shift=batch.shift + 1)
-    results = [batch.statistic() for _ in range(6)]
-    value, policy_entropy = results[:2]
-    shape = [batch.rows, vocab, batch.code]
-    batch.call(simt.policy_forward, logits, q, *shape, 0.3, mode, batch.mask, *results)
+    results = {name: batch.statistic() for name in POLICY_RESULTS}
+    value, policy_entropy = results["value"], results["entropy"]
+    row = {"logits": logits, "q": q, "mask": batch.mask, **results}
+    batch.call(simt.policy_forward, **row, tau=0.3, entropy_mode=mode)
     x, leaf = batch.leaf(logits), batch.leaf(q)
     expected, expected_entropy = reference_policy(x, leaf, batch.mask, entropy)
     batch.check(value, expected)
@@ -116,7 +109,8 @@ def test_policy(simt: ModuleType, vocab: int, dtype: torch.dtype, entropy: str) 
     upstream, upstream_entropy = (batch.random(batch.rows).to(batch.wide) for _ in range(2))
     to_logits, to_q = batch.gradient(), batch.gradient(shift=batch.shift + 2)
     batch.call(
-        simt.policy_backward, logits, q, *shape, batch.mask, *results, upstream, upstream_entropy, to_logits, to_q,
+        simt.policy_backward, **row, grad_value=upstream, grad_entropy=upstream_entropy, grad_logits=to_logits,
+        grad_q=to_q,
     )  # fmt: skip
     total = (expected * upstream.double() + expected_entropy * upstream_entropy.double()).sum()
     expected_logits, expected_q = torch.autograd.grad(total, [x, leaf])
@@ -143,16 +137,16 @@ def test_critic(simt: ModuleType, vocab: int, dtype: torch.dtype, smoothness: fl
     chosen = torch.arange(batch.rows), batch.actions
     values[chosen] = values[chosen].clamp(min=-1.0)  # the action taken exists
     q, targets = batch.matrix(values), batch.random(batch.rows).to(batch.wide)
-    results = [batch.statistic() for _ in range(5)]
-    loss, error, mean, mean_low, spread = results
-    row = [batch.rows, vocab, batch.code, batch.actions]
-    batch.call(simt.critic_forward, q, *row, targets, smoothness, batch.mask, *results)
+    results = {name: batch.statistic() for name in CRITIC_RESULTS}
+    row = {"q": q, "actions": batch.actions, "smoothness": smoothness, "mask": batch.mask}
+    batch.call(simt.critic_forward, **row, targets=targets, **results)
     leaf = batch.leaf(q)
     expected = reference.critic_loss(leaf, batch.actions, targets.double(), batch.mask, smoothness=smoothness)
-    for actual, wanted in ((loss, expected.loss), (error, expected.td_error), (spread, expected.spread)):
-        batch.check(actual, wanted, scale=4.0)
+    for name, wanted in expected._asdict().items():
+        batch.check(results[name], wanted, scale=4.0)
     upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
-    batch.call(simt.critic_backward, q, *row, smoothness, batch.mask, error, mean, mean_low, upstream, grad)
+    saved = {name: results[name] for name in ("td_error", "mean", "mean_low")}
+    batch.call(simt.critic_backward, **row, **saved, grad_loss=upstream, grad_q=grad)
     batch.check(grad, torch.autograd.grad((expected.loss * upstream.double()).sum(), leaf)[0], scale=2.0)
 
 
@@ -160,12 +154,12 @@ def test_critic_spread_under_cancellation(simt: ModuleType) -> None:
     """Values near 30 with a variance of 1e-3: E[q^2] - E[q]^2 would have no digit left in float32."""
     batch = Batch(1030, torch.float32)
     q = batch.matrix(30 + 0.03 * batch.random(batch.rows, 1030))
-    *results, spread = [batch.statistic() for _ in range(5)]
+    results = {name: batch.statistic() for name in CRITIC_RESULTS}
     targets = torch.zeros(batch.rows)
-    shape = [batch.rows, batch.vocab, batch.code, batch.actions, targets, 1.0, batch.mask]
-    batch.call(simt.critic_forward, q, *shape, *results, spread)
+    row = {"q": q, "actions": batch.actions, "smoothness": 1.0, "mask": batch.mask}
+    batch.call(simt.critic_forward, **row, targets=targets, **results)
     expected = reference.critic_loss(q.double(), batch.actions, targets.double(), batch.mask, smoothness=1.0)
-    torch.testing.assert_close(spread.double(), expected.spread, rtol=2e-6, atol=0)
+    torch.testing.assert_close(results["spread"].double(), expected.spread, rtol=2e-6, atol=0)
 
 
 @pytest.mark.parametrize(("vocab", "dtype"), SIZES)
@@ -180,9 +174,16 @@ def test_soft_bellman_residual(simt: ModuleType, vocab: int, dtype: torch.dtype,
     rewards[~batch.mask] = float("nan")
     terminal = torch.arange(batch.rows) == 1
     residual, value, correction = (batch.statistic() for _ in range(3))
-    row = [batch.rows, vocab, batch.code, 0.4, batch.actions]
-    along = [terminal, steps, batch.mask]
-    batch.call(simt.soft_bellman_forward, q, *row, rewards, *along, residual, value, correction)
+    row = {
+        "q": q,
+        "tau": 0.4,
+        "actions": batch.actions,
+        "terminal": terminal,
+        "steps": steps,
+        "mask": batch.mask,
+    }
+    row |= {"value": value, "correction": correction}
+    batch.call(simt.soft_bellman_forward, **row, rewards=rewards, residual=residual)
 
     def sequences(tensor: Tensor) -> Tensor:
         return tensor.view(-1, steps, *tensor.shape[1:])  # (N, ...) -> (B, T, ...)
@@ -196,7 +197,7 @@ def test_soft_bellman_residual(simt: ModuleType, vocab: int, dtype: torch.dtype,
     batch.check(value, reference.soft_value(leaf, tau=0.4, mask=batch.mask))
     upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
     upstream[~batch.mask] = float("nan")
-    batch.call(simt.soft_bellman_backward, q, *row, *along, value, correction, upstream, grad)
+    batch.call(simt.soft_bellman_backward, **row, grad_residual=upstream, grad_q=grad)
     total = (expected * upstream.double().nan_to_num()).sum()
     batch.check(grad, torch.autograd.grad(total, leaf)[0], scale=4.0)
 
@@ -216,8 +217,9 @@ def test_erac(simt: ModuleType, vocab: int, dtype: torch.dtype, steps: int) -> N
     rewards[~batch.mask] = float("nan")
     terminal = torch.arange(batch.rows) == 1
     results = {name: batch.statistic() for name in ERAC_RESULTS}
-    row = [batch.rows, vocab, batch.code, batch.actions, rewards, terminal, steps, 0.3, 0.2, batch.mask]
-    batch.call(simt.erac_forward, logits, target_q, q, *row, *results.values())
+    row = {"q": q, "actions": batch.actions, "smoothness": 0.2, "mask": batch.mask}
+    along = {"rewards": rewards, "terminal": terminal, "steps": steps, "tau": 0.3}
+    batch.call(simt.erac_forward, logits=logits, target_q=target_q, **row, **along, **results)
 
     def sequences(tensor: Tensor) -> Tensor:
         return tensor.view(-1, steps, *tensor.shape[1:])  # (N, ...) -> (B, T, ...)
@@ -230,16 +232,15 @@ def test_erac(simt: ModuleType, vocab: int, dtype: torch.dtype, steps: int) -> N
     for name, wanted in expected._asdict().items():
         batch.check(results[name], wanted.flatten(), scale=8.0)
     upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
-    saved = [results[name] for name in ("td_error", "mean", "mean_low")]
-    row = [batch.rows, vocab, batch.code, batch.actions, 0.2, batch.mask]
-    batch.call(simt.critic_backward, q, *row, *saved, upstream, grad)
+    saved = {name: results[name] for name in ("td_error", "mean", "mean_low")}
+    batch.call(simt.critic_backward, **row, **saved, grad_loss=upstream, grad_q=grad)
     total = (expected.loss.flatten() * upstream.double()).sum()
     batch.check(grad, torch.autograd.grad(total, leaf)[0], scale=4.0)
 
 
 @pytest.mark.parametrize(("vocab", "dtype"), SIZES)
 @pytest.mark.parametrize("kind", ["oracle", "mixture", "tokens"])
-def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: str) -> None:
+def test_cross_entropy(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: str) -> None:
     batch = Batch(vocab, dtype, shift=vocab % 3, gap=vocab % 2)
     logits_values = 2 * batch.random(batch.rows, vocab)
     q_values = batch.random(batch.rows, vocab)
@@ -249,11 +250,13 @@ def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: st
     logits, q = batch.matrix(logits_values), batch.matrix(q_values, shift=batch.shift + 1)
     alpha = torch.rand(batch.rows, generator=batch.generator).to(batch.wide)
     alpha[0], alpha[-1] = 0.0, 1.0
-    oracle: list[Any] = [0, 0] if kind == "tokens" else [q]
-    targets: Any = 0 if kind == "oracle" else batch.actions
-    row = [batch.rows, vocab, batch.code, 0.6, targets, alpha if kind == "mixture" else 0, batch.mask]
-    loss, *normalizers = results = [batch.statistic() for _ in range(5)]
-    batch.call(simt.distillation_forward, logits, *oracle, *row, *results)
+    row = {"logits": logits, "q": None if kind == "tokens" else q, "tau": 0.6, "mask": batch.mask}
+    row |= {
+        "targets": None if kind == "oracle" else batch.actions,
+        "oracle_weight": alpha if kind == "mixture" else None,
+    }
+    loss, normalizers = batch.statistic(), {name: batch.statistic() for name in NORMALIZERS}
+    batch.call(simt.cross_entropy_forward, **row, loss=loss, **normalizers)
     leaf = batch.leaf(logits)
     if kind == "tokens":
         expected = reference.token_cross_entropy(leaf, batch.actions, batch.mask)
@@ -262,11 +265,11 @@ def test_distillation(simt: ModuleType, vocab: int, dtype: torch.dtype, kind: st
         expected = reference.soft_target_cross_entropy(leaf, q.double(), tau=0.6, mask=batch.mask, **mixed)
     batch.check(loss, expected)
     upstream, grad = batch.random(batch.rows).to(batch.wide), batch.gradient()
-    batch.call(simt.distillation_backward, logits, *oracle, *row, *normalizers, upstream, grad)
+    batch.call(simt.cross_entropy_backward, **row, **normalizers, grad_loss=upstream, grad_logits=grad)
     batch.check(grad, torch.autograd.grad((expected * upstream.double()).sum(), leaf)[0])
 
 
-NUMBERS = (2**63 + 11, 5_000_000_000, 3)  # seed, offset, number of the first row
+NUMBERS = {"seed": 2**63 + 11, "offset": 5_000_000_000, "row_base": 3}
 
 
 def draw(
@@ -276,13 +279,13 @@ def draw(
     forbidden: Tensor | None,
     *,
     temperature: float = 0.8,
-    noise: tuple[int | Tensor, ...] = (*NUMBERS, 0, 0, 0),
+    **noise: int | Tensor,
 ) -> list[Tensor]:
     tokens = torch.full((batch.rows,), -5)
     log_prob, entropy = batch.statistic(), batch.statistic()
     batch.call(
-        simt.sample_forward, logits, batch.rows, batch.vocab, batch.code, temperature, *noise,
-        0 if forbidden is None else forbidden, batch.mask, tokens, log_prob, entropy,
+        simt.sample_forward, logits=logits, temperature=temperature, **NUMBERS | noise, forbidden=forbidden,
+        mask=batch.mask, tokens=tokens, log_prob=log_prob, entropy=entropy,
     )  # fmt: skip
     return [tokens, log_prob, entropy]
 
@@ -300,15 +303,20 @@ def test_sampling_draws_the_tokens_of_the_cpu(
     )
     tokens, log_prob, entropy = draw(simt, batch, logits, forbidden)
     expected = [torch.full((11,), -5), torch.zeros(11, dtype=batch.wide), torch.zeros(11, dtype=batch.wide)]
-    native.cpu.sample_forward(
-        logits.data_ptr(), logits.stride(0), 11, vocab, batch.code, 0.8, *NUMBERS, 0, 0, 0,
-        0 if forbidden is None else forbidden.data_ptr(), batch.mask.data_ptr(), *(e.data_ptr() for e in expected), 1,
-    )  # fmt: skip
+    row = {"logits": logits, "forbidden": forbidden, "mask": batch.mask}
+    results = dict(zip(("tokens", "log_prob", "entropy"), expected, strict=True))
+    native.cpu.sample_forward(**native_fields(row | results), temperature=0.8, **NUMBERS, threads=1)
     assert torch.equal(tokens, expected[0])
     batch.check(log_prob, expected[1].double())
     batch.check(entropy, expected[2].double())
-    in_memory = torch.tensor(NUMBERS[0] - 2**64), torch.tensor(NUMBERS[1]), torch.arange(3, 14)
-    again = draw(simt, batch, logits, forbidden, noise=(1, 1, 1, *in_memory))
+    in_memory = {
+        "seed_at": torch.tensor(NUMBERS["seed"] - 2**64),
+        "offset_at": torch.tensor(NUMBERS["offset"]),
+    }
+    numbers = torch.arange(3, 14)
+    again = draw(
+        simt, batch, logits, forbidden, seed=1, offset=1, row_base=1, **in_memory, row_numbers=numbers
+    )
     assert all(map(torch.equal, again, (tokens, log_prob, entropy)))
 
 
@@ -337,15 +345,17 @@ def test_bits_do_not_depend_on_position_or_schedule(simt: ModuleType, vocab: int
             batch = Batch(vocab, dtype, rows=rows, shift=shift, gap=1 if rows > 1 else 0)
             batch.mask.fill_(True)
             logits, q = (batch.matrix(v.expand(rows, vocab), shift + o) for v, o in ((values, 0), (other, 1)))
-            shape = [rows, vocab, batch.code]
-            outputs = [batch.statistic() for _ in range(15)]
-            batch_outputs, batch._outputs = batch._outputs, []
-            zeros = torch.zeros(rows, dtype=torch.long)
-            batch.call(simt.soft_value_forward, q, *shape, 0.4, 0, 0, zeros, 0, *outputs[:3])
-            batch.call(simt.policy_forward, logits, q, *shape, 0.3, 1, 0, *outputs[3:9])
-            batch.call(simt.critic_forward, q, *shape, zeros, torch.zeros(rows), 1.0, 0, *outputs[9:14])
-            batch.call(simt.distillation_forward, logits, q, *shape, 0.5, 0, 0, 0, outputs[14], 0, 0, 0, 0)
-            assert len(batch_outputs) == 15
+            value = {name: batch.statistic() for name in ("value", "correction", "gathered")}
+            policy = {name: batch.statistic() for name in POLICY_RESULTS}
+            critic = {name: batch.statistic() for name in CRITIC_RESULTS}
+            entropy = {name: batch.statistic() for name in ("loss", *NORMALIZERS)}
+            outputs = [*value.values(), *policy.values(), *critic.values(), *entropy.values()]
+            batch._outputs.clear()  # each call writes but a part of them
+            zeros, targets = torch.zeros(rows, dtype=torch.long), torch.zeros(rows)
+            batch.call(simt.soft_value_forward, q=q, tau=0.4, actions=zeros, **value)
+            batch.call(simt.policy_forward, logits=logits, q=q, tau=0.3, entropy_mode=1, **policy)
+            batch.call(simt.critic_forward, q=q, actions=zeros, targets=targets, smoothness=1.0, **critic)
+            batch.call(simt.cross_entropy_forward, logits=logits, q=q, tau=0.5, **entropy)
             for row in (0, rows - 1):
                 seen.add(tuple(output[row].item() for output in outputs))
     assert len(seen) == 1
@@ -369,31 +379,45 @@ def test_long_rows_use_several_blocks_and_warps(simt: ModuleType) -> None:
 
 
 def test_device_stream_and_errors(simt: ModuleType) -> None:
-    q, value = torch.randn(2, 8), torch.zeros(2)
-    tail = [0.5, 0, 0, 0, 0, value.data_ptr(), 0, 0, 0, 0]
-    simt.soft_value_forward(q.data_ptr(), 8, 2, 8, 0, *tail, 1, STREAM)
+    q, value, correction = torch.randn(2, 8), torch.zeros(2), torch.zeros(2)
+    fields = native_fields({"q": q, "tau": 0.5, "value": value, "correction": correction})
+    simt.soft_value_forward(**fields, device=1, stream=STREAM)
     device, stream, launches, *_ = simt.last_launch()
     assert (device, stream) == (1, STREAM), "the launch must be on the device and the stream asked for"
     assert simt.current_device() == 0, "the caller's device must be restored"
     with pytest.raises(RuntimeError, match=r"selecting device 7 failed: invalid device ordinal"):
-        simt.soft_value_forward(q.data_ptr(), 8, 2, 8, 0, *tail, 7, STREAM)
-    with pytest.raises(ValueError, match="dtype must be one of"):
-        simt.soft_value_forward(q.data_ptr(), 8, 2, 8, 9, *tail, 0, STREAM)
-    with pytest.raises(ValueError, match="vocab between 1"):
-        simt.soft_value_forward(q.data_ptr(), 8, 2, 0, 0, *tail, 0, STREAM)
-    with pytest.raises(ValueError, match="entropy_mode must be"):
-        simt.policy_forward(0, 8, 0, 8, 2, 8, 0, 0.5, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, STREAM)
-    simt.soft_value_forward(0, 8, 0, 8, 0, *tail, 0, STREAM)  # no rows: nothing to launch
+        simt.soft_value_forward(**fields, device=7, stream=STREAM)
+    too_wide = {"q": (q.data_ptr(), 2**31, 2, 2**31, 0)}
+    with pytest.raises(ValueError, match="vocab between 1 and 2"):
+        simt.soft_value_forward(**fields | too_wide, device=0, stream=STREAM)
+    with pytest.raises(ValueError, match="partials and tickets must be given together"):
+        simt.soft_value_forward(**fields, device=0, stream=STREAM, partials=(value.data_ptr(), 8, 7))
+    empty = native_fields({name: torch.empty(0) for name in ("value", "correction")})
+    simt.soft_value_forward(
+        q=(0, 8, 0, 8, 0), tau=0.5, **empty, device=0, stream=STREAM
+    )  # no rows: nothing to launch
     assert simt.last_launch()[2] == launches
     assert simt.device_count() == 2
+
+
+def test_too_little_memory_to_meet_in_is_refused(simt: ModuleType) -> None:
+    batch = Batch(6000, torch.float32, rows=3)
+    simt.set_multiprocessors(100)
+    batch.share_rows(simt)
+    fields = native_fields({"q": batch.matrix(batch.random(3, 6000)), "tau": 0.5})
+    fields |= native_fields({name: batch.statistic() for name in ("value", "correction")})
+    where = batch.where(0)
+    pointer, size, code = where["partials"]
+    needed = 3 * 6 * 2 * 4  # rows, strands, a maximum and a sum of float32
+    assert size >= needed
+    with pytest.raises(ValueError, match=f"partials must have at least {needed} bytes, got {needed - 1}"):
+        simt.soft_value_forward(**fields, **where | {"partials": (pointer, needed - 1, code)})
 
 
 def test_ids_outside_the_vocabulary_are_not_followed(simt: ModuleType) -> None:
     batch = Batch(8, torch.float32, rows=2)
     batch.actions = torch.tensor([-1, 1 << 40])
-    q = batch.matrix(batch.random(2, 8))
-    gathered = batch.statistic()
-    batch.call(
-        simt.soft_value_forward, q, 2, 8, 0, 1.0, 0, 0, batch.actions, batch.mask, torch.zeros(2), 0, gathered
-    )
-    assert gathered.isnan().all()
+    row = {"q": batch.matrix(batch.random(2, 8)), "actions": batch.actions, "mask": batch.mask}
+    results = {name: batch.statistic() for name in ("value", "correction", "gathered")}
+    batch.call(simt.soft_value_forward, **row, tau=1.0, **results)
+    assert results["gathered"].isnan().all()

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import simt_build
 import torch
-from simt_batch import Batch
+from simt_batch import Batch, native_fields
 from torch import Tensor
 
 from softbellman import reference
@@ -16,39 +16,46 @@ pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to
 
 # 6, 9 and 40 strands of 256 vectors of 16 bytes
 LONG = [(6000, torch.float32), (16390, torch.bfloat16), (20479, torch.float64)]
+POLICY = "value entropy log_normalizer correction value_low effective_tau"
+CRITIC = "loss td_error mean mean_low spread"
+NORMALIZERS = "log_normalizer correction oracle_log_normalizer oracle_correction"
 MOST_BLOCKS = {6000: 2, 16390: 3, 20479: 10}  # of 4 warps
 
 
 def run_all(simt: ModuleType, batch: Batch, logits: Tensor, q: Tensor) -> tuple[list[list[float]], set[int]]:
     """Every statistic of every forward launcher, and how many blocks shared a row."""
     batch._outputs.clear()
-    shape = [batch.rows, batch.vocab, batch.code]
     numbers, blocks = torch.linspace(-1, 1, batch.rows, dtype=batch.wide), set()
-    made: list[Tensor] = []
+    tokens = torch.full((batch.rows,), -5)
+    made = [tokens]
+    row = {"actions": batch.actions, "mask": batch.mask}
+    along = {"rewards": numbers, "steps": batch.rows}
 
-    def results(count: int) -> list[Tensor]:
-        made.extend(batch.statistic() for _ in range(count))
-        return made[-count:]
-
-    def call(name: str, *arguments: object) -> None:
-        batch.call(getattr(simt, name), *arguments)
+    def call(name: str, results: str, **fields: object) -> None:
+        written = {result: batch.statistic() for result in results.split()}
+        batch.call(getattr(simt, name), **fields, **written)
+        made.extend(written.values())
         blocks.add(simt.last_launch()[4])
         batch._outputs.clear()
 
-    tokens = torch.full((batch.rows,), -5)
-    call("soft_value_forward", q, *shape, 0.4, 0, 0, batch.actions, batch.mask, *results(3))
+    call("soft_value_forward", "value correction gathered", q=q, tau=0.4, **row)
+    call("soft_bellman_forward", "residual value correction", q=q, tau=0.4, **row, **along)
+    call("policy_forward", POLICY, logits=logits, q=q, tau=0.3, entropy_mode=1, mask=batch.mask)
+    call("critic_forward", CRITIC, q=q, targets=numbers, smoothness=1.0, **row)
+    pair = {"logits": logits, "target_q": q, "q": logits}
+    call("erac_forward", f"{CRITIC} targets value entropy", **pair, tau=0.3, smoothness=1.0, **row, **along)
+    call("cross_entropy_forward", f"loss {NORMALIZERS}", logits=logits, q=q, tau=0.5, mask=batch.mask)
+    noise = {"seed": 5, "offset": 6, "row_base": 9}
     call(
-        "soft_bellman_forward", q, *shape, 0.4, batch.actions, numbers, 0, batch.rows, batch.mask, *results(3)
+        "sample_forward",
+        "log_prob entropy",
+        logits=logits,
+        temperature=0.8,
+        **noise,
+        mask=batch.mask,
+        tokens=tokens,
     )
-    call("policy_forward", logits, q, *shape, 0.3, 1, batch.mask, *results(6))
-    call("critic_forward", q, *shape, batch.actions, numbers, 1.0, batch.mask, *results(5))
-    call(
-        "erac_forward", logits, q, logits, *shape, batch.actions, numbers, 0, batch.rows, 0.3, 1.0, batch.mask,
-        *results(8),
-    )  # fmt: skip
-    call("distillation_forward", logits, q, *shape, 0.5, 0, 0, batch.mask, *results(5))
-    call("sample_forward", logits, *shape, 0.8, 5, 6, 9, 0, 0, 0, 0, batch.mask, tokens, *results(2))
-    return [*(result.tolist() for result in made), tokens.tolist()], blocks
+    return [result.tolist() for result in made], blocks
 
 
 @pytest.mark.parametrize(("vocab", "dtype"), LONG)
@@ -79,13 +86,12 @@ def test_shared_rows_have_the_right_values(simt: ModuleType, vocab: int, dtype: 
     simt.set_multiprocessors(100)
     simt.set_schedule(2)
     batch.share_rows(simt)
-    value, policy_value, entropy = (batch.statistic() for _ in range(3))
-    outputs, batch._outputs = batch._outputs, []
-    shape = [rows, vocab, batch.code]
-    batch.call(simt.soft_value_forward, q, *shape, 0.4, 0, 0, 0, batch.mask, value, 0, 0)
+    value, correction, policy_value, entropy = (batch.statistic() for _ in range(4))
+    batch._outputs.clear()  # each call writes but a part of them
+    batch.call(simt.soft_value_forward, q=q, tau=0.4, mask=batch.mask, value=value, correction=correction)
     assert simt.last_launch()[4] > 1
-    batch.call(simt.policy_forward, logits, q, *shape, 0.3, 0, batch.mask, policy_value, entropy, 0, 0, 0, 0)
-    assert len(outputs) == 3
+    results = {"value": policy_value, "entropy": entropy}
+    batch.call(simt.policy_forward, logits=logits, q=q, tau=0.3, entropy_mode=0, mask=batch.mask, **results)
     expected = reference.policy_value(batch.leaf(logits), batch.leaf(q), tau=0.3, mask=batch.mask)
     batch.check(value, reference.soft_value(batch.leaf(q), tau=0.4, mask=batch.mask))
     batch.check(policy_value, expected.value, scale=4.0)
@@ -101,9 +107,9 @@ def test_a_row_has_the_bits_it_has_in_a_large_batch(simt: ModuleType) -> None:
         batch.mask.fill_(True)
         q = batch.matrix(values.expand(rows, 6000))
         batch.share_rows(simt)
-        result = batch.statistic()
-        batch.call(simt.soft_value_forward, q, rows, 6000, 0, 0.4, 0, 0, 0, 0, result, 0, 0)
-        bits |= set(result.tolist())
+        value, correction = batch.statistic(), batch.statistic()
+        batch.call(simt.soft_value_forward, q=q, tau=0.4, value=value, correction=correction)
+        bits |= set(value.tolist())
     assert len(bits) == 1
 
 
@@ -121,19 +127,12 @@ def test_memory_is_asked_for_where_rows_are_few_and_long(simt: ModuleType) -> No
 def test_few_long_rows_fill_the_device_backward(simt: ModuleType) -> None:
     """Gradients reduce nothing: the blocks of a row may be as many as it takes."""
     q = torch.randn(1, 60_000)
-    value, ones, grad, again = (
-        torch.zeros(1),
-        torch.ones(1),
-        torch.zeros(1, 60_000),
-        torch.zeros(1, 60_000),
-    )
+    value, ones, grad, again = torch.zeros(1), torch.ones(1), torch.zeros(1, 60_000), torch.zeros(1, 60_000)
     counts = []
     for multiprocessors, out in ((1, grad), (132, again)):
         simt.set_multiprocessors(multiprocessors)
-        simt.soft_value_backward(
-            q.data_ptr(), 60_000, 1, 60_000, 0, 1.0, 0, 0, 0, 0, value.data_ptr(), ones.data_ptr(), ones.data_ptr(), 0,
-            out.data_ptr(), 60_000, 0, 0,
-        )  # fmt: skip
+        row = {"q": q, "tau": 1.0, "value": value, "correction": ones, "grad_value": ones, "grad_q": out}
+        simt.soft_value_backward(**native_fields(row), device=0, stream=0)
         counts.append(simt.last_launch()[4])
     assert counts == [8, 30]
     assert torch.equal(grad, again)
