@@ -117,7 +117,12 @@ def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Fie
                 passed[name] = (value.data_ptr(), value.numel(), CODES[value.dtype])
             else:
                 kept.append(value.contiguous())
-                passed[name] = (kept[-1].data_ptr(), value.numel(), CODES[value.dtype], True)  # a copy, to be read
+                passed[name] = (
+                    kept[-1].data_ptr(),
+                    value.numel(),
+                    CODES[value.dtype],
+                    True,
+                )  # a copy, to be read
         elif isinstance(value, RowMatrix):
             if value.tensor.get_device() != index:
                 raise device_error(name, value.tensor, like)
@@ -146,7 +151,11 @@ def shared_memory(like: Tensor, index: int, stream: int) -> tuple[Any, Any]:
         return None, None
     partials = torch.empty(size, dtype=torch.uint8, device=like.device)
     tickets = _tickets(like.device, stream, native.cuda().TICKETS)
-    return (partials.data_ptr(), size, CODES[torch.uint8]), (tickets.data_ptr(), tickets.numel(), CODES[torch.int32])
+    return (partials.data_ptr(), size, CODES[torch.uint8]), (
+        tickets.data_ptr(),
+        tickets.numel(),
+        CODES[torch.int32],
+    )
 
 
 _TICKETS: dict[tuple[torch.device, int], Tensor] = {}

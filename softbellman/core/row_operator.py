@@ -403,7 +403,9 @@ class _ChunkedForm:
         first = 5 * len(self.of.rows)
         kept = ctx.saved_tensors
         inputs, gradients = kept[:first], kept[first:]
-        traced = any(type(gradient) is not Tensor for gradient in gradients)  # to a tracer what is saved must stay
+        traced = any(
+            type(gradient) is not Tensor for gradient in gradients
+        )  # to a tracer what is saved must stay
         if ctx.inplace_backward and not torch.is_grad_enabled() and not traced:
             dtypes = [inputs[5 * place].dtype for place in _places(self.of) for _ in range(3)]
             return [
