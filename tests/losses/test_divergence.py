@@ -230,7 +230,8 @@ def test_a_tiny_divergence_is_right_within_one_percent(kind: str, beta: float, t
     other = logits + 4.5e-5 * temperature * torch.randn(16, 5000, generator=generator)
     options: dict[str, Any] = {"kind": kind, "beta": beta, "temperature": temperature}
     if kind == "jsd" and not 0.01 < beta < 0.99:
-        other = logits + 0.05 * temperature * torch.randn(16, 5000, generator=generator)  # about 1e-9 through the weight
+        # about 1e-9 through the weight
+        other = logits + 0.05 * temperature * torch.randn(16, 5000, generator=generator)
     leaves = [rows.clone().requires_grad_() for rows in (logits, other)]
     wide = [rows.double().requires_grad_() for rows in (logits, other)]
     result, expected = divergence(*leaves, **options), reference.divergence(*wide, **options)
@@ -303,4 +304,5 @@ def test_a_gradient_is_computed_only_where_it_is_wanted(kind: str) -> None:
         wanted = {"want_logits": False, "want_other": False, name: True}
         one = divergence_row_gradients(upstream, logits, other, **arguments(kind=kind), saved=rows, **wanted)
         assert one[1 - place] is None
-        torch.testing.assert_close(one[place], both[place], rtol=1e-6, atol=1e-7)  # but for contracted products
+        # The same but for the rounding of products, which the compiler may contract.
+        torch.testing.assert_close(one[place], both[place], rtol=1e-6, atol=1e-7)

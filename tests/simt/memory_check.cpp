@@ -12,6 +12,7 @@
 #include "cuda_runtime.h"
 #include "losses/critic.h"
 #include "losses/cross_entropy.h"
+#include "losses/divergence.h"
 #include "losses/erac.h"
 #include "losses/policy.h"
 #include "losses/sampling.h"
@@ -54,7 +55,7 @@ class Buffer {
 void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shift) {
     const int bytes = kBytes[dtype], wide = dtype == 1 ? 8 : 4;
     Buffer logits(vocab, gap, shift, bytes, true), q(vocab, 0, shift + 1, bytes, true);
-    Buffer to_logits(vocab, gap, shift, bytes, false), to_q(vocab, 1, shift, bytes, false), prior(vocab, 0, 1, wide, true);
+    Buffer to_logits(vocab, gap, shift, bytes, false), to_q(vocab, 1, shift, bytes, false), prior(vocab, 0, 1, bytes, true);
     std::vector<std::vector<double>> storage(9, std::vector<double>((kRows * wide + 7) / 8));
     const auto statistic = [&](int i) { return static_cast<void*>(storage[i].data()); };
     std::vector<std::int64_t> ids(kRows, vocab - 1), tokens(kRows);
@@ -70,8 +71,8 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
     const cuda::Launch launch{0, nullptr, memory.get(), meeting, meeting ? all_tickets.data() : nullptr};
 
     for (const Matrix& weights : {Matrix{}, prior.read()}) {
-        cuda::soft_value_forward({shape, q.read(), 0.5, weights, ids.data(), statistic(0), statistic(1), statistic(2)},
-                                 launch);
+        cuda::soft_value_forward(
+            {shape, q.read(), 0.5, weights, ids.data(), statistic(0), statistic(5), statistic(1), statistic(2)}, launch);
         // A temperature that small lets every row be read a second time.
         cuda::soft_value_backward({shape, q.read(), 1e-18, weights, ids.data(), statistic(0), statistic(1), statistic(3),
                                    statistic(4), to_q.write()},
@@ -81,14 +82,30 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
     cuda::soft_bellman_forward({shape, q.read(), 0.5, ids.data(), sequences, statistic(1), statistic(2)}, launch);
     cuda::soft_bellman_backward({shape, q.read(), 0.5, ids.data(), sequences, statistic(1), statistic(2), to_q.write()},
                                 launch);
-    for (int mode = 0; mode < 3; ++mode) {
-        cuda::policy_forward({shape, logits.read(), q.read(), 0.5, mode, statistic(0), statistic(1), statistic(2),
-                              statistic(3), statistic(4), statistic(5)},
+    for (int mode = 0; mode < 4; ++mode) {
+        const Matrix weights = mode == 3 ? prior.read() : Matrix{};
+        cuda::policy_forward({shape, logits.read(), q.read(), weights, 0.5, mode % 3, statistic(0), statistic(1),
+                              statistic(2), statistic(3), statistic(4), statistic(5)},
                              launch);
     }
-    cuda::policy_backward({shape, logits.read(), q.read(), statistic(0), statistic(1), statistic(2), statistic(3),
-                           statistic(4), statistic(5), statistic(6), statistic(7), to_logits.write(), to_q.write()},
-                          launch);
+    for (const Matrix& weights : {Matrix{}, prior.read()}) {
+        cuda::policy_backward(
+            {shape, logits.read(), q.read(), weights, statistic(0), statistic(1), statistic(2), statistic(3), statistic(4),
+             statistic(5), statistic(6), statistic(7), to_logits.write(), to_q.write()},
+            launch);
+    }
+    for (int kind = 0; kind < 3; ++kind) {
+        cuda::divergence_forward({shape, logits.read(), q.read(), kind, 0.3, 0.5, 0.7, statistic(0), statistic(1),
+                                  statistic(2), statistic(3), statistic(4), statistic(5)},
+                                 launch);
+        // Temperatures that small let every row be read a second time.
+        std::memset(statistic(1), 0x3f, kRows * wide);
+        std::memset(statistic(3), 0x3f, kRows * wide);
+        cuda::divergence_backward(
+            {shape, logits.read(), q.read(), kind, 0.3, 1e-18, 1e-18, statistic(0), statistic(1), statistic(2), statistic(3),
+             statistic(4), statistic(5), statistic(1), to_logits.write(), to_q.write()},
+            launch);
+    }
     cuda::critic_forward({shape, q.read(), ids.data(), statistic(0), 0.1, statistic(1), statistic(2), statistic(3),
                           statistic(4), statistic(5)},
                          launch);

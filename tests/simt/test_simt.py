@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import simt_build
 import torch
-from simt_batch import MAIN_DTYPES, PATTERNS, SIZES, STREAM, Batch, native_fields, remove_tokens
+from simt_batch import PATTERNS, SIZES, STREAM, Batch, native_fields, remove_tokens
 from torch import Tensor
 
 from softbellman import reference
@@ -25,18 +25,14 @@ ERAC_RESULTS = (*CRITIC_RESULTS, "targets", "value", "entropy")
 NORMALIZERS = ("log_normalizer", "correction", "oracle_log_normalizer", "oracle_correction")
 
 
-def run_soft_value(
-    simt: ModuleType, batch: Batch, q: Tensor, tau: float, prior: Tensor | None
-) -> list[Tensor]:
+def run_soft_value(simt: ModuleType, batch: Batch, q: Tensor, tau: float) -> list[Tensor]:
     value, correction, gathered = (batch.statistic() for _ in range(3))
     upstream, upstream_gathered = (batch.random(batch.rows).to(batch.wide) for _ in range(2))
-    row = {"q": q, "tau": tau, "prior": None if prior is None else prior.expand(q.shape)}
-    row |= {"actions": batch.actions, "mask": batch.mask, "value": value, "correction": correction}
-    batch.call(simt.soft_value_forward, **row, gathered=gathered)
+    row = {"q": q, "tau": tau, "actions": batch.actions, "mask": batch.mask, "correction": correction}
+    batch.call(simt.soft_value_forward, **row, value=value, gathered=gathered)
     grad = batch.gradient()
-    batch.call(
-        simt.soft_value_backward, **row, grad_value=upstream, grad_gathered=upstream_gathered, grad_q=grad
-    )
+    upstreams = {"grad_value": upstream, "grad_gathered": upstream_gathered}
+    batch.call(simt.soft_value_backward, **row, normalizer=value, **upstreams, grad_q=grad)
     return [value, gathered, grad, upstream, upstream_gathered]
 
 
@@ -45,7 +41,7 @@ def run_soft_value(
 def test_soft_value(simt: ModuleType, vocab: int, dtype: torch.dtype, pattern: str) -> None:
     batch = Batch(vocab, dtype, shift=vocab % 5, gap=vocab % 3)
     q = batch.matrix(remove_tokens(3 * batch.random(batch.rows, vocab), pattern))
-    value, gathered, grad, upstream, upstream_gathered = run_soft_value(simt, batch, q, 0.4, None)
+    value, gathered, grad, upstream, upstream_gathered = run_soft_value(simt, batch, q, 0.4)
     leaf = batch.leaf(q)
     expected = reference.soft_value(leaf, tau=0.4, mask=batch.mask)
     chosen = leaf.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
@@ -60,29 +56,12 @@ def test_soft_value(simt: ModuleType, vocab: int, dtype: torch.dtype, pattern: s
     batch.check(grad, expected_grad)
 
 
-@pytest.mark.parametrize("dtype", MAIN_DTYPES)
-@pytest.mark.parametrize("vocab", [33, 1030])
-@pytest.mark.parametrize("shared", [True, False])
-def test_soft_value_with_prior(simt: ModuleType, vocab: int, dtype: torch.dtype, shared: bool) -> None:
-    batch = Batch(vocab, dtype, shift=1)
-    q = batch.matrix(3 * batch.random(batch.rows, vocab))
-    prior = batch.random(*(() if shared else (batch.rows,)), vocab).exp().to(batch.wide)
-    prior[..., ::4] = 0.0
-    value, _, grad, upstream, upstream_gathered = run_soft_value(simt, batch, q, 0.7, prior)
-    leaf = batch.leaf(q)
-    expected = reference.soft_value(leaf, tau=0.7, prior=prior.double(), mask=batch.mask)
-    batch.check(value, expected)
-    chosen = leaf.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
-    total = (expected * upstream.double()).sum() + (chosen * upstream_gathered.double() * batch.mask).sum()
-    batch.check(grad, torch.autograd.grad(total, leaf)[0])
-
-
 def test_soft_value_gradient_far_from_zero(simt: ModuleType) -> None:
     """A float32 value of 1e4 is no shift for exponents of temperature 0.01: the row is summed again."""
     for vocab in (31, 1030):
         batch = Batch(vocab, torch.float32)
         q = batch.matrix(1e4 + 0.02 * batch.random(batch.rows, vocab))
-        _, _, grad, upstream, upstream_gathered = run_soft_value(simt, batch, q, 0.01, None)
+        _, _, grad, upstream, upstream_gathered = run_soft_value(simt, batch, q, 0.01)
         leaf = batch.leaf(q)
         total = (reference.soft_value(leaf, tau=0.01, mask=batch.mask) * upstream.double()).sum()
         chosen = leaf.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
@@ -365,7 +344,7 @@ def test_long_rows_use_several_blocks_and_warps(simt: ModuleType) -> None:
     """8,300 float64: 256 threads to a row forward, several blocks to a row backward."""
     batch = Batch(8300, torch.float64, rows=2, shift=1)
     q = batch.matrix(batch.random(2, 8300))
-    value, _, grad, upstream, upstream_gathered = run_soft_value(simt, batch, q, 1.0, None)
+    value, _, grad, upstream, upstream_gathered = run_soft_value(simt, batch, q, 1.0)
     _, _, _, _, blocks_for_a_row, threads, _ = simt.last_launch()
     assert blocks_for_a_row > 1 and threads == 256
     leaf = batch.leaf(q)

@@ -131,7 +131,7 @@ def test_few_long_rows_fill_the_device_backward(simt: ModuleType) -> None:
     counts = []
     for multiprocessors, out in ((1, grad), (132, again)):
         simt.set_multiprocessors(multiprocessors)
-        row = {"q": q, "tau": 1.0, "value": value, "correction": ones, "grad_value": ones, "grad_q": out}
+        row = {"q": q, "tau": 1.0, "normalizer": value, "correction": ones, "grad_value": ones, "grad_q": out}
         simt.soft_value_backward(**native_fields(row), device=0, stream=0)
         counts.append(simt.last_launch()[4])
     assert counts == [8, 30]
