@@ -60,12 +60,10 @@ def _soft_value_call(module: ModuleType, arguments: Arguments) -> Results:
 
 def _soft_value_magnitude(arguments: Arguments, upstream: Results) -> Results:
     (q,) = _read(arguments, "q")
-    tau, prior = float(str(arguments["tau"])), arguments.get("prior")
-    share = log_softmax(q / tau if prior is None else q / tau + torch.as_tensor(prior).double().log())[0]
+    tau = float(str(arguments["tau"]))
+    share = log_softmax(q / tau)[0]
     amplified = share * (2 + 2 * _largest(q) / tau)
     value = _largest(q).squeeze(-1) + tau * (1 + math.log(q.shape[-1]))
-    if isinstance(prior, Tensor):
-        value = value + tau * finite(prior.double().log()).abs().amax(-1)
     return {"value": value, "grad q": _column(upstream["value"].abs()) * amplified}
 
 
@@ -79,28 +77,6 @@ SOFT_VALUE = Family(
     magnitude=_soft_value_magnitude,
 )
 
-
-def _prior_make(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
-    prior = (
-        torch.rand(shape[-1], generator=generator, dtype=torch.float64).to(torch.float32).double() + 2.0**-8
-    )
-    return {
-        "q": _random(shape, generator),
-        "tau": 0.7,
-        "prior": prior.to(torch.float32).double(),
-        "mask": None,
-    }
-
-
-SOFT_VALUE_PRIOR = Family(
-    name="soft_value with a prior",
-    make=_prior_make,
-    call=_soft_value_call,
-    rows=("q",),
-    gradients=("q",),
-    outputs=("value",),
-    magnitude=_soft_value_magnitude,
-)
 
 # ---- soft Bellman residual ---------------------------------------------------------------------------------
 
@@ -372,7 +348,6 @@ TOKEN = Family(
 
 FAMILIES = (
     SOFT_VALUE,
-    SOFT_VALUE_PRIOR,
     SOFT_BELLMAN,
     POLICY_VALUE,
     *ACTORS,

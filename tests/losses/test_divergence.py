@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from softbellman import reference
-from softbellman.losses.divergence import KINDS, divergence_row_gradients, divergence_rows
+from softbellman import divergence, reference
+from softbellman.losses.divergence import KINDS
 from softbellman.reference.rows import log_softmax
 
 from .harness import DTYPES, INFINITY, LAYOUTS, SHAPES, assert_close, lay_out, statistic_dtype
@@ -23,32 +23,6 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 BETAS = (0.1, 0.5, 0.93)
 
 
-class Divergence(torch.autograd.Function):
-    """The two kernels as one differentiable function."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, other: Tensor, options: dict[str, Any]) -> Tensor:
-        ctx.options = arguments(**options)
-        rows = divergence_rows(logits, other, **ctx.options)
-        ctx.kept = logits, other, rows
-        return rows.divergence.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        logits, other, rows = ctx.kept
-        want_logits, want_other, _ = ctx.needs_input_grad
-        both = divergence_row_gradients(
-            gradients[0],
-            logits,
-            other,
-            **ctx.options,
-            saved=rows,
-            want_logits=want_logits,
-            want_other=want_other,
-        )
-        return *both, None
-
-
 def arguments(
     *,
     kind: str = "forward_kl",
@@ -57,7 +31,7 @@ def arguments(
     other_temperature: float | None = None,
     mask: Tensor | None = None,
 ) -> dict[str, Any]:
-    """What the kernel functions take for the options of the operator."""
+    """The options of the operator, all of them."""
     if other_temperature is None:
         other_temperature = temperature
     return {
@@ -67,11 +41,6 @@ def arguments(
         "other_temperature": other_temperature,
         "mask": mask,
     }
-
-
-def divergence(logits: Tensor, other: Tensor, **options: Any) -> Tensor:
-    result: Tensor = Divergence.apply(logits, other, options)  # type: ignore[no-untyped-call]
-    return result
 
 
 def random_rows(
@@ -294,15 +263,11 @@ def test_gradcheck(kind: str, beta: float) -> None:
 
 @every_kind
 def test_a_gradient_is_computed_only_where_it_is_wanted(kind: str) -> None:
-    logits, other = random_rows((4, 300), torch.float32)
-    rows = divergence_rows(logits, other, **arguments(kind=kind))
-    upstream = torch.ones(4)
-    both = divergence_row_gradients(
-        upstream, logits, other, **arguments(kind=kind), saved=rows, want_other=True
-    )
-    for name, place in (("want_logits", 0), ("want_other", 1)):
-        wanted = {"want_logits": False, "want_other": False, name: True}
-        one = divergence_row_gradients(upstream, logits, other, **arguments(kind=kind), saved=rows, **wanted)
-        assert one[1 - place] is None
-        # The same but for the rounding of products, which the compiler may contract.
-        torch.testing.assert_close(one[place], both[place], rtol=1e-6, atol=1e-7)
+    rows = random_rows((4, 300), torch.float32)
+    both = [one.clone().requires_grad_() for one in rows]
+    expected = torch.autograd.grad(divergence(*both, kind=kind).sum(), both)
+    for place in (0, 1):
+        some = list(rows)
+        some[place] = rows[place].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(divergence(*some, kind=kind).sum(), some[place])
+        torch.testing.assert_close(gradient, expected[place])

@@ -78,7 +78,7 @@ def test_errors_name_the_argument() -> None:
         policy_value(logits, torch.zeros(2, 4), tau=0.5)
     with pytest.raises(TypeError, match=r"q must have the dtype of logits, torch.float32, got torch.bf"):
         policy_value(logits, logits.bfloat16(), tau=0.5)
-    with pytest.raises(ValueError, match=r"tau must be a finite number of at least 0, got -0.5"):
+    with pytest.raises(ValueError, match=r"tau must be 0 or between 1e-30 and 1e30, got -0.5"):
         policy_value(logits, logits, tau=-0.5)
     with pytest.raises(ValueError, match=r"mask must have shape \(2,\)"):
         policy_value(logits, logits, tau=0.5, mask=torch.ones(2, 3, dtype=torch.bool))

@@ -1,16 +1,16 @@
-"""A prior of `soft_value`, `policy_value` and `actor_loss`, given as logits: the kernels against the float64 reference."""
+"""A prior of `soft_value`, `policy_value` and `actor_loss`, given as logits: against the float64 reference."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import softbellman
 from softbellman import reference
-from softbellman.core.launch import launch, new_gradient, row_matrix, several_per_row
+from softbellman.core.launch import launch, row_matrix, several_per_row
 from softbellman.reference.rows import log_softmax
 
 from .harness import DTYPES, INFINITY, LAYOUTS, SHAPES, assert_close, finite, lay_out, statistic_dtype
@@ -19,100 +19,14 @@ from .test_against_reference import edge_rows
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
-class SoftValue(torch.autograd.Function):
-    """The two kernels of the soft value as one differentiable function."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, prior: Tensor | None, tau: float, mask: Tensor | None) -> Tensor:
-        value, normalizer, correction = several_per_row(q, 3)
-        launch(
-            "soft_value_forward",
-            q,
-            share_rows=True,
-            q=row_matrix(q),
-            tau=tau,
-            prior=None if prior is None else row_matrix(prior),
-            mask=mask,
-            value=value,
-            normalizer=normalizer,
-            correction=correction,
-        )
-        ctx.kept = q, prior, tau, mask, normalizer, correction
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, prior, tau, mask, normalizer, correction = ctx.kept
-        grad_q = new_gradient(q)
-        launch(
-            "soft_value_backward",
-            q,
-            q=row_matrix(q),
-            tau=tau,
-            prior=None if prior is None else row_matrix(prior),
-            mask=mask,
-            normalizer=normalizer,
-            correction=correction,
-            grad_value=gradients[0],
-            grad_q=row_matrix(grad_q),
-        )
-        return grad_q, None, None, None
-
-
-class PolicyValue(torch.autograd.Function):
-    """The two kernels of the policy value as one differentiable function."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, q: Tensor, prior: Tensor | None, tau: float, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        names = ("value", "entropy", "log_normalizer", "correction", "value_low", "effective_tau")
-        results = dict(zip(names, several_per_row(logits, len(names)), strict=True))
-        launch(
-            "policy_forward",
-            logits,
-            share_rows=True,
-            logits=row_matrix(logits),
-            q=row_matrix(q),
-            prior=None if prior is None else row_matrix(prior),
-            tau=tau,
-            entropy_mode=0,
-            mask=mask,
-            **results,
-        )
-        ctx.kept = logits, q, prior, mask, {name: result.clone() for name, result in results.items()}
-        return results["value"], results["entropy"]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        logits, q, prior, mask, results = ctx.kept
-        grad_logits, grad_q = new_gradient(logits), new_gradient(q)
-        launch(
-            "policy_backward",
-            logits,
-            logits=row_matrix(logits),
-            q=row_matrix(q),
-            prior=None if prior is None else row_matrix(prior),
-            mask=mask,
-            **results,
-            grad_value=gradients[0],
-            grad_entropy=gradients[1],
-            grad_logits=row_matrix(grad_logits),
-            grad_q=row_matrix(grad_q),
-        )
-        return grad_logits, grad_q, None, None, None
-
-
 def soft_value(q: Tensor, prior: Tensor | None, tau: float, mask: Tensor | None = None) -> Tensor:
-    result: Tensor = SoftValue.apply(q, prior, tau, mask)  # type: ignore[no-untyped-call]
-    return result
+    return softbellman.soft_value(q, tau=tau, prior=prior, mask=mask)
 
 
 def policy_value(
     logits: Tensor, q: Tensor, prior: Tensor | None, tau: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    result: tuple[Tensor, Tensor] = PolicyValue.apply(logits, q, prior, tau, mask)  # type: ignore[no-untyped-call]
-    return result
+    return softbellman.policy_value(logits, q, tau=tau, prior=prior, mask=mask)
 
 
 def random_rows(
@@ -217,8 +131,8 @@ def test_masked_rows_are_not_read(dtype: torch.dtype) -> None:
     for poisoned, clean in zip(*results, strict=True):
         assert torch.equal(poisoned, clean)
         assert not poisoned[~mask].any()
-        poisoned.sum().backward()
-        clean.sum().backward()
+        poisoned.sum().backward(retain_graph=True)
+        clean.sum().backward(retain_graph=True)
     for poisoned, clean in zip(rows[:2], wide[:2], strict=True):
         assert poisoned.grad is not None and clean.grad is not None
         assert torch.equal(poisoned.grad, clean.grad)

@@ -185,7 +185,7 @@ def test_errors_name_the_argument() -> None:
         sample_tokens(logits, seed=0, row_numbers=torch.tensor([1.0, 2.0]))
     with pytest.raises(ValueError, match=r"row_numbers must have shape \(2,\)"):
         sample_tokens(logits, seed=0, row_numbers=torch.tensor([1]))
-    with pytest.raises(ValueError, match="temperature must be a finite number above 0, got 0"):
+    with pytest.raises(ValueError, match="temperature must be between 1e-30 and 1e30, got 0"):
         sample_tokens(logits, seed=0, temperature=0.0)
     with pytest.raises(ValueError, match=r"forbidden must have shape \(3,\), got \(2, 3\)"):
         sample_tokens(logits, seed=0, forbidden=torch.zeros(2, 3, dtype=torch.bool))
