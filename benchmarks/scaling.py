@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling [--json FILE] [--axes V N T K threads] [--threads 1] [--cpu-time] [--repetitions 20]
         [--thread-counts 1 2] [--compile] [--keep-memory] [--quick]
-    python -m benchmarks.scaling --table FILE ... [--page docs/scaling.md]
+    python -m benchmarks.scaling --table FILE ... [--page docs/performance.md]
 
 A sweep times one operator, and what plain PyTorch offers beside it, at all its sizes in turn, so every round gives an
 exponent: the least squares slope of log time over log size. The second form measures nothing: it prints the tables

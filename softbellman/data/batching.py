@@ -137,8 +137,7 @@ class BatchIterator:
     """Cuts a corpus into batches of similar length.
 
     Shuffled: the pairs are permuted, pools of `pool_batches` batches are sorted by length and cut, then the
-        batches
-    are permuted. Not shuffled: all pairs sorted by length, longest first (memory trouble shows at once);
+    batches are permuted. Not shuffled: all pairs sorted by length, longest first (memory trouble shows at once);
     `Batch.index` restores the corpus order. Either way the order is a function of (seed, epoch) alone, the
     same on every machine.
 

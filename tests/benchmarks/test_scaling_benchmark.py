@@ -142,7 +142,7 @@ def test_tables_are_printed_and_put_into_a_page(
 
 
 def test_the_page_shows_the_recorded_runs(benchmarks: SimpleNamespace) -> None:
-    page = (ROOT / "docs" / "scaling.md").read_text()
+    page = (ROOT / "docs" / "performance.md").read_text()
     for name in ("scaling-cpu", "scaling-keep-memory-cpu"):
         recorded = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
         assert benchmarks.record.tables(recorded) in page, "the last section of the page says how to renew it"
@@ -151,7 +151,7 @@ def test_the_page_shows_the_recorded_runs(benchmarks: SimpleNamespace) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--page", "docs/scaling.md"], "--table FILE"),
+        (["--page", "docs/performance.md"], "--table FILE"),
         (["--thread-counts", "2", "2"], "two different"),
         (["--cpu-time", "--threads", "2"], "--threads 1"),
         (["--axes", "H"], "invalid choice"),

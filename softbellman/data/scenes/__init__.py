@@ -3,7 +3,7 @@ captioning run needs no data.
 
 A scene holds two to four shapes, placed so that a relation between them strikes the eye: one left of, above, inside, in
 front of, touching another, or between two others. Five captions tell it, each beginning with something else, with words,
-order and detail of its own; all are true of the picture. `docs/scenes.md` shows some.
+order and detail of its own; all are true of the picture. `docs/data.md` shows some.
 
 Modules, in the order of the pipeline: `shapes` (what each kind covers), `scene` (the record), `difficulty` (the one
 number), `relations` (what holds between shapes), `layout` (draws a scene), `words` and `captions` (say it), `render`
