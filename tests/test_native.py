@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 import softbellman
 from softbellman.core import native
 from softbellman.core.digest import source_digest
+from softbellman.core.launch import CODES, row_matrix
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = 2
@@ -34,114 +36,99 @@ def run_python(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
+def native_fields(**fields: Any) -> dict[str, Any]:
+    """Fields as the binding takes them: a [rows, V] tensor as a matrix, another by address, size and type."""
+    passed = dict(fields)
+    for name, value in fields.items():
+        if isinstance(value, torch.Tensor) and value.dim() == 2:
+            passed[name] = row_matrix(value)[1:]
+        elif isinstance(value, torch.Tensor):
+            passed[name] = (value.data_ptr(), value.numel(), CODES[value.dtype])
+    return passed
+
+
 class Kernels:
-    """Every CPU kernel called with raw pointers on one small problem; outputs start as a sentinel."""
+    """Every CPU kernel called through the binding on one small problem; outputs start as a sentinel."""
 
     def __init__(self, rows: int, vocabulary: int, code: int) -> None:
         dtype = DTYPES[code]
         self.statistic = torch.float64 if code == 1 else torch.float32
         self.shape = (rows, vocabulary)
-        self.code = code
         generator = torch.Generator().manual_seed(rows * 100 + vocabulary)
         self.logits = torch.randn(rows, vocabulary, generator=generator).to(dtype)
         self.q = torch.randn(rows, vocabulary, generator=generator).to(dtype)
         self.actions = torch.zeros(rows, dtype=torch.int64)
         self.ones = torch.ones(rows, dtype=self.statistic)
 
-    def vectors(self, count: int) -> list[torch.Tensor]:
-        return [torch.full((self.shape[0],), -77.0, dtype=self.statistic) for _ in range(count)]
+    def vectors(self, names: str) -> dict[str, torch.Tensor]:
+        rows = self.shape[0]
+        return {name: torch.full((rows,), -77.0, dtype=self.statistic) for name in names.split()}
 
     def matrix(self) -> torch.Tensor:
         return torch.full_like(self.q, -77.0)
 
+    def call(self, kernel: str, **fields: Any) -> None:
+        getattr(native.cpu, kernel)(**native_fields(**fields), threads=THREADS)
+
     def run(self) -> dict[str, torch.Tensor]:
-        rows, vocabulary = self.shape
-        q, logits, actions, ones = (t.data_ptr() for t in (self.q, self.logits, self.actions, self.ones))
-        size = (rows, vocabulary, self.code)
-        cpu, results = native.cpu, {}
-
-        value, correction, gathered = self.vectors(3)
-        cpu.soft_value_forward(
-            q, vocabulary, *size, 0.5, 0, 0, actions, 0, value.data_ptr(), correction.data_ptr(),
-            gathered.data_ptr(), THREADS,
-        )  # fmt: skip
-        grad = self.matrix()
-        cpu.soft_value_backward(
-            q,
-            vocabulary,
-            *size,
-            0.5,
-            0,
-            0,
-            actions,
-            0,
-            value.data_ptr(),
-            correction.data_ptr(),
-            ones,
-            ones,
-            grad.data_ptr(),
-            vocabulary,
-            THREADS,
+        return (
+            self.soft_value()
+            | self.soft_bellman()
+            | self.policy()
+            | self.critic()
+            | self.cross_entropy()
+            | self.sample()
         )
-        results |= {"value": value, "gathered": gathered, "soft_value_grad": grad}
 
-        terms = self.vectors(6)
-        pointers = [t.data_ptr() for t in terms]
-        cpu.policy_forward(logits, vocabulary, q, vocabulary, *size, 0.5, 1, 0, *pointers, THREADS)
-        to_logits, to_q = self.matrix(), self.matrix()
-        cpu.policy_backward(
-            logits, vocabulary, q, vocabulary, *size, 0, *pointers, ones, ones,
-            to_logits.data_ptr(), vocabulary, to_q.data_ptr(), vocabulary, THREADS,
-        )  # fmt: skip
-        results |= {
-            "policy_value": terms[0],
-            "entropy": terms[1],
-            "policy_grad": to_logits,
-            "policy_grad_q": to_q,
-        }
-
-        residual, value, correction = self.vectors(3)
-        steps = max(rows, 1)
-        cpu.soft_bellman_forward(
-            q, vocabulary, *size, 0.5, actions, ones, 0, steps, 0, residual.data_ptr(), value.data_ptr(),
-            correction.data_ptr(), THREADS,
-        )  # fmt: skip
-        grad = self.matrix()
-        cpu.soft_bellman_backward(
-            q, vocabulary, *size, 0.5, actions, 0, steps, 0, value.data_ptr(), correction.data_ptr(), ones,
-            grad.data_ptr(), vocabulary, THREADS,
-        )  # fmt: skip
-        results |= {"residual": residual, "residual_grad": grad}
-
-        loss, error, mean, mean_low, spread = self.vectors(5)
-        outputs = [t.data_ptr() for t in (loss, error, mean, mean_low, spread)]
-        cpu.critic_forward(q, vocabulary, *size, actions, ones, 0.1, 0, *outputs, THREADS)
-        grad = self.matrix()
-        cpu.critic_backward(
-            q, vocabulary, *size, actions, 0.1, 0, *outputs[1:4], ones, grad.data_ptr(), vocabulary, THREADS
+    def soft_value(self) -> dict[str, torch.Tensor]:
+        out, grad = self.vectors("value correction gathered"), self.matrix()
+        row = {"q": self.q, "tau": 0.5, "actions": self.actions}
+        self.call("soft_value_forward", **row, **out)
+        saved = {name: out[name] for name in ("value", "correction")}
+        self.call(
+            "soft_value_backward", **row, **saved, grad_value=self.ones, grad_gathered=self.ones, grad_q=grad
         )
-        results |= {"critic_loss": loss, "td_error": error, "spread": spread, "critic_grad": grad}
+        return {"value": out["value"], "gathered": out["gathered"], "soft_value_grad": grad}
 
-        loss, *normalizers = self.vectors(5)
-        outputs = [t.data_ptr() for t in (loss, *normalizers)]
-        cpu.distillation_forward(
-            logits, vocabulary, q, vocabulary, *size, 0.5, actions, 0, 0, *outputs, THREADS
-        )
-        grad = self.matrix()
-        cpu.distillation_backward(
-            logits, vocabulary, q, vocabulary, *size, 0.5, actions, 0, 0, *outputs[1:], ones,
-            grad.data_ptr(), vocabulary, THREADS,
-        )  # fmt: skip
-        results |= {"distillation_loss": loss, "distillation_grad": grad}
+    def soft_bellman(self) -> dict[str, torch.Tensor]:
+        out, grad = self.vectors("value correction residual"), self.matrix()
+        row = {"q": self.q, "tau": 0.5, "actions": self.actions, "steps": max(self.shape[0], 1)}
+        self.call("soft_bellman_forward", **row, rewards=self.ones, **out)
+        saved = {name: out[name] for name in ("value", "correction")}
+        self.call("soft_bellman_backward", **row, **saved, grad_residual=self.ones, grad_q=grad)
+        return {"residual": out["residual"], "residual_grad": grad}
 
-        tokens = torch.full((rows,), -77)
-        log_prob, entropy = self.vectors(2)
-        cpu.sample_forward(
-            logits, vocabulary, *size, 1.0, 3, 4, 0, 0, 0, 0, 0, 0, tokens.data_ptr(), log_prob.data_ptr(),
-            entropy.data_ptr(), THREADS,
-        )  # fmt: skip
-        results |= {"tokens": tokens, "log_prob": log_prob, "sample_entropy": entropy}
-        return results
+    def policy(self) -> dict[str, torch.Tensor]:
+        out = self.vectors("value entropy log_normalizer correction value_low effective_tau")
+        row, to_logits, to_q = {"logits": self.logits, "q": self.q}, self.matrix(), self.matrix()
+        self.call("policy_forward", **row, tau=0.5, entropy_mode=1, **out)
+        upstream = {"grad_value": self.ones, "grad_entropy": self.ones}
+        self.call("policy_backward", **row, **out, **upstream, grad_logits=to_logits, grad_q=to_q)
+        gradients = {"policy_grad": to_logits, "policy_grad_q": to_q}
+        return {"policy_value": out["value"], "entropy": out["entropy"], **gradients}
+
+    def critic(self) -> dict[str, torch.Tensor]:
+        out, grad = self.vectors("loss td_error mean mean_low spread"), self.matrix()
+        row = {"q": self.q, "actions": self.actions, "smoothness": 0.1}
+        self.call("critic_forward", **row, targets=self.ones, **out)
+        saved = {name: out[name] for name in ("td_error", "mean", "mean_low")}
+        self.call("critic_backward", **row, **saved, grad_loss=self.ones, grad_q=grad)
+        reported = {name: out[name] for name in ("td_error", "spread")}
+        return {"critic_loss": out["loss"], **reported, "critic_grad": grad}
+
+    def cross_entropy(self) -> dict[str, torch.Tensor]:
+        saved = self.vectors("log_normalizer correction oracle_log_normalizer oracle_correction")
+        loss, grad = self.vectors("loss")["loss"], self.matrix()
+        row = {"logits": self.logits, "q": self.q, "tau": 0.5, "targets": self.actions}
+        self.call("cross_entropy_forward", **row, loss=loss, **saved)
+        self.call("cross_entropy_backward", **row, **saved, grad_loss=self.ones, grad_logits=grad)
+        return {"cross_entropy_loss": loss, "cross_entropy_grad": grad}
+
+    def sample(self) -> dict[str, torch.Tensor]:
+        out, tokens = self.vectors("log_prob entropy"), torch.full((self.shape[0],), -77)
+        noise = {"temperature": 1.0, "seed": 3, "offset": 4, "row_base": 0}
+        self.call("sample_forward", logits=self.logits, **noise, tokens=tokens, **out)
+        return {"tokens": tokens, "log_prob": out["log_prob"], "sample_entropy": out["entropy"]}
 
 
 def test_build_info_describes_this_build() -> None:
@@ -149,7 +136,7 @@ def test_build_info_describes_this_build() -> None:
     assert info["version"] == softbellman.__version__
     assert re.fullmatch(r"[0-9a-f]{16}", info["source_digest"])
     assert info["simd_active"] in info["simd_targets"].split()
-    assert info["threading"] in {"openmp", "pool"}
+    assert info["threading"] in {"openmp", "none"}
     assert info["cuda"] == hasattr(native._C, "cuda") == bool(info["cuda_architectures"])
     assert Path(info["path"]).is_file()
 
@@ -181,7 +168,7 @@ def test_import_order_does_not_matter(order: str) -> None:
 
 def test_one_openmp_library_in_the_process() -> None:
     if softbellman.build_info()["threading"] != "openmp":
-        pytest.skip("built with the pool of its own")
+        pytest.skip("built without OpenMP")
     code = (
         "import softbellman.losses\n"
         "names = {line.split()[-1] for line in open('/proc/self/maps') if 'gomp' in line or 'iomp' in line}\n"
@@ -223,8 +210,8 @@ def test_one_token_vocabulary(code: int) -> None:
         "td_error": q - 1,
         "spread": torch.zeros_like(q),
         "critic_grad": (2 * (q - 1)).to(kernels.q.dtype)[:, None],
-        "distillation_loss": torch.zeros_like(q),
-        "distillation_grad": torch.zeros_like(kernels.q),
+        "cross_entropy_loss": torch.zeros_like(q),
+        "cross_entropy_grad": torch.zeros_like(kernels.q),
         "tokens": torch.zeros(3, dtype=torch.int64),
         "log_prob": torch.zeros_like(q),
         "sample_entropy": torch.zeros_like(q),
@@ -243,19 +230,6 @@ def test_threads_do_not_change_a_bit(code: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys.modules[__name__], "THREADS", 1)
     for name, result in kernels.run().items():
         assert torch.equal(result, first[name]), name
-
-
-def test_own_pool_gives_the_same_bits() -> None:
-    """A process with the pool and one with OpenMP, both above the size from which threads are used."""
-    code = (
-        "import hashlib, torch, softbellman\n"
-        "q = torch.randn(97, 2500, generator=torch.Generator().manual_seed(5))\n"
-        "torch.set_num_threads(2)\n"
-        "values = torch.stack([softbellman.soft_value(q + k, tau=0.3) for k in range(20)])\n"
-        "print(softbellman.build_info()['threading'], hashlib.sha256(values.numpy().tobytes()).hexdigest())"
-    )
-    usual, pool = run_python(code).split(), run_python(code, SOFTBELLMAN_THREADING="pool").split()
-    assert pool == ["pool", usual[1]]
 
 
 @pytest.mark.parametrize("level", ["baseline", "avx2"])
@@ -278,50 +252,123 @@ def test_draws_have_the_same_bits_for_every_instruction_set(level: str) -> None:
     assert lowered[1] == best[1]
 
 
+def soft_value_fields(**changes: Any) -> dict[str, Any]:
+    """The fields of a soft value of two rows of five, with `changes`."""
+    value, correction, gathered = torch.empty(3, 2)
+    actions = changes.pop("actions", torch.zeros(2, dtype=torch.int64))
+    fields = {"q": torch.randn(2, 5), "tau": 1.0, "actions": actions, "mask": None, "threads": 1}
+    return native_fields(
+        **fields | {"value": value, "correction": correction, "gathered": gathered} | changes
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows": -1}, "rows must not be negative, got -1"),
-        ({"vocab": 0}, "vocab must be at least 1, got 0"),
-        ({"dtype": 4}, "dtype must be a code from 0 to 3, got 4"),
-        ({"tau": 0.0}, "tau must be positive and finite"),
-        ({"tau": float("nan")}, "tau must be positive and finite"),
-        ({"threads": 0}, "threads must be at least 1, got 0"),
-        ({"q": 0}, "q must not be a null pointer"),
-        ({"action": 5}, r"actions must be ids in \[0, 5\), got 5 in row 1"),
-        ({"action": -1}, r"actions must be ids in \[0, 5\), got -1 in row 1"),
+        ({"q": (8, 5, -1, 5, 0)}, "q must have rows, not fewer than 0, got -1"),
+        ({"q": (8, 5, 2, 0, 0)}, "q must have a vocab of at least 1, got 0"),
+        ({"q": (8, 5, 2, 5, 4)}, "q must have a dtype code from 0 to 3, got 4"),
+        ({"q": (8, -5, 2, 5, 0)}, "q must have a row stride of at least 0, got -5"),
+        ({"q": (0, 5, 2, 5, 0)}, "q must not be a null pointer"),
+        ({"q": (8, 5, 2)}, r"q must be \(pointer, stride, rows, vocab, dtype\), got \(8, 5, 2\)"),
+        ({"q": None}, "q must not be None"),
+        ({"tau": 0.0}, "tau must be positive and finite, got 0.0"),
+        ({"tau": float("nan")}, "tau must be positive and finite, got nan"),
+        ({"tau": 1e-300}, "tau must have an inverse in float32, got 1e-300"),
+        ({"tau": 1e300}, "tau must have an inverse in float32, got 1e"),
+        ({"tau": "warm"}, "tau must be a number, got warm"),
+        ({"threads": 0}, "threads must be from 1 to 1048576, got 0"),
+        ({"threads": 1.5}, "threads must be an integer of 64 bits, got 1.5"),
+        ({"value": torch.empty(1)}, "value must have 2 elements, got 1"),
+        ({"value": torch.empty(2, dtype=torch.float64)}, "value must be float32, got float64"),
+        ({"value": (0, 2, 0)}, "value must not be a null pointer"),
+        ({"value": (8, 2, 0, True)}, "value is written and must be contiguous"),
+        ({"mask": torch.ones(1, dtype=torch.bool)}, "mask must have 2 elements, got 1"),
+        ({"mask": torch.ones(2)}, "mask must be bool, got float32"),
+        ({"actions": torch.zeros(2, dtype=torch.int32)}, "actions must be int64, got int32"),
+        ({"actions": torch.tensor([0, 5])}, r"actions must be ids in \[0, 5\), got 5 in row 1"),
+        ({"actions": torch.tensor([0, -1])}, r"actions must be ids in \[0, 5\), got -1 in row 1"),
+        ({"gathered": None}, "actions and gathered must be given together"),
+        ({"reward": 1.0}, "reward is no field of this kernel; its fields are q, tau, .*, threads"),
     ],
 )
-def test_refusals_name_the_argument(changes: dict[str, float], message: str) -> None:
-    q, (value, correction, gathered) = torch.randn(2, 5), torch.empty(3, 2)
-    actions = torch.tensor([0, int(changes.get("action", 0))])
-    given = {"q": q.data_ptr(), "rows": 2, "vocab": 5, "dtype": 0, "tau": 1.0, "threads": 1} | changes
+def test_refusals_name_the_field(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        native.cpu.soft_value_forward(
-            given["q"], 5, given["rows"], given["vocab"], given["dtype"], given["tau"], 0, 0,
-            actions.data_ptr(), 0, value.data_ptr(), correction.data_ptr(), gathered.data_ptr(), given["threads"],
-        )  # fmt: skip
+        native.cpu.soft_value_forward(**soft_value_fields(**changes))
+
+
+@pytest.mark.parametrize("name", ["q", "tau", "value", "threads"])
+def test_a_field_left_out_is_named(name: str) -> None:
+    fields = soft_value_fields()
+    del fields[name]
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        native.cpu.soft_value_forward(**fields)
+
+
+@pytest.mark.parametrize(
+    ("q", "message"),
+    [
+        (torch.zeros(3, 5), "q must have 2 rows of 5, got 3 rows of 5"),
+        (torch.zeros(2, 4), "q must have 2 rows of 5, got 2 rows of 4"),
+        (torch.zeros(2, 5, dtype=torch.float64), "q must be float32, got float64"),
+    ],
+)
+def test_matrices_must_be_alike(q: torch.Tensor, message: str) -> None:
+    value, entropy = torch.empty(2, 2)
+    fields = native_fields(
+        logits=torch.zeros(2, 5), q=q, tau=1.0, entropy_mode=0, value=value, entropy=entropy
+    )
+    with pytest.raises(ValueError, match=message):
+        native.cpu.policy_forward(**fields, threads=1)
+
+
+def test_refusals_of_the_other_kinds() -> None:
+    """Written matrices, choices, steps, counters and what several fields must fulfil together."""
+    kernels = Kernels(4, 5, 0)
+    rows, ones = {"logits": kernels.logits, "q": kernels.q}, kernels.ones
+    terms = kernels.vectors("value entropy log_normalizer correction value_low effective_tau")
+    overlapping = {"grad_q": (8, 4, 4, 5, 0)}
+    with pytest.raises(ValueError, match="grad_q must have a row stride of at least 5, got 4"):
+        kernels.call("policy_backward", **rows, **terms, **overlapping)
+    with pytest.raises(ValueError, match="entropy_mode must be from 0 to 2, got 3"):
+        kernels.call("policy_forward", **rows, **terms, tau=1.0, entropy_mode=3)
+    with pytest.raises(ValueError, match="value_low and effective_tau must be given together"):
+        kernels.call("policy_forward", **rows, **terms | {"value_low": None}, tau=1.0, entropy_mode=0)
+    with pytest.raises(ValueError, match="smoothness must be finite and not negative, got -1"):
+        out = kernels.vectors("loss td_error mean mean_low spread")
+        kernels.call(
+            "critic_forward", q=kernels.q, actions=kernels.actions, targets=ones, smoothness=-1, **out
+        )
+    with pytest.raises(ValueError, match="steps must divide rows, 4, got 3"):
+        out = kernels.vectors("value correction residual")
+        kernels.call(
+            "soft_bellman_forward",
+            q=kernels.q,
+            tau=1.0,
+            actions=kernels.actions,
+            rewards=ones,
+            steps=3,
+            **out,
+        )
+    with pytest.raises(ValueError, match="targets must be given, unless q is and oracle_weight is not"):
+        out = kernels.vectors("loss log_normalizer correction oracle_log_normalizer oracle_correction")
+        kernels.call("cross_entropy_forward", logits=kernels.logits, tau=1.0, **out)
+    with pytest.raises(ValueError, match=r"seed must be an integer from 0 to 2\*\*64 - 1, got -1"):
+        out = kernels.vectors("log_prob entropy") | {"tokens": torch.zeros(4, dtype=torch.int64)}
+        noise = {"temperature": 1.0, "seed": -1, "offset": 0, "row_base": 0}
+        kernels.call("sample_forward", logits=kernels.logits, **noise, **out)
+    with pytest.raises(ValueError, match="forbidden must have 5 elements, got 4"):
+        forbidden = {"forbidden": torch.zeros(4, dtype=torch.bool)}
+        kernels.call(
+            "sample_forward", logits=kernels.logits, **noise | {"seed": 2**64 - 1}, **out, **forbidden
+        )
 
 
 def test_ids_of_masked_rows_are_not_looked_at() -> None:
-    q, (value, correction, gathered) = torch.randn(2, 5), torch.empty(3, 2)
-    actions, mask = torch.tensor([4, 999]), torch.tensor([True, False])
-    native.cpu.soft_value_forward(
-        q.data_ptr(),
-        5,
-        2,
-        5,
-        0,
-        1.0,
-        0,
-        0,
-        actions.data_ptr(),
-        mask.data_ptr(),
-        value.data_ptr(),
-        correction.data_ptr(),
-        gathered.data_ptr(),
-        1,
-    )
+    mask, value, gathered = torch.tensor([True, False]), torch.empty(2), torch.empty(2)
+    q, actions = torch.randn(2, 5), torch.tensor([4, 999])
+    fields = soft_value_fields(q=q, actions=actions, mask=mask, value=value, gathered=gathered)
+    native.cpu.soft_value_forward(**fields)
     assert gathered.tolist() == [q[0, 4].item(), 0.0] and value[1] == 0.0
 
 

@@ -2,7 +2,7 @@
 // small chunks because masked rows and a busy machine make equal shares unequal work.
 //
 // With OpenMP the threads are torch's own: both link libgomp.so.1, hence one pool in the process (docs/native.md has the
-// measurement). Where the compiler has no OpenMP, a pool of our own sleeps between calls.
+// measurement). Where the compiler has no OpenMP, the caller's thread does all the work.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ constexpr int64_t kSerialElements = 1 << 15;
 
 // Runs task(0..threads-1), one call per thread, and returns when all are done. Serial inside another parallel region.
 void run_threads(int threads, const std::function<void(int)>& task);
-const char* threading_name();
+const char* threading_name();  // "openmp", or "none"
 
 // Calls body(first, last) on chunks that cover [0, rows), drawn from one shared counter.
 void run_chunks(int64_t rows, int64_t chunk, int threads, const std::function<void(int64_t, int64_t)>& body);

@@ -23,7 +23,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return state.size
 
     core = SimpleNamespace(
-        row_workspace=row_workspace, TICKETS=16, kernel=lambda *arguments: state.calls.append(arguments)
+        row_workspace=row_workspace, TICKETS=16, kernel=lambda **fields: state.calls.append(fields)
     )
     monkeypatch.setattr(_rows.native, "cuda", lambda: core)
     monkeypatch.setattr(_rows, "_TICKETS", {})
@@ -43,8 +43,13 @@ class OnDevice:
     def numel(self) -> int:
         return 150
 
+    def get_device(self) -> int:
+        return 0
 
-def launch(state: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
+
+def launch(
+    state: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Any], list[torch.Tensor]]:
     made: list[torch.Tensor] = []
     for name in ("empty", "zeros"):
         plain = getattr(torch, name)
@@ -54,17 +59,19 @@ def launch(state: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> tuple[Any
             return made[-1]
 
         monkeypatch.setattr(torch, name, allocate)
-    _rows.launch_rows("kernel", OnDevice(), 1, 2.5)  # type: ignore[arg-type]
+    _rows.launch("kernel", OnDevice(), share_rows=True, tau=2.5, mask=None)  # type: ignore[arg-type]
     monkeypatch.undo()
-    return (*state.calls[-1], made)
+    return state.calls[-1], made
 
 
 def test_a_launch_is_given_what_it_asks_for(device: SimpleNamespace) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        *arguments, made = launch(device, patch)
+        fields, made = launch(device, patch)
     partials, tickets = made
     assert device.asked == [(4, 50, 0, 0)], "rows and one more, vocabulary, type, device"
-    assert arguments == [1, 2.5, partials.data_ptr(), tickets.data_ptr(), 0, 7]
+    given = {"tau": 2.5, "mask": None, "device": 0, "stream": 7}
+    places = {"partials": (partials.data_ptr(), WORKSPACE, 7), "tickets": (tickets.data_ptr(), 16, 5)}
+    assert fields == given | places
     assert partials.nbytes == WORKSPACE
     assert tickets.dtype == torch.int32 and tickets.tolist() == [0] * 16
 
@@ -72,15 +79,16 @@ def test_a_launch_is_given_what_it_asks_for(device: SimpleNamespace) -> None:
 def test_nothing_is_allocated_where_every_row_has_a_block(device: SimpleNamespace) -> None:
     device.size = 0
     with pytest.MonkeyPatch.context() as patch:
-        *arguments, made = launch(device, patch)
-    assert arguments == [1, 2.5, 0, 0, 0, 7]
+        fields, made = launch(device, patch)
+    assert fields == {"tau": 2.5, "mask": None, "device": 0, "stream": 7, "partials": None, "tickets": None}
     assert made == []
 
 
 def test_tickets_belong_to_a_stream_and_outlive_the_launch(device: SimpleNamespace) -> None:
     def tickets() -> int:
         with pytest.MonkeyPatch.context() as patch:
-            return launch(device, patch)[3]
+            address: int = launch(device, patch)[0]["tickets"][0]
+            return address
 
     first, again = tickets(), tickets()
     device.stream = 8
