@@ -65,7 +65,6 @@ class StageCache:
             seed=settings["seed"],
             version=softbellman.__version__,
             threads=torch.get_num_threads(),
-            onednn_products=settings["onednn_products"],
         )
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -24,7 +24,6 @@ from softbellman.training.evaluation import (
 )
 from softbellman.training.loop import run_stage
 from softbellman.training.payoff import prepare_payoff
-from softbellman.training.products import onednn_products
 from softbellman.training.reporting import Progress, draw_curve
 from softbellman.training.runfolder import RunFolder, new_run_path
 from softbellman.training.settings import Settings
@@ -77,8 +76,7 @@ def run(settings: Settings, resume: Path | None = None, *, quiet: bool = False) 
         folder.create(config.dump(settings))
     else:
         folder = RunFolder.open(resume)
-    with onednn_products(enabled=settings.onednn_products and device.type == "cpu"):
-        return _Run(settings, folder, device, Progress(quiet=quiet), resume is not None).execute()
+    return _Run(settings, folder, device, Progress(quiet=quiet), resume is not None).execute()
 
 
 class _Run:

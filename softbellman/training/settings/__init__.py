@@ -72,10 +72,6 @@ class Settings:
     """How an update holds the logits of its M tokens over the V words of the vocabulary. `whole`: as one tensor [M, V];
     `chunked`: a chunk of tokens at a time, forward and backward, for large vocabularies: less memory, the same results within
     rounding, up to a fifth more time (docs/linear.md). For networks with a linear head."""
-    onednn_products: bool = False
-    """On the CPU float32 matrix products go through oneDNN where they stay float32 there (x86 processors without AMX), rounded
-    otherwise than torch's own choice. Where tried, maximum likelihood and the oracle gained a little and joint training lost.
-    The same numbers, bit for bit, need the same setting."""
     cuda_graphs: bool = False
     """On a GPU a step of sampling is captured as a CUDA graph once for each shape of batch and replayed for every token: one
     launch instead of dozens, the same draws within rounding (docs/decoding.md). Never run on a GPU yet (docs/gpu-status.md)."""
