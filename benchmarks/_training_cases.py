@@ -18,13 +18,14 @@ import torch
 
 from benchmarks._published_steps import AugmentedStep, CriticStep, JointStep, LikelihoodStep, OracleStep
 from softbellman.config import load
+from softbellman.core.devices import choose_device
 from softbellman.data import Batch
 from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import bfloat16_products
 from softbellman.training.assembly import Assembly
 from softbellman.training.settings import PRESETS, DataSettings, Settings
 from softbellman.training.stages import Stage
-from softbellman.training.task import Task, choose_device, load_task
+from softbellman.training.task import Task, load_task
 
 STAGES = ("mle", "critic", "joint", "oracle", "raml", "vaml")
 SOURCE_WORDS, TARGET_WORDS = 5376, 4564  # of the synthetic corpus, the four special tokens not counted

@@ -72,8 +72,8 @@ def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and captions."""
     options = build_parser().parse_intermixed_args(arguments)  # images may stand behind options
 
+    from softbellman.report import Progress
     from softbellman.training import load_run
-    from softbellman.training.reporting import Progress
 
     actor = load_run(options.run, checkpoint=options.checkpoint, device=options.device)
     if actor.features is None:

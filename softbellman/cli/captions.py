@@ -82,10 +82,10 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _extract(options: Any) -> int:
+    from softbellman.core.devices import choose_device
     from softbellman.data.captions.encoder import ImageEncoder, weights_digest
     from softbellman.data.captions.extract import extract_features, list_images
-    from softbellman.training.reporting import Progress
-    from softbellman.training.task import choose_device
+    from softbellman.report import Progress
 
     weights = None if options.weights == "none" else options.weights
     total = len(list_images(options.images))

@@ -76,7 +76,7 @@ def command(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     from softbellman.data import BOS, EOS, PAD, UNK
     from softbellman.oracle.report import report_along
-    from softbellman.training.reporting import format_table
+    from softbellman.report import format_table
 
     if options.run is None and options.source is not None:
         raise UserError("--source is for the actor of a run; give --run, too")

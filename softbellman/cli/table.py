@@ -56,7 +56,8 @@ def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and prints the table; what is to be known about the runs goes to standard error."""
     options = build_parser().parse_args(arguments)
 
-    from softbellman.experiments import build_table, collect_runs, compute_missing, render
+    from softbellman.experiments import build_table, collect_runs, compute_missing
+    from softbellman.report import render
 
     collection = collect_runs(options.runs)
     if options.compute:

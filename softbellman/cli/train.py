@@ -70,13 +70,14 @@ def command(arguments: Sequence[str]) -> int:
         print(dump(settings, comments=True), end="")
         return 0
 
+    from softbellman.report import Console, Progress
     from softbellman.training import run
     from softbellman.training.runfolder import new_run_path
 
     if options.resume is None and not settings.output:
         settings = replace(settings, output=str(new_run_path(settings.algorithm)))
     try:
-        run(settings, options.resume, quiet=options.quiet)
+        run(settings, options.resume, observer=Console(Progress(quiet=options.quiet)))
     except KeyboardInterrupt:
         folder = shlex.quote(str(options.resume or settings.output))
         print(f"softbellman: interrupted; softbellman-train --resume {folder} continues", file=sys.stderr)

@@ -22,6 +22,7 @@ from softbellman.training.evaluation import (
     translate_corpus,
 )
 from softbellman.training.health import ranking
+from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.payoff import Payoff
 from softbellman.training.settings import EditSettings, ScheduleSettings, Settings
 from softbellman.training.stages import (
@@ -38,7 +39,7 @@ from softbellman.training.stages import (
     draw_key,
     target_of,
 )
-from softbellman.training.task import Task, build_actor, build_reader
+from softbellman.training.task import Task
 
 
 class Assembly:

@@ -8,12 +8,14 @@ from pathlib import Path
 from torch import nn
 
 from softbellman import config
+from softbellman.core.devices import choose_device
 from softbellman.data import Codec, FeatureSpec, PixelSpec
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.checkpoint import load_modules
+from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
-from softbellman.training.task import build_actor, build_reader, choose_device, source_size
+from softbellman.training.task import source_size
 
 
 @dataclass(frozen=True)

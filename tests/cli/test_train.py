@@ -12,6 +12,7 @@ from softbellman.cli.common import UserError
 from softbellman.cli.settings import find_config, load_settings, split_overrides
 from softbellman.cli.train import build_parser
 from softbellman.config import ConfigError, describe, load
+from softbellman.report import Console
 from softbellman.training.settings import Settings
 
 RunCommand = Callable[..., Any]
@@ -29,8 +30,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Path | None, 
     """What the training would have been asked to do."""
     made: list[tuple[Settings, Path | None, bool]] = []
 
-    def record(settings: Settings, resume: Path | None = None, *, quiet: bool = False) -> None:
-        made.append((settings, resume, quiet))
+    def record(settings: Settings, resume: Path | None = None, *, observer: Console) -> None:
+        made.append((settings, resume, observer.progress.quiet))
 
     monkeypatch.setattr("softbellman.training.run", record)
     return made

@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from decoding.recorded_graph import RecordedGraph
+from decoding.small_models import TableModel
 from softbellman import build_info
 from softbellman.decoding import GraphSampler, Samples, Tempered, sample
 from softbellman.models import AttentionSeq2Seq, Captioner
 from softbellman.models.projection import bfloat16_products
-
-from .recorded_graph import RecordedGraph
-from .small_models import TableModel
 
 
 def network(**changes: Any) -> AttentionSeq2Seq:

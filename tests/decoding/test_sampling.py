@@ -9,10 +9,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from decoding.small_models import TableModel, TinyTransformer
 from softbellman.decoding import sample
 from softbellman.models import AttentionSeq2Seq
-
-from .small_models import TableModel, TinyTransformer
 
 BOS, EOS = 2, 3
 
