@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from softbellman.data import BatchIterator, collate
-from softbellman.decoding import GraphSampler, Sampler, Tempered, sample
+from softbellman.decoding import Sampler, Tempered, sample
 from softbellman.models import PixelCaptioner
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.evaluation import (
@@ -112,6 +112,8 @@ class Assembly:
 
     def _new_sampler(self) -> Sampler:
         if self.settings.cuda_graphs:
+            from softbellman.decoding.experimental import GraphSampler
+
             return GraphSampler(self.actor)
         return partial(sample, self.actor)
 
