@@ -11,19 +11,19 @@ from softbellman.cli import captions_scenes, captions_sheet
 from softbellman.cli.common import Parser, positive
 
 DESCRIPTION = """\
-Captioning data and what became of it: `extract` writes the features of a folder of images, `scenes`
-generated pictures with captions; `sheet` draws photographs of the test set with their captions.
+Captioning data and what became of it. `extract` writes the features of a folder of images. `scenes`
+writes generated pictures with captions. `sheet` draws photographs of the test set with captions.
 """
 
 EXTRACT = """\
 Writes the features of all images of a folder, by an image network of torchvision or timm (extra
-[caption]), as FILE.npy with FILE.names.txt beside it: the mean over the grid, [N, F], or with
---grid the grid itself, [N, G, F]. An interrupted extraction continues when it is started again in
-the same way.
+[caption]). FILE.npy holds the mean over the grid, [N, F], or with --grid the grid itself, [N, G,
+F]; FILE.names.txt stands beside it. An interrupted extraction continues when it is started again in the
+same way.
 
---weights names a file with the network's state dict (.pth, .safetensors); or it is `download` for
-the library's own weights, or `none` for random ones, which are of use for tests alone. Nothing is
-downloaded without that word.
+--weights names a file with the network's state dict (.pth, .safetensors). `download` takes the
+library's own weights; nothing is downloaded without that word. `none` takes random ones, which are
+of use for tests alone.
 
 examples:
   softbellman captions extract --images flickr8k/images --encoder resnet101 \\

@@ -75,10 +75,9 @@ def sample(
 ) -> Samples:
     """Draw `samples` sequences for every source, in the model's present mode (call `eval()` for no dropout).
 
-    A draw is a function of (seed, offset + step, row among the open rows): finished rows leave the
-    computation, and which rows are left follows from the tokens drawn before, so equal arguments give equal
-    tokens. Within a call no two draws share a counter; the next call with the same seed must use an offset
-    greater by at least the largest `max_length`.
+    A draw is a function of (seed, offset + step, row among the open rows). Finished rows leave the computation, and which rows
+    are left follows from the tokens drawn before: equal arguments give equal tokens. Within a call no two draws share a
+    counter. The next call with the same seed must use an offset greater by at least the largest `max_length`.
 
     Args:
         model: has `begin` and `step`, or is a module mapping (source, prefix) to logits.
@@ -94,8 +93,8 @@ def sample(
         start: the model's state of B rows before the start token where there is one already; else it begins here.
 
     Raises:
-        ValueError: for K < 1, a bad temperature, bad lengths or ids, or logits of a live row that are NaN, +inf or
-            without any finite allowed entry. Logits are looked at once, at the end, so that no step waits for its device.
+        ValueError: for K < 1, a bad temperature, bad lengths or ids. Also where allowed logits of a live row are NaN, +inf
+            or all `-inf`; that is looked at once, at the end, so that no step waits for its device.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")

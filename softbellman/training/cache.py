@@ -30,7 +30,7 @@ augmented, completion) is its own result and is not shared."""
 
 
 class StageCache:
-    """Copies finished stages between run folders and ``settings.cache``; does nothing when that is empty."""
+    """Copies finished stages between run folders and `settings.cache`; does nothing when that is empty."""
 
     def __init__(self, settings: Settings, folder: RunFolder, task: Task, payoff: Payoff) -> None:
         self._settings, self._folder = settings, folder

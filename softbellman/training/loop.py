@@ -1,7 +1,7 @@
 """The loop of a stage: updates, validation, selection, learning-rate decay, checkpoints, resumption.
 
-A stage is validated every ``interval`` updates (or once an epoch). At each validation the state is written, so a killed
-run continues from the last one; random numbers are seeded anew there from (seed, stage, update), which makes the continued run
+A stage is validated every `interval` updates (or once an epoch). At each validation the state is written, so a killed
+run continues from the last one. Random numbers are seeded anew there from (seed, stage, update), which makes the continued run
 repeat the uninterrupted one.
 """
 
@@ -60,9 +60,9 @@ def run_stage(
 ) -> None:
     """Train a stage to its end; its modules then hold the selected weights.
 
-    ``bfloat16`` names the products that have bfloat16 factors in updates; validation has none.
+    `bfloat16` names the products that have bfloat16 factors in updates; validation has none.
 
-    Files in the run folder: ``checkpoints/STAGE-last.safetensors`` and ``-best.safetensors``, ``checkpoints/STAGE.state``.
+    Files in the run folder: `checkpoints/STAGE-last.safetensors` and `-best.safetensors`, `checkpoints/STAGE.state`.
     """
     cursor = Cursor()
     if resume:

@@ -31,8 +31,8 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
 
     Args:
         settings: of a new run; with `resume` those of the folder's config.
-        resume: folder of an interrupted run; finished stages are loaded, the interrupted one continues from its last
-            validation, with the numbers of an uninterrupted run (same thread count, same device).
+        resume: folder of an interrupted run. Finished stages are loaded, the interrupted one continues from its last
+            validation. The numbers are those of an uninterrupted run with the same thread count and device.
         observer: is told what happens; None: nobody. `softbellman.report.Console` prints and draws the learning curve.
 
     Example:

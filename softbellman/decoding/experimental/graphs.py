@@ -47,13 +47,13 @@ class GraphSampler(Drawer):
 
     Experimental until it ran on a GPU: a stand-in for graphs tests it on the CPU.
 
-    The draws are those of `sample` with the same arguments, but where rounding decides between two tokens: matrix products
-    have other sizes. A call reads from the device three times, and once every `check_every` steps to see whether all rows have
+    The draws are those of `sample` with the same arguments, but where rounding decides between two tokens: matmuls have other
+    sizes. A call reads from the device three times, and once every `check_every` steps to see whether all rows have
     ended.
 
     Sources and positions are filled up to multiples so that few graphs serve many batches. The model's mode, autocast and
-    bfloat16 products belong to a graph; weights are read where they lie, so they may be changed in place (as optimisers do),
-    and where they have moved every graph is captured anew. Dropout draws new masks at each replay.
+    bfloat16 matmuls belong to a graph. Weights are read where they lie, so they may be changed in place, as optimisers do.
+    Where they have moved, every graph is captured anew. Dropout draws new masks at each replay.
 
     On another device than a GPU this is `sample`.
 
