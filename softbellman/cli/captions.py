@@ -18,8 +18,8 @@ writes generated pictures with captions. `sheet` draws photographs of the test s
 EXTRACT = """\
 Writes the features of all images of a folder, by an image network of torchvision or timm (extra
 [caption]). FILE.npy holds the mean over the grid, [N, F], or with --grid the grid itself, [N, G,
-F]; FILE.names.txt stands beside it. An interrupted extraction continues when it is started again in the
-same way.
+F]; FILE.names.txt stands beside it. An interrupted extraction continues when it is started again in
+the same way.
 
 --weights names a file with the network's state dict (.pth, .safetensors). `download` takes the
 library's own weights; nothing is downloaded without that word. `none` takes random ones, which are
