@@ -257,7 +257,7 @@ def test_undefined_logits_are_an_error_that_the_next_batch_does_not_repeat(value
     sampler, options = recorded(model), {"max_length": 8, "seed": 1, "samples": 4}
     bias = model.output.bias.detach().clone()
     for broken, message in (
-        (value, "not finite .* no token can be drawn"),
+        (value, r"NaN or \+inf"),
         (-math.inf, "finite allowed entry"),
     ):
         with torch.no_grad():

@@ -182,7 +182,7 @@ def test_undefined_logits_are_an_error_of_sampling_and_search_alike(decode, temp
         broken.table[1, 1, :, 4] = value
     model = broken if temperature is None else Tempered(broken, temperature)
     options = {"max_length": 4} if decode is beam_search else {"max_length": 4, "seed": 1, "samples": 50}
-    with pytest.raises(ValueError, match=r"the model gave logits that are not finite \(NaN or \+inf\), no "):
+    with pytest.raises(ValueError, match=r"NaN or \+inf"):
         decode(model, torch.tensor([[0], [1]]), **options)
     decode(model, torch.tensor([[0]]), **options)
     found = decode(model, torch.tensor([[0], [1]]), forbidden=[0, 1, 2, 4], **options)
