@@ -18,14 +18,14 @@ import torch
 
 from benchmarks._published_steps import AugmentedStep, CriticStep, JointStep, LikelihoodStep, OracleStep
 from softbellman.config import load
+from softbellman.core.devices import choose_device
 from softbellman.data import Batch
 from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import bfloat16_products
 from softbellman.training.assembly import Assembly
-from softbellman.training.products import onednn_products
 from softbellman.training.settings import PRESETS, DataSettings, Settings
 from softbellman.training.stages import Stage
-from softbellman.training.task import Task, choose_device, load_task
+from softbellman.training.task import Task, load_task
 
 STAGES = ("mle", "critic", "joint", "oracle", "raml", "vaml")
 SOURCE_WORDS, TARGET_WORDS = 5376, 4564  # of the synthetic corpus, the four special tokens not counted
@@ -63,7 +63,6 @@ def settings_of(
     preset: str = "paper",
     small: bool = False,
     bfloat16: str = "none",
-    onednn: bool = False,
     device: str = "cpu",
     cuda_graphs: bool = False,
 ) -> Settings:
@@ -75,13 +74,11 @@ def settings_of(
         preset: `paper` or `published`: what OUR stage computes.
         small: networks of 16 units, for a look at whether everything runs.
         bfloat16: which of OUR products have bfloat16 factors.
-        onednn: OUR float32 products may go through oneDNN.
         device: where both sides run.
         cuda_graphs: a step of OUR sampling is a CUDA graph.
     """
     overrides = {
         "model.bfloat16_products": bfloat16,
-        "onednn_products": str(onednn).lower(),
         "preset": preset,
         "algorithm": _ALGORITHM_OF.get(name, "erac"),
         "device": device,
@@ -191,10 +188,7 @@ def make_case(
     calls = iter(range(10**9))
 
     def ours(batch: Batch) -> object:
-        with (
-            onednn_products(enabled=settings.onednn_products),
-            bfloat16_products(settings.model.bfloat16_products),
-        ):
+        with bfloat16_products(settings.model.bfloat16_products):
             return stage.update(batch, next(calls))
 
     sequences = {

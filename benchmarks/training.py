@@ -34,7 +34,6 @@ from benchmarks._training_cases import STAGES, Case, load_data, make_case, setti
 from benchmarks._training_parts import operator_table, time_parts
 from softbellman.data import Batch
 from softbellman.models.projection import Bfloat16
-from softbellman.training.products import onednn_products
 
 HEADER = [
     "stage",
@@ -128,11 +127,6 @@ def parser() -> argparse.ArgumentParser:
         default="none",
         help="which of our products have bfloat16 factors (model.bfloat16_products)",
     )
-    parser.add_argument(
-        "--onednn",
-        action="store_true",
-        help="our float32 products go through oneDNN where it serves (onednn_products: true)",
-    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0 (default cpu)")
     parser.add_argument(
         "--cuda-graphs",
@@ -185,15 +179,12 @@ def main() -> None:
         task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
     options_of = {"preset": arguments.preset, "small": arguments.quick, "device": arguments.device}
     weights = warm_actor(task, settings_of("mle", data, **options_of), warm_up)
-    with onednn_products(enabled=arguments.onednn) as switched:
-        library = "oneDNN" if switched else "torch's choice"
-    options_of |= {"bfloat16": arguments.bfloat16, "onednn": arguments.onednn}
-    options_of |= {"cuda_graphs": arguments.cuda_graphs}
+    options_of |= {"bfloat16": arguments.bfloat16, "cuda_graphs": arguments.cuda_graphs}
     for name in arguments.stages:
         case = make_case(name, task, settings_of(name, data, **options_of), weights, count=repetitions + 2)
         row = measure(case, repetitions=repetitions, clock=clock, device=arguments.device)
         row |= {"clock": time_name, "preset": arguments.preset, "corpus": task.describe()}
-        row |= {"bfloat16_products": arguments.bfloat16, "float32_products": library}
+        row |= {"bfloat16_products": arguments.bfloat16}
         row |= {"device": arguments.device, "cuda_graphs": arguments.cuda_graphs}
         if arguments.profile:
             row["parts"] = time_parts(case, case.batches, clock)
@@ -206,8 +197,8 @@ def main() -> None:
             )
     corpus = "Multi30k" if arguments.data else "synthetic"
     print(
-        f"{corpus}: {task.describe()}; preset {arguments.preset}; our float32 products: {library}, "
-        f"bfloat16: {arguments.bfloat16}; threads: {arguments.threads}; {time_name} time, "
+        f"{corpus}: {task.describe()}; preset {arguments.preset}; "
+        f"our bfloat16 products: {arguments.bfloat16}; threads: {arguments.threads}; {time_name} time, "
         f"medians of {repetitions} updates with quartiles; largest process "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
     )

@@ -1,4 +1,4 @@
-"""What Python sees of the compiled module; the kernels' arguments are described in csrc/cpu/kernels.h."""
+"""What Python sees of the compiled module. Structs in csrc/losses and csrc/payoffs describe the arguments of kernels."""
 
 from types import ModuleType
 from typing import Any

@@ -20,9 +20,9 @@ DESCRIPTION = """\
 Captions images with the actor of a run: one line for each, its name, a tab and the caption.
 
 With --features the images are names within that file (all of it where none is named). Without, they
-are image files, read by the network that made the run's features: the run's settings data.encoder
-and data.encoder_weights, or --encoder and --weights (needs the extra [caption]). A run on scenes
-(data.kind: scenes) reads pixels itself: image files are all it takes.
+are image files, read by the network that made the run's features (needs the extra [caption]). The
+run's settings data.encoder and data.encoder_weights name it, or --encoder and --weights do. A run
+on scenes (data.kind: scenes) reads pixels itself: image files are all it takes.
 
 examples:
   softbellman caption runs/erac-20260101-120000 --features features.npy > captions.tsv
@@ -72,8 +72,8 @@ def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and captions."""
     options = build_parser().parse_intermixed_args(arguments)  # images may stand behind options
 
+    from softbellman.report import Progress
     from softbellman.training import load_run
-    from softbellman.training.reporting import Progress
 
     actor = load_run(options.run, checkpoint=options.checkpoint, device=options.device)
     if actor.features is None:

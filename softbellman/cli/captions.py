@@ -11,19 +11,19 @@ from softbellman.cli import captions_scenes, captions_sheet
 from softbellman.cli.common import Parser, positive
 
 DESCRIPTION = """\
-Captioning data and what became of it: `extract` writes the features of a folder of images, `scenes`
-generated pictures with captions; `sheet` draws photographs of the test set with their captions.
+Captioning data and what became of it. `extract` writes the features of a folder of images. `scenes`
+writes generated pictures with captions. `sheet` draws photographs of the test set with captions.
 """
 
 EXTRACT = """\
 Writes the features of all images of a folder, by an image network of torchvision or timm (extra
-[caption]), as FILE.npy with FILE.names.txt beside it: the mean over the grid, [N, F], or with
---grid the grid itself, [N, G, F]. An interrupted extraction continues when it is started again in
+[caption]). FILE.npy holds the mean over the grid, [N, F], or with --grid the grid itself, [N, G,
+F]; FILE.names.txt stands beside it. An interrupted extraction continues when it is started again in
 the same way.
 
---weights names a file with the network's state dict (.pth, .safetensors); or it is `download` for
-the library's own weights, or `none` for random ones, which are of use for tests alone. Nothing is
-downloaded without that word.
+--weights names a file with the network's state dict (.pth, .safetensors). `download` takes the
+library's own weights; nothing is downloaded without that word. `none` takes random ones, which are
+of use for tests alone.
 
 examples:
   softbellman captions extract --images flickr8k/images --encoder resnet101 \\
@@ -82,10 +82,10 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _extract(options: Any) -> int:
+    from softbellman.core.devices import choose_device
     from softbellman.data.captions.encoder import ImageEncoder, weights_digest
     from softbellman.data.captions.extract import extract_features, list_images
-    from softbellman.training.reporting import Progress
-    from softbellman.training.task import choose_device
+    from softbellman.report import Progress
 
     weights = None if options.weights == "none" else options.weights
     total = len(list_images(options.images))

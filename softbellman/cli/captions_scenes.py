@@ -11,7 +11,7 @@ from softbellman.cli.common import UserError, positive
 DESCRIPTION = """\
 Writes generated scenes as PNG files with their captions: DIR/captions.tsv has image, split and
 caption between tabs, five lines an image. They are the first ones of a split that
-`softbellman-train --data.kind scenes` reads with the same seed and difficulty; a run on scenes
+`softbellman-train --data.kind scenes` reads with the same seed and difficulty. A run on scenes
 captions them: softbellman caption RUN DIR/*.png
 
 examples:

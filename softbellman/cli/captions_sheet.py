@@ -10,8 +10,8 @@ from typing import Any
 from softbellman.cli.common import UserError, positive
 
 DESCRIPTION = """\
-Draws photographs of the test set, each with its reference captions and the captions of every run:
-that of the run's final system and that of the maximum likelihood it started from. Captions come
+Draws photographs of the test set, each with its reference captions and the captions of every run.
+Those are of the run's final system and of the maximum likelihood it started from. Captions come
 from the run's hypotheses, or are decoded anew where these are not there.
 
 examples:
@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def draw(options: Any) -> int:
     """Chooses the images, gathers the captions, draws the picture."""
     from softbellman.experiments.captioned import caption_images, read_test_set
-    from softbellman.experiments.sheet import FORMATS, draw_sheet
+    from softbellman.report.sheet import FORMATS, draw_sheet
 
     if options.output.suffix.lower() not in FORMATS:
         raise UserError(f"--output must end in {', '.join(FORMATS)}, given {options.output}")

@@ -27,8 +27,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: object) -> None:
         options.setdefault("formatter_class", Formatter)
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
-        if self.add_help:
-            self.add_argument("--debug", action="store_true", help="show the full trace of an error")
+        self.add_argument("--debug", action="store_true", help="show the full trace of an error")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} ({self.prog} --help explains)")

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Shows what the exact oracle of the edit distance wants at every position of a hypothesis: the
-likeliest target tokens, softmax(Q / tau), with probability and value Q (the best payoff still to
-come, in tokens). With --run it shows beside them what the oracle that run learnt says, and how far
-the two are apart: total variation and the divergence KL(exact, learnt) in nats. The learnt oracle
-has the payoff of its run (BLEU, CIDEr-D or ROUGE-L, times the reference's length) and its own
-temperature.
+likeliest tokens under softmax(Q / tau). The value Q is the best payoff still to come, in tokens.
+With --run it shows beside them what the oracle of that run says. How far the two are apart is given
+as total variation and as the divergence KL(exact, learnt) in nats. The learnt oracle has the payoff
+of its run (BLEU, CIDEr-D or ROUGE-L, times the reference's length) and its own temperature.
 
 examples:
   softbellman oracle --reference "a b c" --hypothesis "a c c" --tau 0.5
@@ -76,7 +75,7 @@ def command(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     from softbellman.data import BOS, EOS, PAD, UNK
     from softbellman.oracle.report import report_along
-    from softbellman.training.reporting import format_table
+    from softbellman.report import format_table
 
     if options.run is None and options.source is not None:
         raise UserError("--source is for the actor of a run; give --run, too")

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from softbellman.cli.common import Parser, UserError, standard_input
 
 DESCRIPTION = """\
-Scores the hypotheses on standard input against one or more reference files, line by line: the
-corpus score and the signature that says how it was computed. BLEU, chrF and TER are sacrebleu's;
-CIDEr-D and ROUGE-L are this package's, times 100, with the conventions of the COCO caption tools:
+Scores the hypotheses on standard input against one or more reference files, line by line. It prints
+the corpus score and the signature that says how it was computed. BLEU, chrF and TER are of
+sacrebleu. CIDEr-D and ROUGE-L are this package's, times 100, by the conventions of the COCO tools.
 CIDEr-D takes the document frequencies of the reference files, one line of all of them a document.
 There an empty line in a reference file is no reference; sacrebleu takes it for an empty one.
 

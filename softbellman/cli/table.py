@@ -9,11 +9,11 @@ from pathlib import Path
 from softbellman.cli.common import Parser
 
 DESCRIPTION = """\
-Puts finished runs side by side: one row for each algorithm, with the number of runs and the mean
-and sample standard deviation over them of validation BLEU, of test BLEU and of every further number
-the runs logged about the test set. Runs that differ in their seed alone form one row; where an
-algorithm has several rows, their names say which settings tell them apart. Every run also counts
-for the maximum likelihood it started from.
+Puts finished runs side by side: one row for each algorithm, with the number of runs. Its numbers
+are the mean and sample standard deviation of validation BLEU, test BLEU and all else that the runs
+logged about the test set. Runs that differ in their seed alone form one row. Where an algorithm has
+several rows, their names say which settings tell them apart. Every run also counts for the maximum
+likelihood it started from.
 
 Runs that are not finished are named and left out; a run of another data set is an error.
 
@@ -37,8 +37,8 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--baseline", metavar="NAME",
-        help="also the differences to this algorithm, or to this row, paired by seed: mean, deviation, and "
-             "how many of them have the sign of their mean",
+        help="also the differences to this algorithm or row, paired by seed: mean, deviation, and how many "
+             "have the sign of their mean",
     )  # fmt: skip
     parser.add_argument(
         "--metrics", metavar="NAME", nargs="+", default=[],
@@ -56,7 +56,8 @@ def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and prints the table; what is to be known about the runs goes to standard error."""
     options = build_parser().parse_args(arguments)
 
-    from softbellman.experiments import build_table, collect_runs, compute_missing, render
+    from softbellman.experiments import build_table, collect_runs, compute_missing
+    from softbellman.report import render
 
     collection = collect_runs(options.runs)
     if options.compute:

@@ -9,27 +9,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from softbellman.cli.common import INTERRUPTED, Parser, UserError, run_command
-from softbellman.cli.explain import explain_keys
+from softbellman.cli.explain import explain_section, summarise_settings
 from softbellman.cli.settings import find_config, load_settings, split_overrides
 from softbellman.config import dump
 from softbellman.training.settings import Settings
 
 DESCRIPTION = """\
 Trains a translator, or a captioner of images: maximum likelihood, then a critic, then actor and
-critic together.
-Without any argument: the entropy-regularised actor-critic on the built-in corpus.
+critic together. Without any argument: ERAC on the built-in corpus.
 
 examples:
   softbellman-train
   softbellman-train --algorithm ac --seed 2 --output runs/ac-2
   softbellman-train --config configs/multi30k_erac.yaml --data.path multi30k
-  softbellman-train --config configs/scenes_erac.yaml
-  softbellman-train --config configs/flickr1k_erac.yaml --data.path flickr1k
   softbellman-train --resume runs/ac-2
 
-Every key below can stand in the YAML file and on the command line, as `--data.path DIR` or
+Every setting can stand in the YAML file and on the command line, as `--data.path DIR` or
 `--data.path=DIR`; the command line wins. A file may start from another one: `base: other.yaml`.
 """
+
+FIRST_SETTINGS = (
+    "algorithm", "data.kind", "data.path", "seed", "device", "output", "cache", "credit.tau", "model.hidden",
+    "joint.schedule.epochs",
+)  # fmt: skip
+"""What people change first; the short help explains these."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> Parser:
     """The options that are not keys of the settings."""
     parser = Parser(
-        prog="softbellman-train", usage="%(prog)s [OPTION ...] [--KEY VALUE ...]", description=DESCRIPTION
+        prog="softbellman-train",
+        usage="%(prog)s [OPTION ...] [--KEY VALUE ...]",
+        description=DESCRIPTION,
+        add_help=False,
+    )
+    parser.add_argument(
+        "-h", "--help", metavar="SECTION", nargs="?", help="this page, or one section's settings"
     )
     parser.add_argument("--config", metavar="FILE", help="YAML settings; without it: builtin_erac")
     parser.add_argument("--resume", metavar="RUN", type=Path, help="continue the interrupted run of a folder")
@@ -49,13 +58,27 @@ def build_parser() -> Parser:
     return parser
 
 
+def short_help(parser: Parser) -> str:
+    """One page: what the command does, its options, the settings changed first, the names of the others' sections."""
+    return f"{parser.format_help()}\n{summarise_settings(Settings, FIRST_SETTINGS)}"
+
+
+def asked_section(words: Sequence[str]) -> str | None:
+    """The section that `--help SECTION` or `--help=SECTION` asks for, empty without one; None where no help is asked for."""
+    for position, word in enumerate(words):
+        name, _, section = word.partition("=")
+        if name in ("-h", "--help"):
+            following = words[position + 1] if position + 1 < len(words) else ""
+            return section or ("" if following.startswith("-") else following)
+    return None
+
+
 def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and runs the training."""
     parser = build_parser()
     rest, overrides = split_overrides(parser, arguments, Settings)
-    if "-h" in rest or "--help" in rest:
-        print(parser.format_help())
-        print(explain_keys(Settings))
+    if (section := asked_section(rest)) is not None:
+        print(explain_section(Settings, section) if section else short_help(parser))
         return 0
     options = parser.parse_args(rest)
     if options.resume is None:
@@ -70,13 +93,14 @@ def command(arguments: Sequence[str]) -> int:
         print(dump(settings, comments=True), end="")
         return 0
 
+    from softbellman.report import Console, Progress
     from softbellman.training import run
     from softbellman.training.runfolder import new_run_path
 
     if options.resume is None and not settings.output:
         settings = replace(settings, output=str(new_run_path(settings.algorithm)))
     try:
-        run(settings, options.resume, quiet=options.quiet)
+        run(settings, options.resume, observer=Console(Progress(quiet=options.quiet)))
     except KeyboardInterrupt:
         folder = shlex.quote(str(options.resume or settings.output))
         print(f"softbellman: interrupted; softbellman-train --resume {folder} continues", file=sys.stderr)

@@ -57,8 +57,8 @@ def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and translates."""
     options = build_parser().parse_args(arguments)
 
+    from softbellman.report import Progress
     from softbellman.training import load_run
-    from softbellman.training.reporting import Progress
 
     actor = load_run(options.run, checkpoint=options.checkpoint, device=options.device)
     if actor.source_codec is None:

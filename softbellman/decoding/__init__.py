@@ -1,7 +1,6 @@
 """Decoding: sampling and beam search for any model that maps (source, target prefix) to logits."""
 
 from softbellman.decoding.beam import Hypotheses, beam_search, greedy_search
-from softbellman.decoding.graphs import GraphSampler
 from softbellman.decoding.sampling import Sampler, Samples, sample
 from softbellman.decoding.stepwise import (
     PrefixState,
@@ -13,7 +12,6 @@ from softbellman.decoding.stepwise import (
 )
 
 __all__ = [
-    "GraphSampler",
     "Hypotheses",
     "PrefixState",
     "Sampler",

@@ -6,6 +6,7 @@ row, T steps, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data.vocabulary import BOS, EOS, PAD
+from softbellman.decoding.checks import check_outcome
 from softbellman.decoding.limits import forbidden_tokens, length_limits
 from softbellman.decoding.stepwise import StepState, StepwiseModel, as_stepwise, inner_module
 
-_DEAD = float("-inf")
+_DEAD = -math.inf
 _Length = TypeVar("_Length", float, Tensor)
 
 
@@ -65,7 +67,8 @@ def beam_search(
         allow_unknown: with `forbidden=None`, lets UNK be produced.
 
     Raises:
-        ValueError: for K < 1, bad lengths or ids, or logits without any finite allowed entry.
+        ValueError: for K < 1, bad lengths or ids, or logits of a live row that are NaN, +inf or without any finite
+            allowed entry.
     """
     if beam < 1:
         raise ValueError(f"beam must be at least 1, got {beam}")
@@ -124,6 +127,9 @@ class _Search:
         self.history = torch.empty(count, 1, 0, dtype=torch.int64, device=device)  # [b, K, t]
         self.current = torch.full((count,), BOS, dtype=torch.int64, device=device)  # [n]
         self.banned: Tensor | None = None
+        self.undefined = torch.zeros(
+            (), dtype=torch.bool, device=device
+        )  # logits of a live row were NaN or +inf
 
     def run(self, forbidden: Tensor | Sequence[int] | None, allow_unknown: bool) -> Hypotheses:
         for length in range(1, self.steps + 1):
@@ -134,11 +140,10 @@ class _Search:
             self._close(length)
             if self.sources.shape[0] == 0:
                 break
-        if int(self.lengths.min()) == 0:
-            raise ValueError(
-                "the model gave logits without any finite allowed entry, no hypothesis can be built"
-            )
-        longest = int(self.lengths.max())
+        shortest, longest, undefined = torch.stack(
+            [self.lengths.min(), self.lengths.max(), self.undefined.long()]
+        ).tolist()
+        check_outcome("no hypothesis can be built", undefined=bool(undefined), impossible=shortest == 0)
         return Hypotheses(self.tokens[:, :longest], self.lengths, self.scores)
 
     def _extend(self, logits: Tensor, length: int) -> None:
@@ -149,6 +154,8 @@ class _Search:
         if allowed.dtype not in (torch.float32, torch.float64):
             allowed = allowed.float()
         normaliser = allowed.logsumexp(dim=1, keepdim=True)
+        live = self.total.reshape(-1, 1) > _DEAD
+        self.undefined |= (live & ~(normaliser < math.inf)).any()
         # Of one row no more than K + 1 tokens can matter: EOS, and K others.
         best, token = allowed.topk(min(self.beam + 1, allowed.shape[1]), dim=1)  # [n, C]
         step = (best.double() - normaliser).view(count, width, -1)  # [b, K, C]

@@ -5,13 +5,15 @@ Notation: B sources, K samples per source, N = B*K rows, n <= N rows still open,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data.vocabulary import BOS, EOS, PAD
+from softbellman.decoding.checks import check_outcome
 from softbellman.decoding.limits import forbidden_tokens, length_limits
 from softbellman.decoding.stepwise import StepState, StepwiseModel, as_stepwise
 from softbellman.losses import sample_tokens
@@ -28,29 +30,37 @@ class Samples(NamedTuple):
     )
 
 
-class Sampler(Protocol):
-    """:func:`sample` for one model."""
+Sampler: TypeAlias = Callable[..., Samples]
+"""`sample` for one model: takes a source and the keyword arguments of `sample`."""
 
-    def __call__(
-        self,
-        source: Tensor,
-        *,
-        max_length: int | Tensor,
-        seed: int,
-        offset: int = 0,
-        samples: int = 1,
-        temperature: float = 1.0,
-        forbidden: Tensor | Sequence[int] | None = None,
-        allow_unknown: bool = False,
-        keep_logits: bool = False,
-        start: StepState | None = None,
-    ) -> Samples:
-        """Draw `samples` sequences for every source."""
+
+class Request(NamedTuple):
+    """The checked arguments of one call of `sample`, of which N is above 0."""
+
+    source: Tensor
+    limits: Tensor  # [N] int64
+    steps: int  # T, the largest of the limits
+    seed: int
+    offset: int
+    samples: int  # K
+    temperature: float
+    forbidden: Tensor | Sequence[int] | None
+    allow_unknown: bool
+    keep_logits: bool
+    start: StepState | None
+
+
+class Drawer(ABC):
+    """A model that draws whole sequences in a way of its own when it is given to `sample`."""
+
+    @abstractmethod
+    def draw(self, request: Request) -> Samples:
+        """Draw what is asked for; raises ValueError as `sample` does."""
 
 
 @torch.no_grad()
 def sample(
-    model: nn.Module | StepwiseModel,
+    model: nn.Module | StepwiseModel | Drawer,
     source: Tensor,
     *,
     max_length: int | Tensor,
@@ -65,10 +75,9 @@ def sample(
 ) -> Samples:
     """Draw `samples` sequences for every source, in the model's present mode (call `eval()` for no dropout).
 
-    A draw is a function of (seed, offset + step, row among the open rows): finished rows leave the
-    computation, and which rows are left follows from the tokens drawn before, so equal arguments give equal
-    tokens. Within a call no two draws share a counter; the next call with the same seed must use an offset
-    greater by at least the largest `max_length`.
+    A draw is a function of (seed, offset + step, row among the open rows). Finished rows leave the computation, and which rows
+    are left follows from the tokens drawn before: equal arguments give equal tokens. Within a call no two draws share a
+    counter. The next call with the same seed must use an offset greater by at least the largest `max_length`.
 
     Args:
         model: has `begin` and `step`, or is a module mapping (source, prefix) to logits.
@@ -84,33 +93,57 @@ def sample(
         start: the model's state of B rows before the start token where there is one already; else it begins here.
 
     Raises:
-        ValueError: for K < 1, a bad temperature, bad lengths or ids, or logits without any finite allowed
-            entry.
+        ValueError: for K < 1, a bad temperature, bad lengths or ids. Also where allowed logits of a live row are NaN, +inf
+            or all `-inf`; that is looked at once, at the end, so that no step waits for its device.
     """
-    check_sampling(samples, temperature)
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    if not temperature > 0.0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
     limits, steps = length_limits(max_length, source)
     limits = limits.repeat_interleave(samples)  # (B) -> (N)
+    if not len(limits):
+        return Samples(limits.new_empty(0, 0), limits, torch.zeros(0, 0, device=source.device))
+    request = Request(
+        source,
+        limits,
+        steps,
+        seed,
+        offset,
+        samples,
+        temperature,
+        forbidden,
+        allow_unknown,
+        keep_logits,
+        start,
+    )
+    return model.draw(request) if isinstance(model, Drawer) else draw_by_steps(as_stepwise(model), request)
+
+
+def draw_by_steps(model: StepwiseModel, request: Request) -> Samples:
+    """Draw one token after another; rows that have ended leave the computation."""
+    source, limits, steps = request.source, request.limits, request.steps
     rows, device = limits.shape[0], source.device
     tokens = torch.full((rows, steps), PAD, dtype=torch.int64, device=device)
     log_probs: Tensor | None = None
     lengths = torch.zeros_like(limits)
-    if not rows:
-        return Samples(tokens, lengths, torch.zeros(0, 0, device=device))
-
-    stepwise = as_stepwise(model)
-    state = (stepwise.begin(source) if start is None else start).repeat(samples)
+    state = (model.begin(source) if request.start is None else request.start).repeat(request.samples)
     current = torch.full((rows,), BOS, dtype=torch.int64, device=device)
     open_rows = torch.arange(rows, device=device)  # [n]
     banned: Tensor | None = None
     kept: list[Tensor] = []
     for step in range(steps):
-        logits, state = stepwise.step(current, state)
+        logits, state = model.step(current, state)
         if banned is None:
-            banned = forbidden_tokens(forbidden, allow_unknown, logits.shape[1], device)
+            banned = forbidden_tokens(request.forbidden, request.allow_unknown, logits.shape[1], device)
         draw = sample_tokens(
-            logits, seed=seed, offset=offset + step, temperature=temperature, forbidden=banned
+            logits,
+            seed=request.seed,
+            offset=request.offset + step,
+            temperature=request.temperature,
+            forbidden=banned,
         )
-        if keep_logits:
+        if request.keep_logits:
             kept.append(logits)
         current = draw.tokens
         if log_probs is None:
@@ -125,22 +158,26 @@ def sample(
         if still.shape[0] < open_rows.shape[0]:
             state, current, open_rows = state.select(still), current[still], open_rows[still]
     assert log_probs is not None
-    lowest, longest = torch.stack([tokens.min(), lengths.max()]).tolist()
-    check_drawn(lowest)
+    # One transfer from the device for all that is looked at.
+    longest, *verdict = torch.stack([lengths.max(), *drawn_verdict(tokens, log_probs)]).tolist()
+    check_drawn(verdict)
     return Samples(
-        tokens[:, :longest], lengths, log_probs[:, :longest], torch.cat(kept) if keep_logits else None
+        tokens[:, :longest],
+        lengths,
+        log_probs[:, :longest],
+        torch.cat(kept) if request.keep_logits else None,
     )
 
 
-def check_sampling(samples: int, temperature: float) -> None:
-    """Raises ValueError for fewer than one sample or a temperature that is not above 0."""
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
-    if not temperature > 0.0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+def drawn_verdict(tokens: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a row was no distribution, and whether one had nothing to draw, as 0 or 1; for `check_drawn`.
+
+    `sample_tokens` gives NaN as log-probability where an allowed logit is NaN or +inf, and token -1 where none is finite.
+    """
+    return log_probs.isnan().any().long(), (tokens < 0).any().long()
 
 
-def check_drawn(lowest: int) -> None:
-    """Raises ValueError where the lowest token is the -1 of a row that could draw nothing."""
-    if lowest < 0:
-        raise ValueError("the model gave logits without any finite allowed entry, no token can be drawn")
+def check_drawn(verdict: Sequence[int]) -> None:
+    """Raises ValueError where a `drawn_verdict` says that something could not be drawn."""
+    undefined, impossible = map(bool, verdict)
+    check_outcome("no token can be drawn", undefined=undefined, impossible=impossible)

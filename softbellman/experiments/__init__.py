@@ -1,4 +1,4 @@
-"""What many runs say together: groups of seeds, tables of their results, sheets of their captions."""
+"""What many runs say together: groups of seeds, their results side by side, their captions."""
 
 from softbellman.experiments.collect import (
     Collection,
@@ -19,7 +19,7 @@ from softbellman.experiments.summaries import (
     paired_difference,
     summarise,
 )
-from softbellman.experiments.table import ResultTable, build_table, render
+from softbellman.experiments.table import ResultTable, build_table
 
 __all__ = [
     "Collection",
@@ -40,6 +40,5 @@ __all__ = [
     "group_runs",
     "paired_difference",
     "read_run",
-    "render",
     "summarise",
 ]

@@ -16,7 +16,7 @@ FlatSettings = Mapping[str, Any]
 """Settings by their dotted key, in the order of the settings classes."""
 
 _MACHINE = (
-    "seed", "threads", "keep_memory", "logits", "onednn_products", "cuda_graphs", "device", "output", "cache", "algorithm",
+    "seed", "threads", "keep_memory", "logits", "cuda_graphs", "device", "output", "cache", "algorithm",
     "preset",
 )  # fmt: skip
 """Keys of the whole run that are no part of what a system is; the algorithm's name and its preset's keys are elsewhere."""

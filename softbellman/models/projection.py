@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 
 Bfloat16: TypeAlias = Literal["none", "gradients", "output", "all"]
-"""Which products have bfloat16 factors: none; those of the output layer's gradient; the logits' as well, which are bfloat16
-themselves then; or those of LSTM layers and of the attention's output too. Sums run in float32, and weights and their
-gradients stay in it."""
+"""Which matmuls have bfloat16 factors. `gradients`: those of the output layer's gradient. `output`: the logits as well,
+which are bfloat16 themselves then. `all`: those of LSTM layers and of the attention's output too. Sums run in float32, and
+weights and their gradients stay in it."""
 
 _used: ContextVar[Bfloat16] = ContextVar("bfloat16 products", default="none")
 _rounded: ContextVar[dict[int, tuple[Tensor, int, Tensor]] | None] = ContextVar(
@@ -50,7 +50,7 @@ def bfloat16_in_use() -> Bfloat16:
 
 
 def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Logits ``features @ weight.T + bias``: [..., H], [V, H], [V] -> [..., V]."""
+    """Logits `features @ weight.T + bias`: [..., H], [V, H], [V] -> [..., V]."""
     use = _used.get()
     if use == "none":
         return linear(features, weight, bias)
@@ -63,7 +63,7 @@ def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def multiply(inputs: Tensor, weight: Tensor) -> Tensor:
-    """``inputs @ weight.T`` of a layer that is no output layer: [..., D], [H, D] -> [..., H]."""
+    """`inputs @ weight.T` of a layer that is no output layer: [..., D], [H, D] -> [..., H]."""
     if _used.get() != "all":
         return linear(inputs, weight)
     if torch.is_grad_enabled():
@@ -72,16 +72,16 @@ def multiply(inputs: Tensor, weight: Tensor) -> Tensor:
 
 
 def known_logits(features: Tensor, weight: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
-    """`logits`, which are ``features @ weight.T + bias`` or that with ``-inf`` at some tokens, as their function.
+    """`logits`, which are `features @ weight.T + bias` or that with `-inf` at some tokens, as their function.
 
     Sampling computes the logits of every drawn token without a graph. To learn from them the decoder runs once more with a
     graph, over whole prefixes, but the product with the vocabulary, most of its work, need not be repeated: its gradient reads
-    features and weights alone. At ``-inf`` the gradient of what follows must be 0, as that of a softmax is.
+    features and weights alone. At `-inf` the gradient of what follows must be 0, as that of a softmax is.
 
     Args:
-        features: what the output layer reads, Shape: ``[..., H]``.
-        weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
-        logits: their product without a graph; neither copied nor written, Shape: ``[..., V]``.
+        features: what the output layer reads, Shape: `[..., H]`.
+        weight, bias: the output layer, Shape: `[V, H]` and `[V]`.
+        logits: their product without a graph; neither copied nor written, Shape: `[..., V]`.
     """
     found: Tensor = _KnownLogits.apply(features, weight, bias, logits)  # type: ignore[no-untyped-call]
     return found
@@ -111,7 +111,7 @@ def _narrow(factor: Tensor) -> Tensor:
 
 
 def _narrow_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``inputs @ weight.T + bias`` in bfloat16, without a graph: [..., D], [H, D], [H] -> [..., H].
+    """`inputs @ weight.T + bias` in bfloat16, without a graph: [..., D], [H, D], [H] -> [..., H].
 
     Rows are filled up to a multiple of 8: oneDNN prepares a kernel for every new number of rows, which takes half a
     millisecond, and sampling has all numbers from the whole batch down to 1.
@@ -122,11 +122,19 @@ def _narrow_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -
 
 
 def _narrow_weight(weight: Tensor) -> Tensor:
-    """A weight rounded, without a graph; kept within a block of :func:`bfloat16_products`."""
-    kept = _rounded.get()
-    if kept is None:
+    """A weight rounded, without a graph; kept within a block of `bfloat16_products`."""
+    kept, changes = _rounded.get(), _changes(weight)
+    if kept is None or changes is None:
         return _narrow(weight.detach())
     found = kept.get(id(weight))
-    if found is None or found[0] is not weight or found[1] != weight._version:
-        found = kept[id(weight)] = (weight, weight._version, _narrow(weight.detach()))
+    if found is None or found[0] is not weight or found[1] != changes:
+        found = kept[id(weight)] = (weight, changes, _narrow(weight.detach()))
     return found[2]
+
+
+def _changes(tensor: Tensor) -> int | None:
+    """How often a tensor was changed in place; None where torch does not say, and then nothing is kept.
+
+    Autograd's own count has no public name. `_version` was tried with torch 2.13.
+    """
+    return getattr(tensor, "_version", None)

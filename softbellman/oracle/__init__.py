@@ -5,7 +5,7 @@ partial sequence is that of the sequence ended there (eq. 4), so ending earns 0 
 
     Q(y_<t, w) = R(y_<t w) - R(y_<t) + V(y_<t w),    V(y_<t) = tau log sum_w exp(Q(y_<t, w) / tau)     (eq. 7, 14)
 
-At ``tau = 0`` the value is the maximum and the target uniform over the maximal actions.
+At `tau = 0` the value is the maximum and the target uniform over the maximal actions.
 """
 
 from softbellman.oracle.edit_automaton import EditAutomaton

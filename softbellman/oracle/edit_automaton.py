@@ -25,7 +25,7 @@ Row = tuple[int, ...]
 
 
 class EditAutomaton(TokenOracle):
-    """Soft values of the payoff ``R(y) = -d(y, y*)``, at tau = 0 the optimal ones.
+    """Soft values of the payoff `R(y) = -d(y, y*)`, at tau = 0 the optimal ones.
 
     Args:
         reference: token ids of y*, without the end.
@@ -80,7 +80,7 @@ class EditAutomaton(TokenOracle):
         return len(self._states)
 
     def q(self, prefix: Sequence[int]) -> Tensor:
-        """``Q(prefix, .)``, float64, Shape: ``[V]``; ValueError for a prefix that cannot be reached."""
+        """`Q(prefix, .)`, float64, Shape: `[V]`; ValueError for a prefix that cannot be reached."""
         if len(prefix) > self.max_length or {self.eos_id, *self.special_ids} & set(prefix):
             raise ValueError(
                 f"prefix must hold at most {self.max_length} ordinary tokens, got {list(prefix)}"
@@ -105,7 +105,7 @@ class EditAutomaton(TokenOracle):
         return tuple(following)
 
     def _explore(self, max_states: int) -> dict[Row, int]:
-        """The rows within `max_length` steps, less their last entry; sets the edges ``[S, C]``: next state, reward."""
+        """The rows within `max_length` steps, less their last entry; sets the edges `[S, C]`: next state, reward."""
         start = _shape(tuple(range(len(self.reference) + 1)))
         states, frontier = {start: 0}, [start]
         following: list[list[int]] = []
@@ -137,7 +137,7 @@ class EditAutomaton(TokenOracle):
         return states
 
     def _solve(self) -> list[Tensor]:
-        """V_n of every state, ``[S]`` for n = 0 .. max_length."""
+        """V_n of every state, `[S]` for n = 0 .. max_length."""
         values = [torch.zeros(len(self._states), dtype=torch.float64)]
         self._values = values
         everything = torch.arange(len(self._states))
@@ -149,7 +149,7 @@ class EditAutomaton(TokenOracle):
         return values
 
     def _edge_values(self, states: Tensor, left: int) -> Tensor:
-        """Q of every edge with `left` tokens to go: ``[len(states), C]``."""
+        """Q of every edge with `left` tokens to go: `[len(states), C]`."""
         return self._rewards[states] + self._values[left - 1][self._following[states]]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from softbellman.data import BatchIterator, collate
-from softbellman.decoding import GraphSampler, Sampler, Tempered, sample
+from softbellman.decoding import Sampler, Tempered, sample
 from softbellman.models import PixelCaptioner
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.evaluation import (
@@ -22,6 +22,7 @@ from softbellman.training.evaluation import (
     translate_corpus,
 )
 from softbellman.training.health import ranking
+from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.payoff import Payoff
 from softbellman.training.settings import EditSettings, ScheduleSettings, Settings
 from softbellman.training.stages import (
@@ -38,7 +39,7 @@ from softbellman.training.stages import (
     draw_key,
     target_of,
 )
-from softbellman.training.task import Task, build_actor, build_reader
+from softbellman.training.task import Task
 
 
 class Assembly:
@@ -111,6 +112,8 @@ class Assembly:
 
     def _new_sampler(self) -> Sampler:
         if self.settings.cuda_graphs:
+            from softbellman.decoding.experimental import GraphSampler
+
             return GraphSampler(self.actor)
         return partial(sample, self.actor)
 

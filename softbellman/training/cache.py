@@ -30,7 +30,7 @@ augmented, completion) is its own result and is not shared."""
 
 
 class StageCache:
-    """Copies finished stages between run folders and ``settings.cache``; does nothing when that is empty."""
+    """Copies finished stages between run folders and `settings.cache`; does nothing when that is empty."""
 
     def __init__(self, settings: Settings, folder: RunFolder, task: Task, payoff: Payoff) -> None:
         self._settings, self._folder = settings, folder
@@ -65,7 +65,6 @@ class StageCache:
             seed=settings["seed"],
             version=softbellman.__version__,
             threads=torch.get_num_threads(),
-            onednn_products=settings["onednn_products"],
         )
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

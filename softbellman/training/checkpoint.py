@@ -32,7 +32,7 @@ def save_modules(path: Path, modules: dict[str, nn.Module]) -> None:
 
 
 def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
-    """Load weights of :func:`save_modules` into modules of the same shapes; missing or extra names are errors."""
+    """Load weights of `save_modules` into modules of the same shapes; missing or extra names are errors."""
     tensors = load_file(path)
     for name, module in modules.items():
         state = {
@@ -59,6 +59,6 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read :func:`save_state`'s file; objects other than tensors and plain values are refused."""
+    """Read `save_state`'s file; objects other than tensors and plain values are refused."""
     state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     return state

@@ -38,7 +38,7 @@ def corpus_bleu(
     tokenize: str = "none",
     max_order: int = 4,
 ) -> BleuScore:
-    """sacrebleu's corpus BLEU; ``references[i]`` are the (one or more) references of ``hypotheses[i]``."""
+    """sacrebleu's corpus BLEU; `references[i]` are the (one or more) references of `hypotheses[i]`."""
     metric = BLEU(tokenize=tokenize, force=True, max_ngram_order=max_order)
     result = metric.corpus_score(list(hypotheses), streams(references))  # type: ignore[arg-type]  # None: no such reference
     return BleuScore(result.score, str(metric.get_signature()), result.ratio)

@@ -1,7 +1,7 @@
 """The loop of a stage: updates, validation, selection, learning-rate decay, checkpoints, resumption.
 
-A stage is validated every ``interval`` updates (or once an epoch). At each validation the state is written, so a killed
-run continues from the last one; random numbers are seeded anew there from (seed, stage, update), which makes the continued run
+A stage is validated every `interval` updates (or once an epoch). At each validation the state is written, so a killed
+run continues from the last one. Random numbers are seeded anew there from (seed, stage, update), which makes the continued run
 repeat the uninterrupted one.
 """
 
@@ -18,7 +18,7 @@ import torch
 from softbellman.data import BatchIterator
 from softbellman.models.projection import Bfloat16, bfloat16_products
 from softbellman.training.checkpoint import load_modules, load_state, save_modules, save_state
-from softbellman.training.reporting import Progress
+from softbellman.training.observer import Observer
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.stages import Stage, Sums, draw_key
 
@@ -51,7 +51,7 @@ def run_stage(
     stage: Stage,
     batches: BatchIterator,
     folder: RunFolder,
-    progress: Progress,
+    observer: Observer,
     *,
     seed: int,
     device: torch.device,
@@ -60,9 +60,9 @@ def run_stage(
 ) -> None:
     """Train a stage to its end; its modules then hold the selected weights.
 
-    ``bfloat16`` names the products that have bfloat16 factors in updates; validation has none.
+    `bfloat16` names the products that have bfloat16 factors in updates; validation has none.
 
-    Files in the run folder: ``checkpoints/STAGE-last.safetensors`` and ``-best.safetensors``, ``checkpoints/STAGE.state``.
+    Files in the run folder: `checkpoints/STAGE-last.safetensors` and `-best.safetensors`, `checkpoints/STAGE.state`.
     """
     cursor = Cursor()
     if resume:
@@ -73,10 +73,10 @@ def run_stage(
     if stage.start_is_candidate and cursor.step == 0 and not cursor.done:
         metrics = stage.evaluate()
         folder.log(stage=stage.name, kind="dev", epoch=0.0, step=0, time=0.0, **metrics)
-        progress.note(stage.name, 0.0, metrics)
+        observer.validated(stage.name, 0.0, metrics, best=False)
         _select(stage, cursor, metrics, folder)
     while not cursor.done:
-        _interval(stage, cursor, batches, folder, progress, seed=seed, device=device, bfloat16=bfloat16)
+        _interval(stage, cursor, batches, folder, observer, seed=seed, device=device, bfloat16=bfloat16)
     load_modules(folder.checkpoints / f"{stage.name}-best.safetensors", stage.modules)
 
 
@@ -85,7 +85,7 @@ def _interval(
     cursor: Cursor,
     batches: BatchIterator,
     folder: RunFolder,
-    progress: Progress,
+    observer: Observer,
     *,
     seed: int,
     device: torch.device,
@@ -103,7 +103,7 @@ def _interval(
         count = min(count, schedule.max_updates - cursor.step)
     totals: dict[str, float] = {}
     pending: list[Sums] = []
-    with progress.bar(stage.name, cursor.epoch + 1, schedule.epochs, count) as bar:
+    with observer.updates(stage.name, cursor.epoch + 1, schedule.epochs, count) as bar:
         for batch in batches.epoch(cursor.epoch, start=cursor.position):
             with bfloat16_products(bfloat16):
                 pending.append(stage.update(batch.to(device), cursor.step))
@@ -130,7 +130,7 @@ def _interval(
     folder.log(kind="train", **common, **averages, **rates, train_seconds=trained)
     folder.log(kind="dev", **common, **metrics)
     improved = _select(stage, cursor, metrics, folder)
-    progress.note(stage.name, progressed, {**averages, **metrics}, best=improved)
+    observer.validated(stage.name, progressed, {**averages, **metrics}, best=improved)
 
     if not improved:
         if cursor.decays >= schedule.max_decays:

@@ -4,67 +4,41 @@ from __future__ import annotations
 
 import resource
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from softbellman import config
+from softbellman.core.devices import choose_device
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
-from softbellman.training.evaluation import (
-    BleuScore,
-    corpus_batches,
-    corpus_bleu,
-    further_metrics,
-    translate_corpus,
-)
+from softbellman.training.evaluation import corpus_batches, corpus_bleu, further_metrics, translate_corpus
 from softbellman.training.loop import run_stage
+from softbellman.training.networks import trainable
+from softbellman.training.observer import Observer
 from softbellman.training.payoff import prepare_payoff
-from softbellman.training.products import onednn_products
-from softbellman.training.reporting import Progress, draw_curve
+from softbellman.training.result import FinalRow, RunResult
 from softbellman.training.runfolder import RunFolder, new_run_path
 from softbellman.training.settings import Settings
-from softbellman.training.task import choose_device, load_task, trainable
+from softbellman.training.task import load_task
 
 
-@dataclass(frozen=True)
-class FinalRow:
-    """One system on the test set.
-
-    Attributes:
-        system: name in the table, such as ERAC.
-        stage: the stage whose selected actor was decoded.
-        dev_bleu, test: BLEU on the validation and on the test set.
-        others: what ``evaluation.metrics`` asked for, of the test set, by name.
-    """
-
-    system: str
-    stage: str
-    dev_bleu: float
-    test: BleuScore
-    others: dict[str, float]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run leaves: its folder and the comparison."""
-
-    folder: Path
-    rows: tuple[FinalRow, ...]
-
-
-def run(settings: Settings, resume: Path | None = None, *, quiet: bool = False) -> RunResult:
+def run(settings: Settings, resume: Path | None = None, *, observer: Observer | None = None) -> RunResult:
     """Train an algorithm's stages one after another, then compare its actors on the test set.
 
     Args:
-        settings: of a new run; with ``resume`` those of the folder's config.
-        resume: folder of an interrupted run; finished stages are loaded, the interrupted one continues from its last
-            validation, with the numbers of an uninterrupted run (same thread count, same device).
-        quiet: no progress bars or lines.
+        settings: of a new run; with `resume` those of the folder's config.
+        resume: folder of an interrupted run. Finished stages are loaded, the interrupted one continues from its last
+            validation. The numbers are those of an uninterrupted run with the same thread count and device.
+        observer: is told what happens; None: nobody. `softbellman.report.Console` prints and draws the learning curve.
+
+    Example:
+        >>> from softbellman.report import Console
+        >>> from softbellman.training import Settings, run
+        >>> run(Settings(), observer=Console())  # doctest: +SKIP
     """
     settings = ALGORITHMS[settings.algorithm].settle(settings)
     if settings.threads:
@@ -77,18 +51,17 @@ def run(settings: Settings, resume: Path | None = None, *, quiet: bool = False) 
         folder.create(config.dump(settings))
     else:
         folder = RunFolder.open(resume)
-    with onednn_products(enabled=settings.onednn_products and device.type == "cpu"):
-        return _Run(settings, folder, device, Progress(quiet=quiet), resume is not None).execute()
+    return _Run(settings, folder, device, observer or Observer(), resume is not None).execute()
 
 
 class _Run:
     """The state of one run: data, networks, and the order of things."""
 
     def __init__(
-        self, settings: Settings, folder: RunFolder, device: torch.device, progress: Progress, resume: bool
+        self, settings: Settings, folder: RunFolder, device: torch.device, observer: Observer, resume: bool
     ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
-        self.progress, self.resume = progress, resume
+        self.observer, self.resume = observer, resume
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.task = load_task(settings.data)
         if resume:
@@ -101,8 +74,8 @@ class _Run:
         self.parts = Assembly(settings, self.task, device, self.payoff)
 
     def execute(self) -> RunResult:
-        settings, progress, parts = self.settings, self.progress, self.parts
-        self._describe()
+        settings, observer, parts = self.settings, self.observer, self.parts
+        observer.started(self._facts())
         for name in parts.stages:
             stage = parts.build(name)
             key = self.cache.key(name)
@@ -111,26 +84,26 @@ class _Run:
                 stage,
                 parts.train_batches(stage.schedule, name),
                 self.folder,
-                progress,
+                observer,
                 seed=settings.seed,
                 device=self.device,
                 resume=self.resume or cached,
                 bfloat16=settings.model.bfloat16_products,
             )
             self.cache.keep(key, stage)
-            draw_curve(self.folder.metrics_path, self.folder.curve_path)
-        rows = self._compare()
-        progress.finish(self.folder, rows, reads=self.task.reads)
-        return RunResult(self.folder.path, rows)
+            observer.stage_ended(name, self.folder)
+        result = RunResult(self.folder.path, self._compare(), self.task.reads)
+        observer.finished(result)
+        return result
 
-    def _describe(self) -> None:
-        task = self.task
-        self.progress.line(
+    def _facts(self) -> list[str]:
+        facts = [
             f"{self.algorithm.title} on {self.device} with {torch.get_num_threads()} threads: "
-            f"{task.describe()}, actor {trainable(self.parts.actor):,} parameters; run folder {self.folder.path}"
-        )
+            f"{self.task.describe()}, actor {trainable(self.parts.actor):,} parameters; run folder {self.folder.path}"
+        ]
         if self.settings.payoff.metric != "bleu":
-            self.progress.line(f"payoff: {self.payoff.describe()}")
+            facts.append(f"payoff: {self.payoff.describe()}")
+        return facts
 
     def _compare(self) -> tuple[FinalRow, ...]:
         """Decode the test set with the selected actor of every stage that trained one."""

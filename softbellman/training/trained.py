@@ -8,12 +8,14 @@ from pathlib import Path
 from torch import nn
 
 from softbellman import config
+from softbellman.core.devices import choose_device
 from softbellman.data import Codec, FeatureSpec, PixelSpec
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.checkpoint import load_modules
+from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
-from softbellman.training.task import build_actor, build_reader, choose_device, source_size
+from softbellman.training.task import source_size
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
 
     Args:
         path: run folder.
-        checkpoint: ``best`` or ``last`` of the last stage that trained the actor, or STAGE-best, STAGE-last, STAGE.
+        checkpoint: `best` or `last` of the last stage that trained the actor, or STAGE-best, STAGE-last, STAGE.
         device: where the weights go.
     """
     folder = RunFolder.open(path)
@@ -58,10 +60,10 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
 
 @dataclass(frozen=True)
 class TrainedOracle:
-    """A learnt oracle: ``model(reference with EOS [B, L], prefix from BOS on [B, T])`` gives Q, Shape: ``[B, T, V]``.
+    """A learnt oracle: `model(reference with EOS [B, L], prefix from BOS on [B, T])` gives Q, Shape: `[B, T, V]`.
 
     Attributes:
-        tau: temperature its targets ``softmax(Q / tau)`` were learnt at.
+        tau: temperature its targets `softmax(Q / tau)` were learnt at.
     """
 
     model: nn.Module
@@ -75,7 +77,7 @@ def load_oracle(path: Path, checkpoint: str = "best", *, device: str = "cpu") ->
 
     Args:
         path: folder of a run that trained one (VAML).
-        checkpoint: ``best`` or ``last``.
+        checkpoint: `best` or `last`.
         device: where the weights go.
 
     Raises:

@@ -100,6 +100,17 @@ def test_errors_are_named(softbellman: RunCommand, actor: Any, features: Path) -
     assert "captions images; softbellman caption run" in softbellman("translate", "run").err
 
 
+def test_a_broken_checkpoint_is_an_error_of_one_line(
+    softbellman: RunCommand, actor: Any, features: Path
+) -> None:
+    with torch.no_grad():
+        actor.model.output.weight[5] = torch.inf
+    code, out, err = softbellman("caption", "run", "--features", str(features), "--quiet")
+    assert (
+        code == 2 and not out and err.count("\n") == 1 and "the model gave logits that are not finite" in err
+    )
+
+
 def test_from_images_to_captions(
     softbellman: RunCommand, actor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     place = "softbellman.experiments.captioned."
     monkeypatch.setattr(place + "read_test_set", lambda paths: SimpleNamespace(names=NAMES))
     monkeypatch.setattr(place + "caption_images", gather)
-    monkeypatch.setattr("softbellman.experiments.sheet.draw_sheet", draw)
+    monkeypatch.setattr("softbellman.report.sheet.draw_sheet", draw)
     seen["words"] = ["sheet", "a", "b", "--images", str(tmp_path), "--output", str(tmp_path / "sheet.png")]
     return seen
 

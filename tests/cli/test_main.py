@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from softbellman.cli import captions
 from softbellman.cli.common import run_command
 from softbellman.cli.main import COMMANDS
 
 RunCommand = Callable[..., Any]
+
+ACTIONS = ("captions_scenes", "captions_sheet")
 
 
 def test_help_names_every_command(softbellman: RunCommand) -> None:
@@ -94,3 +99,14 @@ def test_a_reader_that_leaves_early_causes_no_noise() -> None:
     child.stdout.read(10)
     child.stdout.close()
     assert child.stderr.read() == b"" and child.wait() == 141
+
+
+def test_descriptions_are_in_short_sentences() -> None:
+    """At most 25 words; examples are left out."""
+    modules = [importlib.import_module(f"softbellman.cli.{name}") for name in (*COMMANDS, *ACTIONS)]
+    texts = [module.DESCRIPTION for module in modules] + [captions.EXTRACT]
+    for text in texts:
+        prose, *_ = re.split(r"\nexamples?:", text)
+        for paragraph in prose.split("\n\n"):
+            for sentence in re.split(r"(?<=[.!?])\s", " ".join(paragraph.split())):
+                assert len(sentence.split()) <= 25, sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import pytest
 
 from softbellman.cli.common import UserError
-from softbellman.cli.settings import find_config, load_settings, split_overrides
-from softbellman.cli.train import build_parser
-from softbellman.config import ConfigError, describe, load
+from softbellman.cli.main import COMMANDS
+from softbellman.cli.settings import config_folders, find_config, load_settings, split_overrides
+from softbellman.cli.train import FIRST_SETTINGS, build_parser
+from softbellman.config import ConfigError, describe, describe_sections, load
+from softbellman.report import Console
 from softbellman.training.settings import Settings
 
 RunCommand = Callable[..., Any]
+
+TOP_SECTIONS = ("run", *(name for name in describe_sections(Settings) if "." not in name))
 
 
 @pytest.fixture
@@ -29,8 +34,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Path | None, 
     """What the training would have been asked to do."""
     made: list[tuple[Settings, Path | None, bool]] = []
 
-    def record(settings: Settings, resume: Path | None = None, *, quiet: bool = False) -> None:
-        made.append((settings, resume, quiet))
+    def record(settings: Settings, resume: Path | None = None, *, observer: Console) -> None:
+        made.append((settings, resume, observer.progress.quiet))
 
     monkeypatch.setattr("softbellman.training.run", record)
     return made
@@ -152,14 +157,67 @@ def test_printed_settings_can_be_loaded_again(softbellman: RunCommand, config: P
     assert code == 0 and load(Settings, again) == load(Settings, config, overrides=[("seed", "8")])
 
 
-def test_help_explains_every_key(softbellman: RunCommand) -> None:
-    _, out, _ = softbellman("train", "--help")
+def test_help_is_a_page(softbellman: RunCommand) -> None:
+    code, out, _ = softbellman("train", "--help")
+    assert code == 0 and out == softbellman("train", "-h", "--seed", "3").out
+    assert len(out.splitlines()) <= 60 and max(map(len, out.splitlines())) <= 100
+    for name in FIRST_SETTINGS:
+        assert f"  --{name} " in out
+    for section in TOP_SECTIONS:
+        assert f"\n  {section} " in out
+    assert "--help SECTION explains one, --help all explains all" in out
+
+
+def test_help_of_everything_explains_every_key(softbellman: RunCommand) -> None:
+    _, out, _ = softbellman("train", "--help", "all")
     flat = " ".join(out.split())
     for key in describe(Settings):
         assert f"--{key.name} " in flat
         assert key.help and key.help in flat, key.name
     assert "--actor.optimizer.learning_rate X (default: 0.6)" in flat
     assert "--payoff.smoothing none|floor|add-k|exp|add-one-all (default: add-k)" in flat
+
+
+@pytest.mark.parametrize("section", [*TOP_SECTIONS, "joint.actor_optimizer", "credit.tau"])
+def test_help_of_a_section_explains_its_keys_alone(softbellman: RunCommand, section: str) -> None:
+    code, out, err = softbellman("train", "--help", section)
+    assert code == 0 and not err and softbellman("train", f"--help={section}").out == out
+    shown = {line.split()[0].removeprefix("--") for line in out.splitlines() if line.startswith("  --")}
+    inside = {key.name for key in describe(Settings) if f"{key.name}.".startswith(f"{section}.")}
+    assert shown == (inside or {key.name for key in describe(Settings) if "." not in key.name})
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [("actr", "actor"), ("joint.actor_optimiser", "joint.actor_optimizer"), ("al", "all")],
+)
+def test_help_of_an_unknown_section_names_the_nearest(
+    softbellman: RunCommand, asked: str, nearest: str
+) -> None:
+    code, out, err = softbellman("train", "--help", asked)
+    assert code == 2 and not out
+    assert err == (
+        f"softbellman: error: --help: no section or setting is called {asked!r}; nearest: {nearest!r}\n"
+    )
+
+
+def test_no_command_needs_more_than_a_page_of_help(softbellman: RunCommand) -> None:
+    actions = [["captions", action] for action in ("extract", "scenes", "sheet")]
+    for words in [*([name] for name in COMMANDS), *actions]:
+        assert len(softbellman(*words, "--help").out.splitlines()) <= 60, words
+
+
+def test_help_is_in_short_sentences() -> None:
+    """At most 25 words; keys and values count as words."""
+    texts = {key.name: key.help for key in describe(Settings)} | describe_sections(Settings)
+    long = {
+        name: sentence
+        for name, text in texts.items()
+        for sentence in re.split(r"(?<!Eq\.)(?<=[.!?]) ", text)
+        if len(sentence.split()) > 25
+    }
+    assert not long
 
 
 def test_config_files_are_found_by_path_and_by_name(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +229,6 @@ def test_config_files_are_found_by_path_and_by_name(config: Path, monkeypatch: p
 
 
 def test_every_shipped_config_loads() -> None:
-    from softbellman.cli.settings import config_folders
-
     files = [file for folder in config_folders() for file in folder.glob("*.yaml")]
     assert "builtin_erac" in {file.stem for file in files}
     for file in files:
@@ -180,3 +236,45 @@ def test_every_shipped_config_loads() -> None:
             load_settings([file], [])
         except ConfigError as error:
             pytest.fail(str(error))
+
+
+def choices_in_comments(file: Path) -> dict[str, list[str]]:
+    """The values that comments of a settings file list between bars, `a | b` or `a: why | b: why`, by dotted key."""
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"(\s*)([a-z_]+):(?:\s+\S+)?\s+#\s*(.*\|.*)", line) or re.match(
+            r"(\s*)([a-z_]+):()", line
+        )
+        if match is None:
+            continue
+        indent, key, comment = match.groups()
+        section = section if indent else key
+        if comment:
+            values = [re.split(r"[:,;]", part.strip())[0].strip() for part in comment.split("|")]
+            found[f"{section}.{key}" if indent else key] = values
+    return found
+
+
+def test_comments_of_shipped_configs_list_every_value() -> None:
+    types = {key.name: key.type for key in describe(Settings)}
+    lists = 0
+    for folder in config_folders():
+        for file in folder.glob("*.yaml"):
+            for key, values in choices_in_comments(file).items():
+                lists += 1
+                assert f"one of {', '.join(values)}" == types[key], (file.name, key)
+    assert lists >= 7
+
+
+def test_lists_in_comments_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "algorithm: erac   # mle | ac\npreset: paper  # paper: a, b | published: c\n"
+        "payoff:  # the payoff\n  metric: bleu # bleu | cider, see x; more\n  scale: none  # as is\n"
+    )
+    assert choices_in_comments(file) == {
+        "algorithm": ["mle", "ac"],
+        "preset": ["paper", "published"],
+        "payoff.metric": ["bleu", "cider"],
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +51,19 @@ def expected(actor: Any, line: str, *, beam: int, max_length: int) -> str:
         return ""
     found = beam_search(actor.model, torch.tensor([[*ids, EOS]]), beam=beam, max_length=max_length)
     return str(actor.target_codec.decode(found.tokens[0].tolist()))
+
+
+def test_a_broken_checkpoint_is_an_error_of_one_line(
+    softbellman: RunCommand, actor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = copy.deepcopy(actor)
+    with torch.no_grad():
+        broken.model.output.weight[5] = math.nan
+    monkeypatch.setattr("softbellman.training.load_run", lambda path, checkpoint, device: broken)
+    code, out, err = softbellman("translate", "run", "--quiet", stdin=b"der hund\n")
+    assert (
+        code == 2 and not out and err.count("\n") == 1 and "the model gave logits that are not finite" in err
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from decoding.small_models import TableModel, TinyTransformer
 from softbellman.decoding import beam_search, greedy_search
 from softbellman.models import AttentionSeq2Seq
-
-from .small_models import TableModel, TinyTransformer
 
 BOS, EOS = 2, 3
 DEFAULT_FORBIDDEN = (0, 1, 2)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from decoding.recorded_graph import RecordedGraph
+from decoding.small_models import TableModel
 from softbellman import build_info
-from softbellman.decoding import GraphSampler, Samples, Tempered, sample
+from softbellman.decoding import Samples, Tempered, sample
+from softbellman.decoding.experimental import GraphSampler
 from softbellman.models import AttentionSeq2Seq, Captioner
 from softbellman.models.projection import bfloat16_products
-
-from .recorded_graph import RecordedGraph
-from .small_models import TableModel
 
 
 def network(**changes: Any) -> AttentionSeq2Seq:
@@ -249,6 +249,35 @@ def test_impossible_logits_are_an_error() -> None:
         model.output.bias.fill_(-math.inf)
     with pytest.raises(ValueError, match="no token can be drawn"):
         recorded(model)(batch(2, 3), max_length=4, seed=1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_undefined_logits_are_an_error_that_the_next_batch_does_not_repeat(value: float) -> None:
+    model, source = network(), batch(5, 3)
+    sampler, options = recorded(model), {"max_length": 8, "seed": 1, "samples": 4}
+    bias = model.output.bias.detach().clone()
+    for broken, message in (
+        (value, r"NaN or \+inf"),
+        (-math.inf, "finite allowed entry"),
+    ):
+        with torch.no_grad():
+            model.output.bias[4:] = broken
+            model.output.bias[3] = -math.inf
+        with pytest.raises(ValueError, match=message):
+            sampler(source, **options)
+        with torch.no_grad():
+            model.output.bias.copy_(bias)
+            model.output.bias[3] = 50.0  # ends at once: the steps behind are the broken batch's
+        assert_same(sampler(source, **options), sample(model, source, **options))
+    assert sampler.graphs == 1
+
+
+def test_it_can_stand_for_the_model() -> None:
+    model, source = network(), batch(3, 5)
+    options = {"max_length": 7, "seed": 2, "samples": 3}
+    assert_same(sample(recorded(model), source, **options), sample(model, source, **options))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tmperature'"):
+        recorded(model)(source, tmperature=1.0, **options)
 
 
 def test_bad_arguments_are_named() -> None:

@@ -9,10 +9,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from softbellman.decoding import sample
+from decoding.small_models import TableModel, TinyTransformer
+from softbellman.decoding import Tempered, beam_search, sample
 from softbellman.models import AttentionSeq2Seq
-
-from .small_models import TableModel, TinyTransformer
 
 BOS, EOS = 2, 3
 
@@ -170,6 +169,35 @@ def test_impossible_logits_are_an_error():
         model.table[1] = -math.inf
     with pytest.raises(ValueError, match="finite"):
         sample(model, torch.tensor([[0], [1]]), max_length=3, seed=1)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("temperature", [None, 2.0])
+@pytest.mark.parametrize("decode", [sample, beam_search])
+def test_undefined_logits_are_an_error_of_sampling_and_search_alike(decode, temperature, value):
+    """One entry is enough, at a later step, for one source of two; at a forbidden token it does not count."""
+    broken = TableModel(6, 4, seed=1)
+    with torch.no_grad():
+        broken.table[:, 0, :, EOS] = -50.0  # nothing ends before
+        broken.table[1, 1, :, 4] = value
+    model = broken if temperature is None else Tempered(broken, temperature)
+    options = {"max_length": 4} if decode is beam_search else {"max_length": 4, "seed": 1, "samples": 50}
+    with pytest.raises(ValueError, match=r"NaN or \+inf"):
+        decode(model, torch.tensor([[0], [1]]), **options)
+    decode(model, torch.tensor([[0]]), **options)
+    found = decode(model, torch.tensor([[0], [1]]), forbidden=[0, 1, 2, 4], **options)
+    assert not (found.tokens == 4).any()
+
+
+def test_search_reports_undefined_logits_beside_a_finished_hypothesis():
+    """The end ranks first at the first step; what else is open meets the broken logits of the second."""
+    model = TableModel(6, 4, seed=1)
+    with torch.no_grad():
+        model.table[0, 0] = 0.0
+        model.table[0, 0, :, EOS] = 0.1
+        model.table[0, 1] = math.nan
+    with pytest.raises(ValueError, match="not finite"):
+        beam_search(model, torch.tensor([[0]]), max_length=4, beam=2, length_penalty=2.0)
 
 
 def small_lstm(input_feeding: bool, attention: str = "dot") -> AttentionSeq2Seq:

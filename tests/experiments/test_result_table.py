@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from softbellman.experiments import build_table, collect_runs, compute_missing, render
-from softbellman.experiments.table import title
+from softbellman.experiments import build_table, collect_runs, compute_missing
+from softbellman.report import render
+from softbellman.report.results import title
 from softbellman.training import run
 from softbellman.training.evaluation import METRICS, corpus_bleu
 from softbellman.training.settings import (
@@ -164,9 +164,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         replace(settings, output=str(folder / "erac-2"), seed=2, evaluation=metrics),
         replace(settings, output=str(folder / "mle-1"), algorithm="mle"),
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["softbellman.training.run"], "draw_curve", lambda *places: None)
-        return [run(each, quiet=True).folder for each in made]
+    return [run(each).folder for each in made]
 
 
 def test_trained_runs(trained):

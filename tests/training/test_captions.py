@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 
 from softbellman import config
 from softbellman.data import FeatureSpec
+from softbellman.report import Console
 from softbellman.training import load_run, run
 from softbellman.training.evaluation import bleu_orders, corpus_bleu
+from softbellman.training.networks import build_actor
 from softbellman.training.settings import DataSettings, EvaluationSettings, Settings
 from softbellman.training.stages import JointStage
-from softbellman.training.task import build_actor, load_task
+from softbellman.training.task import load_task
 
 ANIMALS = ["dog", "cat", "horse", "bird"]
 PLACES = ["grass", "sand", "snow"]
@@ -85,7 +87,7 @@ def test_every_algorithm_runs_to_the_end(caption_settings, tmp_path, overrides, 
     base = tmp_path / "base.yaml"
     base.write_text(config.dump(caption_settings))
     settings = config.load(Settings, base, overrides=list(overrides.items()))
-    result = run(settings, quiet=True)
+    result = run(settings)
     assert len(result.rows) == 2
     records = records_of(result.folder)
     assert {record["stage"] for record in records} == stages
@@ -102,7 +104,7 @@ def test_maximum_likelihood_learns_what_the_images_show(caption_settings, tmp_pa
     optimizer = replace(caption_settings.actor.optimizer, learning_rate=2e-2)
     actor = replace(caption_settings.actor, schedule=schedule, optimizer=optimizer)
     settings = replace(caption_settings, algorithm="mle", actor=actor)
-    result = run(settings)
+    result = run(settings, observer=Console())
     shown = capsys.readouterr().out
     assert "44 training images with 88 captions, features of 8" in shown
     assert f"softbellman caption {result.folder} --features" in shown and "translate" not in shown
@@ -121,7 +123,7 @@ class Killed(Exception):
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(caption_settings, tmp_path, monkeypatch):
-    whole = run(caption_settings, quiet=True)
+    whole = run(caption_settings)
     update = JointStage.update
 
     def dying(self, batch, step):
@@ -132,18 +134,16 @@ def test_a_killed_run_resumes_to_the_same_numbers(caption_settings, tmp_path, mo
     again = replace(caption_settings, output=str(tmp_path / "again"))
     monkeypatch.setattr(JointStage, "update", dying)
     with pytest.raises(Killed):
-        run(again, quiet=True)
+        run(again)
     monkeypatch.setattr(JointStage, "update", update)
-    resumed = run(again, resume=Path(again.output), quiet=True)
+    resumed = run(again, resume=Path(again.output))
     assert records_of(resumed.folder) == records_of(whole.folder)
 
 
 def test_stages_are_shared_through_the_cache(caption_settings, tmp_path):
     cache = str(tmp_path / "cache")
-    first = run(replace(caption_settings, cache=cache), quiet=True)
-    other = run(
-        replace(caption_settings, cache=cache, algorithm="raml", output=str(tmp_path / "raml")), quiet=True
-    )
+    first = run(replace(caption_settings, cache=cache))
+    other = run(replace(caption_settings, cache=cache, algorithm="raml", output=str(tmp_path / "raml")))
     kept = sorted(path.name.split("-")[0] for path in Path(cache).iterdir())
     assert kept == ["actor", "critic"]  # RAML took ERAC's actor
     weights = [load_file(run.folder / "checkpoints" / "actor-best.safetensors") for run in (first, other)]
@@ -181,7 +181,7 @@ def test_settings_that_do_not_fit_are_named(caption_settings):
     with pytest.raises(
         ValueError, match=r"actor\.attention is dot, but the features are one vector an image"
     ):
-        run(replace(caption_settings, actor=replace(caption_settings.actor, attention="dot")), quiet=True)
+        run(replace(caption_settings, actor=replace(caption_settings.actor, attention="dot")))
     with pytest.raises(ValueError, match=r"data\.path is empty"):
         load_task(replace(caption_settings.data, path=""))
     with pytest.raises(ValueError, match=r"data\.tokenizer must be word"):

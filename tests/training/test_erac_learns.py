@@ -49,7 +49,7 @@ def test_a_short_erac_run_raises_bleu(tmp_path):
         ),
         evaluation=EvaluationSettings(beam=1, batch_size=200, max_length=20),
     )
-    result = run(settings, quiet=True)
+    result = run(settings)
     mle, erac = result.rows
     assert erac.dev_bleu > mle.dev_bleu + 0.5
     records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]

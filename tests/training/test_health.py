@@ -10,8 +10,9 @@ from torch import nn
 
 from softbellman.training.evaluation import corpus_batches
 from softbellman.training.health import _continue, _mean_spearman, ranking
+from softbellman.training.networks import build_actor
 from softbellman.training.payoff import Payoff
-from softbellman.training.task import build_actor, load_task
+from softbellman.training.task import load_task
 
 
 def test_spearman_by_hand():

@@ -13,6 +13,7 @@ import torch
 
 import softbellman as ops
 from softbellman import config
+from softbellman.report import Console
 from softbellman.training import run
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
@@ -99,7 +100,7 @@ class Kept(ops.DocumentFrequencies):
 
 def test_a_resumed_run_takes_the_frequencies_it_started_with(settings, tmp_path, monkeypatch, capsys):
     chosen = replace(settings, algorithm="raml", payoff=PayoffSettings(metric="cider", references="all"))
-    whole = run(chosen)
+    whole = run(chosen, observer=Console())
     shown = capsys.readouterr().out
     assert (
         "payoff: CIDEr-D against all references times the reference length, frequencies of 24 documents"
@@ -135,13 +136,13 @@ def test_a_resumed_run_takes_the_frequencies_it_started_with(settings, tmp_path,
     again = replace(chosen, output=str(tmp_path / "again"))
     monkeypatch.setattr(AugmentedStage, "update", dying)
     with pytest.raises(KeyboardInterrupt):
-        run(again, quiet=True)
+        run(again)
     monkeypatch.setattr(AugmentedStage, "update", update)
     kept = tmp_path / "again" / "document_frequencies.safetensors"
     assert kept.read_bytes() == (whole.folder / kept.name).read_bytes()
     monkeypatch.setattr("softbellman.training.payoff.DocumentFrequencies", Kept)
     stored = config.load(Settings, Path(again.output) / "config.yaml")
-    resumed = run(stored, resume=Path(again.output), quiet=True)
+    resumed = run(stored, resume=Path(again.output))
     assert records_of(resumed.folder) == records_of(whole.folder)
 
 
@@ -168,14 +169,14 @@ def test_the_cache_knows_payoffs_and_frequencies(settings, tmp_path):
 
 def test_features_of_another_width_are_named_at_resume(settings, tmp_path):
     chosen = replace(settings, algorithm="mle")
-    folder = run(chosen, quiet=True).folder
+    folder = run(chosen).folder
     spec = (folder / "source.features.json").read_bytes()
     np.save(tmp_path / "features.npy", np.zeros((36, 9), dtype=np.float32))
     with pytest.raises(ValueError, match=r"features\.npy: features of 9 an image do not fit a model of 7"):
-        run(chosen, resume=folder, quiet=True)
+        run(chosen, resume=folder)
     assert (folder / "source.features.json").read_bytes() == spec
     np.save(tmp_path / "features.npy", np.zeros((36, 7), dtype=np.float32))
     lines = (tmp_path / "captions.tsv").read_text().replace("snow", "ice cubes")
     (tmp_path / "captions.tsv").write_text(lines)
     with pytest.raises(ValueError, match=r"actor-last\.safetensors does not fit the actor .* size mismatch"):
-        run(chosen, resume=folder, quiet=True)
+        run(chosen, resume=folder)

@@ -14,9 +14,10 @@ from softbellman.models.projection import known_logits
 from softbellman.objectives import actor_objective
 from softbellman.payoffs import sentence_bleu
 from softbellman.training.evaluation import corpus_batches
+from softbellman.training.networks import build_actor
 from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, roll_out, row_features, row_logits
-from softbellman.training.task import build_actor, load_task
+from softbellman.training.task import load_task
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 
 from softbellman import config
 from softbellman.models import AttentionDecoder
-from softbellman.training import load_run, run
+from softbellman.training import Observer, load_run, run
 from softbellman.training import loop as loop_module
 from softbellman.training.settings import PRESETS, Settings
 from softbellman.training.stages import JointStage
@@ -35,15 +37,55 @@ def same_weights(left, right):
             assert torch.equal(value, right[name][key]), (name, key)
 
 
-def test_a_run_leaves_its_folder(tiny_settings):
-    result = run(tiny_settings, quiet=True)
+class News(Observer):
+    """What a run tells, in order."""
+
+    def __init__(self):
+        self.told, self.updates_done, self.result = [], Counter(), None
+
+    def started(self, facts):
+        assert "ERAC on cpu" in facts[0]
+        self.told.append("started")
+
+    @contextmanager
+    def updates(self, stage, epoch, epochs, count):
+        self.told.append(f"{stage} {epoch}/{epochs}")
+
+        class Count:
+            def update(_, count=1, numbers=None):
+                self.updates_done[stage] += count
+
+        yield Count()
+
+    def validated(self, stage, epoch, metrics, *, best):
+        self.told.append(f"{stage} validated")
+
+    def stage_ended(self, stage, folder):
+        assert folder.metrics_path.exists()
+        self.told.append(f"{stage} ended")
+
+    def finished(self, result):
+        self.told.append("finished")
+        self.result = result
+
+
+def test_a_run_tells_its_observer_and_leaves_its_folder(tiny_settings):
+    news = News()
+    result = run(tiny_settings, observer=news)
     folder = result.folder
+    assert news.told == [
+        "started",
+        *["actor 1/2", "actor validated", "actor 2/2", "actor validated", "actor ended"],
+        *["critic 1/1", "critic validated", "critic ended"],
+        *["joint validated", "joint 1/1", "joint validated", "joint 1/1", "joint validated", "joint ended"],
+        "finished",
+    ]
+    assert news.updates_done == {"actor": 20, "critic": 10, "joint": 10} and news.result is result
     assert [row.system for row in result.rows] == ["MLE", "ERAC"]
     assert "tok:none" in result.rows[0].test.signature
     for name in (
         "config.yaml",
         "metrics.jsonl",
-        "curve.png",
         "source.vocabulary.json",
         "target.vocabulary.json",
     ):
@@ -140,7 +182,7 @@ def test_every_variant_runs_to_the_end(tiny_settings, tmp_path, overrides, stage
     base.write_text("\n".join(_without_preset_keys(unpreset)))
     pairs = list(overrides.items())
     settings = config.load(Settings, base, overrides=pairs, presets={"preset": PRESETS})
-    result = run(settings, quiet=True)
+    result = run(settings)
     assert len(result.rows) == 2
     records = metrics_of(result.folder)
     assert {record["stage"] for record in records} == stages
@@ -166,7 +208,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("kill_at", [3, 7])
 def test_a_killed_run_resumes_to_the_same_numbers(tiny_settings, tmp_path, monkeypatch, kill_at):
-    whole = run(tiny_settings, quiet=True)
+    whole = run(tiny_settings)
 
     update = JointStage.update
 
@@ -178,9 +220,9 @@ def test_a_killed_run_resumes_to_the_same_numbers(tiny_settings, tmp_path, monke
     again = replace(tiny_settings, output=str(tmp_path / "again"))
     monkeypatch.setattr(JointStage, "update", dying)
     with pytest.raises(Killed):
-        run(again, quiet=True)
+        run(again)
     monkeypatch.setattr(JointStage, "update", update)
-    resumed = run(again, resume=Path(again.output), quiet=True)
+    resumed = run(again, resume=Path(again.output))
 
     assert metrics_of(resumed.folder) == metrics_of(whole.folder)
     same_weights(weights_of(resumed.folder), weights_of(whole.folder))
@@ -199,24 +241,24 @@ def test_a_kill_between_weights_and_state_is_repaired(tiny_settings, monkeypatch
 
     monkeypatch.setattr(loop_module, "save_state", dying)
     with pytest.raises(Killed):
-        run(settings, quiet=True)
+        run(settings)
     monkeypatch.setattr(loop_module, "save_state", save_state)
     checkpoints = Path(settings.output) / "checkpoints"
     assert list(
         checkpoints.glob("actor-last-*.safetensors")
     )  # weights of a step whose state was never written
-    run(settings, resume=Path(settings.output), quiet=True)
+    run(settings, resume=Path(settings.output))
     assert not list(checkpoints.glob("actor-last-*.safetensors"))
     whole = replace(settings, output=settings.output + "-whole")
-    run(whole, quiet=True)
+    run(whole)
     same_weights(weights_of(Path(settings.output)), weights_of(Path(whole.output)))
 
 
 def test_finished_stages_are_shared_through_the_cache(tiny_settings, tmp_path):
     cache = str(tmp_path / "cache")
-    first = run(replace(tiny_settings, cache=cache), quiet=True)
+    first = run(replace(tiny_settings, cache=cache))
     second_settings = replace(tiny_settings, cache=cache, algorithm="ac", output=str(tmp_path / "ac"))
-    second = run(second_settings, quiet=True)
+    second = run(second_settings)
     kept = sorted(path.name.split("-")[0] for path in Path(cache).iterdir())
     assert kept == ["actor", "critic", "critic"]  # tau differs: two critics, one actor
     assert first.rows[0].test.score == second.rows[0].test.score
@@ -226,7 +268,7 @@ def test_finished_stages_are_shared_through_the_cache(tiny_settings, tmp_path):
         {actor: weights_of(second.folder)[actor]},
     )
     # a shared stage changes nothing: the same run without a cache gives the same numbers
-    alone = run(replace(second_settings, cache="", output=str(tmp_path / "alone")), quiet=True)
+    alone = run(replace(second_settings, cache="", output=str(tmp_path / "alone")))
     assert metrics_of(alone.folder) == metrics_of(second.folder)
 
 
@@ -235,18 +277,18 @@ def test_a_diverging_stage_says_so(tiny_settings):
         tiny_settings.actor, optimizer=replace(tiny_settings.actor.optimizer, name="sgd", learning_rate=1e38)
     )
     with pytest.raises(FloatingPointError, match="stage actor diverged"):
-        run(replace(tiny_settings, actor=wild), quiet=True)
+        run(replace(tiny_settings, actor=wild))
 
 
 def test_an_existing_run_is_not_overwritten(tiny_settings):
     settings = replace(tiny_settings, algorithm="mle")
-    run(settings, quiet=True)
+    run(settings)
     with pytest.raises(ValueError, match="already holds a run"):
-        run(settings, quiet=True)
+        run(settings)
 
 
 def test_load_run_names_what_is_there(tiny_settings):
-    folder = run(replace(tiny_settings, algorithm="mle"), quiet=True).folder
+    folder = run(replace(tiny_settings, algorithm="mle")).folder
     with pytest.raises(ValueError, match="present: actor-best, actor-last"):
         load_run(folder, "joint")
     with pytest.raises(ValueError, match="not a run folder"):
@@ -265,5 +307,5 @@ def test_updates_have_bfloat16_products_and_validation_has_none(tiny_settings, m
     settings = replace(
         tiny_settings, algorithm="mle", model=replace(tiny_settings.model, bfloat16_products="all")
     )
-    run(settings, quiet=True)
+    run(settings)
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}

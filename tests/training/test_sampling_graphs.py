@@ -10,7 +10,8 @@ import torch
 from decoding.recorded_graph import RecordedGraph
 from small_updates import CPU, assert_same_update, one_update, settings_of
 
-from softbellman.decoding import GraphSampler, sample
+from softbellman.decoding import sample
+from softbellman.decoding.experimental import GraphSampler
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
 from softbellman.training.runfolder import RunFolder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +13,12 @@ from safetensors.torch import load_file
 
 from softbellman import config
 from softbellman.data import PixelSpec
+from softbellman.report import Console
 from softbellman.training import load_run, run
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.settings import DataSettings, Settings
 from softbellman.training.stages import JointStage
 from softbellman.training.task import load_task
-
-
-@pytest.fixture(autouse=True)
-def no_curve(monkeypatch):
-    """The learning curve has tests of its own, and takes as long as these runs."""
-    monkeypatch.setattr(sys.modules["softbellman.training.run"], "draw_curve", lambda *paths: None)
 
 
 @pytest.fixture
@@ -57,8 +51,9 @@ def records_of(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("algorithm", ["raml", "vaml", "ocd", "ac", "erac"])
-def test_every_algorithm_runs_to_the_end(scene_settings, algorithm, capsys):
-    result = run(replace(scene_settings, algorithm=algorithm))
+def test_every_algorithm_runs_to_the_end(scene_settings, algorithm, capsys, monkeypatch):
+    monkeypatch.setattr("softbellman.report.console.draw_curve", lambda *paths: None)  # as slow as the run
+    result = run(replace(scene_settings, algorithm=algorithm), observer=Console())
     shown = capsys.readouterr().out
     assert "12 training images with 60 captions, 48 x 48 pixels" in shown
     assert f"softbellman caption {result.folder} scenes/*.png" in shown and "translate" not in shown
@@ -76,13 +71,13 @@ def test_every_algorithm_runs_to_the_end(scene_settings, algorithm, capsys):
 
 def test_encoder_frozen_after_likelihood_shares_its_stages(scene_settings, tmp_path):
     settings = replace(scene_settings, cache=str(tmp_path / "cache"))
-    whole = run(settings, quiet=True)
+    whole = run(settings)
     frozen = replace(
         settings,
         model=replace(settings.model, image_encoder="likelihood"),
         output=str(tmp_path / "frozen"),
     )
-    result = run(frozen, quiet=True)
+    result = run(frozen)
     kept = sorted(path.name.split("-")[0] for path in Path(settings.cache).iterdir())
     assert kept == ["actor", "critic"]  # both runs took the same
     before = encoder_of(result.folder, "actor", "best")
@@ -101,11 +96,10 @@ def test_random_encoder_never_moves(scene_settings, tmp_path):
     settings = replace(
         scene_settings, algorithm="mle", model=replace(scene_settings.model, image_encoder="random")
     )
-    first = run(settings, quiet=True)
+    first = run(settings)
     schedule = replace(settings.actor.schedule, epochs=2)
     other = run(
         replace(settings, actor=replace(settings.actor, schedule=schedule), output=str(tmp_path / "longer")),
-        quiet=True,
     )
     before, after = encoder_of(first.folder, "actor"), encoder_of(other.folder, "actor")
     assert before and all(torch.equal(before[key], after[key]) for key in before)
@@ -117,7 +111,7 @@ class Killed(Exception):
 
 def test_a_killed_run_resumes_to_the_same_numbers(scene_settings, tmp_path, monkeypatch):
     settings = replace(scene_settings, model=replace(scene_settings.model, image_encoder="likelihood"))
-    whole = run(settings, quiet=True)
+    whole = run(settings)
     update = JointStage.update
 
     def dying(self, batch, step):
@@ -128,9 +122,9 @@ def test_a_killed_run_resumes_to_the_same_numbers(scene_settings, tmp_path, monk
     again = replace(settings, output=str(tmp_path / "again"))
     monkeypatch.setattr(JointStage, "update", dying)
     with pytest.raises(Killed):
-        run(again, quiet=True)
+        run(again)
     monkeypatch.setattr(JointStage, "update", update)
-    resumed = run(again, resume=Path(again.output), quiet=True)
+    resumed = run(again, resume=Path(again.output))
     assert records_of(resumed.folder) == records_of(whole.folder)
 
 
@@ -166,7 +160,7 @@ def test_settings_that_do_not_fit_are_named(scene_settings):
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            run(replace(settings, output=""), quiet=True)
+            run(replace(settings, output=""))
     with pytest.raises(ValueError, match=r"data\.path is given, but data\.kind is scenes"):
         DataSettings(kind="scenes", path="here")
     with pytest.raises(ValueError, match=r"data\.tokenizer must be word for scenes"):

@@ -11,8 +11,8 @@ import pytest
 import sacrebleu
 from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
 
+from softbellman.report.titles import METRIC_TITLES
 from softbellman.training.evaluation import METRICS, further_metrics
-from softbellman.training.reporting import METRIC_TITLES
 from softbellman.training.settings import EvaluationSettings
 from softbellman.training.text_metrics import cider_scores, mean, rouge_l_scores
 

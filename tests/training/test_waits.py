@@ -10,7 +10,7 @@ from decoding.recorded_graph import RecordedGraph, reads_data
 from small_updates import CPU, settings_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from softbellman.decoding import GraphSampler
+from softbellman.decoding.experimental import GraphSampler
 from softbellman.training.assembly import Assembly
 from softbellman.training.task import load_task
 

@@ -1,7 +1,7 @@
 """Every setting of a run, as frozen dataclasses; the text under a field is its help.
 
-The defaults are the published recipe (sizes, optimisers, temperatures) of the paper's authors for machine translation; the
-run without any argument uses the built-in corpus and the smaller sizes of ``configs/builtin_erac.yaml``.
+The defaults are the published recipe (sizes, optimisers, temperatures) of the paper's authors for machine translation. The
+run without any argument uses the built-in corpus and the smaller sizes of `configs/builtin_erac.yaml`.
 """
 
 from __future__ import annotations
@@ -57,35 +57,31 @@ class Settings:
     """A run: data, model, algorithm and its stages."""
 
     algorithm: Literal["mle", "raml", "vaml", "ocd", "ac", "erac"] = "erac"
-    """mle: maximum likelihood; raml: reward-augmented, vaml: value-augmented maximum likelihood; ocd: optimal completion
-    distillation; ac: actor-critic (tau = 0); erac: entropy-regularised actor-critic."""
+    """What is trained. `mle`: maximum likelihood. `raml`, `vaml`: reward- and value-augmented maximum likelihood. `ocd`:
+    optimal completion distillation. `ac`: actor-critic, tau = 0. `erac`: entropy-regularised actor-critic."""
     preset: Literal["paper", "published"] = "paper"
-    """`paper`: the mathematics; `published`: the authors' code where it departs from it. Single keys given beside win."""
+    """Whose recipe. `paper`: the mathematics. `published`: the authors' code where it departs from it. Single keys given beside
+    win."""
     seed: int = 1
     """Seed of initialisation, batches, dropout and sampling."""
     threads: int = 0
     """CPU threads; 0 leaves torch's own choice. The same numbers, bit for bit, need the same thread count."""
     keep_memory: bool = True
-    """On the CPU freed memory stays with the process for the next step (glibc alone): fewer page faults, the same numbers, a
-    larger process. `false` returns it to the system."""
+    """On the CPU freed memory stays with the process for the next step: fewer page faults, a larger process, the same numbers.
+    `false` returns it to the system. Only glibc can do this."""
     logits: LogitsForm = "whole"
-    """How an update holds the logits of its M tokens over the V words of the vocabulary. `whole`: as one tensor [M, V];
-    `chunked`: a chunk of tokens at a time, forward and backward, for large vocabularies: less memory, the same results within
-    rounding, up to a fifth more time (docs/linear.md). For networks with a linear head."""
-    onednn_products: bool = False
-    """On the CPU float32 matrix products go through oneDNN where they stay float32 there (x86 processors without AMX), rounded
-    otherwise than torch's own choice. Where tried, maximum likelihood and the oracle gained a little and joint training lost.
-    The same numbers, bit for bit, need the same setting."""
+    """How an update holds the logits of its M tokens over the V words of the vocabulary. `whole`: as one tensor [M, V].
+    `chunked`: a chunk of tokens at a time, in the forward and backward pass, for large vocabularies. That takes less memory and
+    up to 20 % more time; results are the same within rounding. For networks with a linear output layer."""
     cuda_graphs: bool = False
-    """On a GPU a step of sampling is captured as a CUDA graph once for each shape of batch and replayed for every token: one
-    launch instead of dozens, the same draws within rounding (docs/decoding.md). Never run on a GPU yet (docs/gpu-status.md)."""
+    """On a GPU a step of sampling is captured as a CUDA graph and replayed for every token: one launch instead of dozens.
+    Draws are the same within rounding (docs/decoding.md). Experimental: it never ran on a GPU (docs/gpu-status.md)."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes a GPU when torch sees one."""
+    """Where to run: `cpu`, `cuda`, `cuda:1`, ... `auto` takes a GPU when torch sees one and the kernels were built for it."""
     output: str = ""
     """Run folder; empty: runs/ALGORITHM-DATE-TIME."""
     cache: str = ""
-    """Folder in which finished stages are kept by the hash of what went into them, so that runs share pre-trained actors and
-    critics; empty: no sharing."""
+    """Folder in which runs share finished stages, by a hash of what went into them. Empty: no sharing."""
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     payoff: PayoffSettings = field(default_factory=PayoffSettings)

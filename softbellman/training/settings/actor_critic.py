@@ -29,10 +29,10 @@ class ActorStageSettings:
 
 @dataclass(frozen=True)
 class WarmUpSettings:
-    """Start of the critic: maximum likelihood of the reference given the reference, before any value is learnt.
+    """Start of the critic: maximum likelihood of the reference given the reference.
 
-    Not in the paper. It teaches the critic's attention which reference word comes next, dense feedback for what the TD error
-    alone finds slowly; the critic's values then start as scaled logits.
+    Not in the paper. Before any value is learnt the critic's attention learns which reference word comes next, which the TD
+    error alone finds slowly. The critic's values then start as scaled logits.
     """
 
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -45,7 +45,7 @@ class WarmUpSettings:
 
 @dataclass(frozen=True)
 class CriticStageSettings:
-    """Policy evaluation: the critic learns the fixed actor's entropy-regularised values (eq. 18, 19)."""
+    """Policy evaluation: the critic learns the values of the fixed actor, Eq. (18) and (19)."""
 
     attention: Literal["dot", "mlp"] = "mlp"
     """Attention score of the critic."""
@@ -63,7 +63,7 @@ class CriticStageSettings:
 
 @dataclass(frozen=True)
 class JointStageSettings:
-    """Joint training of actor (eq. 20) and critic (eq. 18, 19)."""
+    """Joint training of actor, Eq. (20), and critic, Eq. (18) and (19)."""
 
     actor_optimizer: OptimizerSettings = field(
         default_factory=lambda: OptimizerSettings(learning_rate=1e-4, beta1=0.0)
@@ -90,7 +90,7 @@ class JointStageSettings:
 
 @dataclass(frozen=True)
 class CreditSettings:
-    """Entropy-regularised Bellman backup, shared by the critic and the joint stage; with the published code's variants."""
+    """Entropy-regularised Bellman backup of the critic and joint stages, its variants."""
 
     tau: float = 0.045
     """Temperature: weight of the entropy in the actor's objective and in the critic's target. 0 gives plain AC."""
@@ -101,10 +101,11 @@ class CreditSettings:
     target_speed: float = 0.001
     """Share of the critic that flows into the target critic at each update (beta)."""
     actor_entropy: Literal["exact", "normalized", "none"] = "exact"
-    """Local entropy in the actor's signal: `exact` is eq. 20, `normalized` divides log pi by its L2 norm as published."""
+    """Local entropy in the actor's gradient: `exact` is Eq. (20), `normalized` divides log pi by its L2 norm
+    as published, `none` leaves it out."""
     penalty: Literal["mean", "sum", "published"] = "mean"
-    """Smoothness of the critic: `mean` weights the variance over V, which is what the published weight 0.001 belongs to; `sum`
-    weights the sum of squares over V (eq. 18 as printed; wants a weight about V times smaller); `published` is the code: half
+    """Smoothness of the critic. `mean` weights the variance over V; the published weight 0.001 belongs to it. `sum` weights the
+    sum of squares over V, Eq. (18) as printed, and wants a weight about V times smaller. `published` is the authors' code: half
     the squared error, variance over V - 1."""
     mask_padding: bool = True
     """The joint critic's loss leaves padding out; false: padding positions are regressed to 0 as in the published code."""

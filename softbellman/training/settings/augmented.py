@@ -17,8 +17,8 @@ class EditSettings:
     keep_reference: bool = True
     """The first of the sequences is the reference itself; the others are drawn."""
     proposal: Literal["ngram", "corrupt", "hamming", "edit"] = "ngram"
-    """`ngram`: one n-gram is replaced; `corrupt`: each token with probability `rate`; `hamming`: as many tokens as a distance
-    drawn with weight exp(-distance / temperature) says; `edit`: insertions and deletions too."""
+    """How edits are drawn. `ngram`: one n-gram is replaced. `corrupt`: each token with probability `rate`. `hamming`: as many
+    tokens as a distance drawn with weight exp(-distance / temperature) says. `edit`: insertions and deletions too."""
     max_order: int = 4
     """ngram: longest n-gram."""
     rate: float = 0.2
@@ -31,15 +31,15 @@ class EditSettings:
 
 @dataclass(frozen=True)
 class OracleStageSettings:
-    """Soft Q-learning of the oracle that reads the reference (eq. 16 with the terminal condition of eq. 6)."""
+    """Soft Q-learning of the oracle that reads the reference, Eq. (16) and (6)."""
 
     attention: Literal["dot", "mlp"] = "dot"
     """Attention score of the Q-network."""
     dropout: float = 0.1
     """Dropout of the Q-network."""
     tau: float = 0.1
-    """Temperature of the soft values and of the targets softmax(Q / tau), in the unit of the payoff; tau log V should stay
-    below what a token earns, about 1 (published: 0.4, with a fifth of the targets from the oracle)."""
+    """Temperature of the soft values and of the targets softmax(Q / tau), in the unit of the payoff. tau log V should stay
+    below what a token earns, about 1. Published: 0.4, with 20 % of the targets from the oracle."""
     edits: EditSettings = field(default_factory=lambda: EditSettings(samples=6, proposal="corrupt"))
     """Off-policy sequences the residual is minimised on, each with the same weight."""
     bootstrap_after_end: bool = False
@@ -52,7 +52,7 @@ class OracleStageSettings:
 
 @dataclass(frozen=True)
 class AugmentedStageSettings:
-    """The actor on weighted edited references: RAML (one-hot targets, eq. 2) and VAML (the oracle's targets, eq. 17)."""
+    """The actor on weighted edited references: RAML, Eq. (2), and VAML, Eq. (17)."""
 
     start: Literal["scratch", "actor"] = "scratch"
     """Weights at the start: new ones, as published, or those of the maximum-likelihood actor."""
@@ -62,13 +62,14 @@ class AugmentedStageSettings:
     """RAML: temperature of the payoff distribution, in the unit of the payoff; as for the oracle, tau log V should stay below
     1. VAML takes the oracle's."""
     weights: Literal["corrected", "published"] = "corrected"
-    """`corrected`: self-normalised importance weights exp(R / tau) / q(y); `published`: softmax over the samples of the plain
-    score, about [0, 1], with neither the temperature nor the density of the proposal."""
+    """Weights of the sequences. `corrected`: self-normalised importance weights exp(R / tau) / q(y). `published`: softmax over
+    the samples of the plain score, about [0, 1], with neither the temperature nor the density of the proposal."""
     drop_below: float = 1e-4
     """Sequences of a smaller weight are left out, the others' weights scaled up: most of the work where one sequence has nearly
     all the weight. 0 keeps all; at most 1 over the number of samples."""
     oracle_share: float = 1.0
-    """VAML: share of the oracle's targets, the rest goes to the sequence's own next token (eq. 17: 1; published: 0.2)."""
+    """VAML: share of the oracle's targets, the rest goes to the sequence's own next token. Eq. (17): 1; published:
+    0.2."""
     mixing: Literal["expected", "bernoulli"] = "expected"
     """The share is the weight of the two parts in every token, or the probability that a token takes the oracle's."""
     optimizer: OptimizerSettings = field(

@@ -32,7 +32,7 @@ class ScheduleSettings:
     batch_unit: Literal["sentences", "tokens"] = "sentences"
     """What `batch_size` counts."""
     epochs: int = 30
-    """Most epochs."""
+    """Largest number of epochs."""
     decay: float = 0.5
     """Factor of the learning rate after an epoch whose selection score is no better than the best so far."""
     max_decays: int = 6

@@ -11,22 +11,22 @@ Smoothing = Literal["none", "floor", "add-k", "exp", "add-one-all"]
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Where sentence pairs, or images with captions, come from and how they become token ids."""
+    """Where sentence pairs or captioned images come from, and how they become token ids."""
 
     kind: Literal["builtin", "scenes", "parallel", "captions"] = "builtin"
-    """`builtin`: a corpus generated from a seed, nothing to download; `scenes`: generated pictures of shapes with captions,
-    nothing to download either (docs/scenes.md); `parallel`: text files, one sentence a line; `captions`: captions of images,
-    which are read as features (docs/captions.md)."""
+    """Where the data come from. `builtin`: a corpus generated from a seed, nothing to download. `scenes`: generated pictures of
+    shapes with captions, nothing to download either (docs/scenes.md). `parallel`: text files, one sentence a line. `captions`:
+    captions of images, which are read as features (docs/captions.md)."""
     path: str = ""
-    """parallel: folder of the files, named SPLIT.LANGUAGE or SPLIT.LANGUAGE.gz, as in train.de and train.en. captions: the file
-    of captions, or a folder with captions.tsv, with one dataset_*.json, or with one file per split."""
+    """Where the files are. parallel: folder of files named SPLIT.LANGUAGE or SPLIT.LANGUAGE.gz, as in train.de and train.en.
+    captions: the file of captions, or a folder with captions.tsv, with one dataset_*.json, or with one file per split."""
     captions: Literal["tsv", "karpathy", "coco"] = "tsv"
     """captions: format of the file. `tsv`: image, split, caption between tabs, or one SPLIT.tsv of image, caption; `karpathy`:
     dataset_*.json; `coco`: one annotation file SPLIT.json per split."""
     features: str = ""
     """captions: file of image features, .npy or .safetensors, [N, F] or [N, G, F]; empty: features.npy beside the captions."""
     names: str = ""
-    """captions: file with the images' names in the order of the features, one a line; empty: those within the .safetensors
+    """captions: file with the images' names in the order of the features, one a line. Empty: those within the .safetensors
     file, else STEM.names.txt beside the features."""
     punctuation: Literal["keep", "drop"] = "keep"
     """captions: `drop` deletes punctuation characters; `keep` leaves the words as they are. Captions are lowercased."""
@@ -62,7 +62,7 @@ class DataSettings:
     test_pairs: int = 1000
     """Test pairs of the built-in corpus, or images of the scenes."""
     difficulty: float = 3.0
-    """Difficulty of the built-in corpus, 1 (small vocabulary, plain clauses) to 5 (rare words, ambiguity, deep clauses); of the
+    """Difficulty of the built-in corpus, 1 (small vocabulary, plain clauses) to 5 (rare words, ambiguity, deep clauses). Of the
     scenes, 1 (few kinds of shapes, few synonyms) to 5."""
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Sizes shared by the actor and the critic: attention sequence-to-sequence, biLSTM encoder, LSTM decoder."""
+    """Sizes that actor and critic share: biLSTM encoder, attention, LSTM decoder."""
 
     embedding: int = 256
     """Width of the word embeddings."""
@@ -94,10 +94,10 @@ class ModelSettings:
     init_range: float = 0.1
     """Weights start uniform in [-init_range, init_range]."""
     bfloat16_products: Literal["none", "gradients", "output", "all"] = "none"
-    """Products with bfloat16 factors, in updates: `none`, everything float32; `gradients`, those of the output layers' gradient
-    alone; `output`, the logits' and action values' as well, which then take half the memory and are rounded to 8 bits; `all`,
-    those of the LSTM layers and of the attention's output too. Worth it on processors with avx512_bf16 or AMX, see
-    docs/bfloat16.md."""
+    """Which matmuls of an update have bfloat16 factors. `none`: all are float32. `gradients`: those of the output layers'
+    gradient alone. `output`: the logits' and action values' as well, which take half the memory and are rounded to 8 bits.
+    `all`: those of the LSTM layers and of the attention's output too. Worth it on processors with avx512_bf16 or AMX
+    (docs/bfloat16.md)."""
     image_encoder: Literal["trained", "likelihood", "random"] = "trained"
     """scenes: what trains the convolutions between the pixels and the decoder. `trained`: every stage of the actor;
     `likelihood`: maximum likelihood alone, the later stages move the decoder; `random`: nothing, they stay as they start."""
@@ -107,7 +107,10 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class PayoffSettings:
-    """The payoff R of a partial hypothesis: a score of the prefix, in [0, 1], times the reference length (eq. 4, 13)."""
+    """The payoff R of a partial hypothesis: a score of its prefix, Eq. (4) and (13).
+
+    The score lies in [0, 1], and is multiplied by the reference's length where `scale` says so.
+    """
 
     metric: Literal["bleu", "cider", "rouge_l"] = "bleu"
     """The score. `bleu`: sentence BLEU; `cider`: CIDEr-D over what a correct caption scores, with the document frequencies of

@@ -7,16 +7,17 @@ Notation: B sources, K samples per source, N = B*K rows, T steps, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from softbellman.decoding.fixed_step import FixedStep, Form, device_of, shape_key
-from softbellman.decoding.limits import forbidden_tokens, length_limits
-from softbellman.decoding.sampling import Samples, check_sampling, sample
+from softbellman.decoding.experimental.fixed_step import FixedStep, Form
+from softbellman.decoding.experimental.state import device_of, shape_key
+from softbellman.decoding.limits import forbidden_tokens
+from softbellman.decoding.sampling import Drawer, Request, Samples, draw_by_steps, sample
 from softbellman.decoding.stepwise import (
     StepState,
     StepwiseModel,
@@ -41,16 +42,18 @@ class StepGraph(Protocol):
 Capture: TypeAlias = Callable[[Callable[[], None], torch.device], StepGraph]
 
 
-class GraphSampler:
-    """:func:`sample` for one model with its step as a CUDA graph, captured once for each shape of source and replayed.
+class GraphSampler(Drawer):
+    """`sample` for one model with its step as a CUDA graph, captured once for each shape of source and replayed.
 
-    The draws are those of `sample` with the same arguments, but where rounding decides between two tokens: matrix products
-    have other sizes. A call reads from the device twice, and once every `check_every` steps to see whether all rows have
+    Experimental until it ran on a GPU: a stand-in for graphs tests it on the CPU.
+
+    The draws are those of `sample` with the same arguments, but where rounding decides between two tokens: matmuls have other
+    sizes. A call reads from the device three times, and once every `check_every` steps to see whether all rows have
     ended.
 
     Sources and positions are filled up to multiples so that few graphs serve many batches. The model's mode, autocast and
-    bfloat16 products belong to a graph; weights are read where they lie, so they may be changed in place (as optimisers do),
-    and where they have moved every graph is captured anew. Dropout draws new masks at each replay.
+    bfloat16 matmuls belong to a graph. Weights are read where they lie, so they may be changed in place, as optimisers do.
+    Where they have moved, every graph is captured anew. Dropout draws new masks at each replay.
 
     On another device than a GPU this is `sample`.
 
@@ -99,54 +102,32 @@ class GraphSampler:
         self._pool: Any = None  # of memory, for all graphs
         self._captured: dict[Hashable, _Captured] = {}
         self._addresses: tuple[int, ...] = ()
-        self._banned: _Banned | None = None
 
     @property
     def graphs(self) -> int:
         """Number of graphs kept."""
         return len(self._captured)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        source: Tensor,
-        *,
-        max_length: int | Tensor,
-        seed: int,
-        offset: int = 0,
-        samples: int = 1,
-        temperature: float = 1.0,
-        forbidden: Tensor | Sequence[int] | None = None,
-        allow_unknown: bool = False,
-        keep_logits: bool = False,
-        start: StepState | None = None,
-    ) -> Samples:
-        """Draw `samples` sequences for every source: the arguments, results and errors of :func:`sample`."""
-        if not len(source) or (self._capture is None and source.device.type != "cuda"):
-            return sample(
-                self._model,
-                source,
-                max_length=max_length,
-                seed=seed,
-                offset=offset,
-                samples=samples,
-                temperature=temperature,
-                forbidden=forbidden,
-                allow_unknown=allow_unknown,
-                keep_logits=keep_logits,
-                start=start,
-            )
-        check_sampling(samples, temperature)
-        limits, steps = length_limits(max_length, source)
-        limits = limits.repeat_interleave(samples)  # (B) -> (N)
+    def __call__(self, source: Tensor, **options: Any) -> Samples:
+        """Draw sequences for every source: the keyword arguments, results and errors are those of `sample`."""
+        return sample(self, source, **options)
+
+    def draw(self, request: Request) -> Samples:
+        """Draw what is asked for by replaying a graph; see `sample`, which takes the sampler in place of a model."""
+        source, limits, steps = request.source, request.limits, request.steps
+        if self._capture is None and source.device.type != "cuda":
+            return draw_by_steps(self._model, request)
+        samples, temperature = request.samples, request.temperature
         sources = _rounded_up(len(source), self._sources_multiple)
-        state = self._model.begin(source) if start is None else start
+        state = self._model.begin(source) if request.start is None else request.start
         state = self._filled(state, len(source), sources).repeat(samples)
-        form = Form(sources * samples, _rounded_up(steps, _STEP_MULTIPLE), temperature, keep_logits)
+        form = Form(sources * samples, _rounded_up(steps, _STEP_MULTIPLE), temperature, request.keep_logits)
         captured = self._graph(state, form)
         step = captured.step
-        step.load(state, limits, seed, offset)
-        step.banned.copy_(self._banned_tokens(forbidden, allow_unknown, step.banned))
+        step.load(state, limits, request.seed, request.offset)
+        step.banned.copy_(
+            forbidden_tokens(request.forbidden, request.allow_unknown, len(step.banned), step.banned.device)
+        )
         kept = None if step.logits is None else step.logits.new_empty(steps, *step.logits.shape)
         for done in range(steps):
             if done and done % self._check_every == 0 and not bool(step.open.any()):
@@ -207,26 +188,6 @@ class GraphSampler:
             with torch.cuda.graph(graph, pool=self._pool):
                 step()
             return graph
-
-    def _banned_tokens(
-        self, forbidden: Tensor | Sequence[int] | None, allow_unknown: bool, like: Tensor
-    ) -> Tensor:
-        """:func:`forbidden_tokens`, which reads from the device, once as long as the same tensor is given."""
-        if not isinstance(forbidden, Tensor):
-            return forbidden_tokens(forbidden, allow_unknown, len(like), like.device)
-        known = self._banned
-        if known is None or known.forbidden is not forbidden or known.version != forbidden._version:
-            mask = forbidden_tokens(forbidden, allow_unknown, len(like), like.device)
-            known = self._banned = _Banned(forbidden, forbidden._version, mask)
-        return known.mask
-
-
-class _Banned(NamedTuple):
-    """Forbidden tokens as given, at which version, and checked: bool [V]."""
-
-    forbidden: Tensor
-    version: int
-    mask: Tensor
 
 
 class _Captured(NamedTuple):

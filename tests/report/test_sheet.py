@@ -9,7 +9,7 @@ import pytest
 
 from softbellman.data import DataError, MissingFileError
 from softbellman.experiments.captioned import Captioned, Said
-from softbellman.experiments.sheet import Font, compose, draw_sheet, shorten, wrap
+from softbellman.report.sheet import Font, compose, draw_sheet, shorten, wrap
 
 LONG = "a rather long reference caption of very many words that needs several lines , all of them , however narrow ."
 

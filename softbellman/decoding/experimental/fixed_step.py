@@ -7,15 +7,14 @@ Notation: N rows, T steps, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from softbellman.data.vocabulary import BOS, EOS
-from softbellman.decoding.sampling import Samples, check_drawn
+from softbellman.decoding.experimental.state import OwnState
+from softbellman.decoding.sampling import Samples, check_drawn, drawn_verdict
 from softbellman.decoding.stepwise import StepState, StepwiseModel
 from softbellman.losses import sample_tokens
 from softbellman.models.projection import bfloat16_in_use, bfloat16_products
@@ -63,7 +62,12 @@ class FixedStep:
         self._current.copy_(self._first)
         self.open.fill_(True)[len(limits) :] = False
         self._limits[: len(limits)] = limits
-        self._lengths.zero_()
+        for results in (
+            self._lengths,
+            self._tokens,
+            self._log_probs,
+        ):  # nothing of the batch before is read again
+            results.zero_()
         self._position.zero_()
         self._seed.fill_(seed)
         self._offset.fill_(offset)
@@ -96,8 +100,9 @@ class FixedStep:
 
     def results(self, rows: int, kept: Tensor | None) -> Samples:
         """What was drawn for the first `rows` rows, from one read of the device; kept logits are [T, N, V]."""
-        *lengths, lowest = torch.cat([self._lengths[:rows], self._tokens[:, :rows].min().view(1)]).tolist()
-        check_drawn(lowest)
+        verdict = torch.stack(drawn_verdict(self._tokens[:, :rows], self._log_probs[:, :rows]))
+        *lengths, undefined, impossible = torch.cat([self._lengths[:rows], verdict]).tolist()
+        check_drawn([undefined, impossible])
         longest = max(lengths)
         logits: Tensor | None = None
         if kept is not None:
@@ -110,71 +115,3 @@ class FixedStep:
             self._log_probs[:longest, :rows].t().contiguous(),
             logits,
         )
-
-
-class OwnState:
-    """A copy of a model's state that stays where it is.
-
-    Attributes:
-        value: the state, made of own tensors.
-        tensors: these, each once, in order.
-    """
-
-    def __init__(self, state: Any) -> None:
-        leaves, self._spec = tree_flatten(state)
-        own: dict[int, Tensor] = {}
-        for leaf in leaves:
-            if isinstance(leaf, Tensor) and id(leaf) not in own:
-                own[id(leaf)] = torch.empty_like(leaf, memory_format=torch.contiguous_format)
-        self._leaves = [own.get(id(leaf), leaf) for leaf in leaves]
-        self.tensors = list(own.values())
-        self.value = tree_unflatten(self._leaves, self._spec)
-
-    def load(self, state: Any) -> None:
-        """Copy a state of the same shapes.
-
-        Raises:
-            ValueError: its shapes, types or constants are others.
-        """
-        leaves, spec = tree_flatten(state)
-        if spec != self._spec or not all(map(_alike, leaves, self._leaves)):
-            raise ValueError(
-                "the model's state changes its shape from step to step, which a graph cannot follow; use sample"
-            )
-        changed = [
-            (own, leaf)
-            for own, leaf in zip(self._leaves, leaves, strict=True)
-            if isinstance(own, Tensor) and leaf is not own
-        ]
-        storages = {_storage(tensor) for tensor in self.tensors}
-        # What lies in another own tensor is read before that is written.
-        fresh = [leaf.clone() if _storage(leaf) in storages else leaf for _, leaf in changed]
-        for (own, _), leaf in zip(changed, fresh, strict=True):
-            own.copy_(leaf)
-
-
-def _alike(leaf: Any, own: Any) -> bool:
-    if isinstance(own, Tensor):
-        return isinstance(leaf, Tensor) and leaf.shape == own.shape and leaf.dtype == own.dtype
-    return bool(leaf == own)
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-def shape_key(state: Any) -> Hashable:
-    """What a graph depends on in a state: its structure, shapes and types, which tensors are one, constants."""
-    leaves, spec = tree_flatten(state)
-    first: dict[int, int] = {}
-    described: list[Hashable] = []
-    for position, leaf in enumerate(leaves):
-        if isinstance(leaf, Tensor):
-            described.append((leaf.shape, leaf.dtype, leaf.device, first.setdefault(id(leaf), position)))
-        else:
-            described.append(leaf)
-    return str(spec), tuple(described)
-
-
-def device_of(state: Any) -> torch.device:
-    return next(leaf.device for leaf in tree_flatten(state)[0] if isinstance(leaf, Tensor))
