@@ -42,7 +42,7 @@ class Codec:
 
     @classmethod
     def load(cls, folder: str | Path, name: str) -> Codec:
-        """Read what :meth:`save` wrote."""
+        """Read what `save` wrote."""
         folder = Path(folder)
         model = folder / f"{name}.model"
         tokenizer: Tokenizer = SentencePieceTokenizer.load(model) if model.exists() else WordTokenizer()

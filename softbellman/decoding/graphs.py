@@ -42,7 +42,7 @@ Capture: TypeAlias = Callable[[Callable[[], None], torch.device], StepGraph]
 
 
 class GraphSampler:
-    """:func:`sample` for one model with its step as a CUDA graph, captured once for each shape of source and replayed.
+    """`sample` for one model with its step as a CUDA graph, captured once for each shape of source and replayed.
 
     The draws are those of `sample` with the same arguments, but where rounding decides between two tokens: matrix products
     have other sizes. A call reads from the device twice, and once every `check_every` steps to see whether all rows have
@@ -121,7 +121,7 @@ class GraphSampler:
         keep_logits: bool = False,
         start: StepState | None = None,
     ) -> Samples:
-        """Draw `samples` sequences for every source: the arguments, results and errors of :func:`sample`."""
+        """Draw `samples` sequences for every source: the arguments, results and errors of `sample`."""
         if not len(source) or (self._capture is None and source.device.type != "cuda"):
             return sample(
                 self._model,
@@ -211,7 +211,7 @@ class GraphSampler:
     def _banned_tokens(
         self, forbidden: Tensor | Sequence[int] | None, allow_unknown: bool, like: Tensor
     ) -> Tensor:
-        """:func:`forbidden_tokens`, which reads from the device, once as long as the same tensor is given."""
+        """`forbidden_tokens`, which reads from the device, once as long as the same tensor is given."""
         if not isinstance(forbidden, Tensor):
             return forbidden_tokens(forbidden, allow_unknown, len(like), like.device)
         known = self._banned

@@ -29,7 +29,7 @@ class Samples(NamedTuple):
 
 
 class Sampler(Protocol):
-    """:func:`sample` for one model."""
+    """`sample` for one model."""
 
     def __call__(
         self,

@@ -48,7 +48,7 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> PairedDifference | None:
-    """Differences ``values[seed] - baseline[seed]`` of the seeds that both have; None where they share none."""
+    """Differences `values[seed] - baseline[seed]` of the seeds that both have; None where they share none."""
     by_seed = {seed: values[seed] - baseline[seed] for seed in values if seed in baseline}
     summary = summarise(by_seed.values())
     if summary is None:

@@ -50,7 +50,7 @@ def bfloat16_in_use() -> Bfloat16:
 
 
 def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Logits ``features @ weight.T + bias``: [..., H], [V, H], [V] -> [..., V]."""
+    """Logits `features @ weight.T + bias`: [..., H], [V, H], [V] -> [..., V]."""
     use = _used.get()
     if use == "none":
         return linear(features, weight, bias)
@@ -63,7 +63,7 @@ def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def multiply(inputs: Tensor, weight: Tensor) -> Tensor:
-    """``inputs @ weight.T`` of a layer that is no output layer: [..., D], [H, D] -> [..., H]."""
+    """`inputs @ weight.T` of a layer that is no output layer: [..., D], [H, D] -> [..., H]."""
     if _used.get() != "all":
         return linear(inputs, weight)
     if torch.is_grad_enabled():
@@ -72,16 +72,16 @@ def multiply(inputs: Tensor, weight: Tensor) -> Tensor:
 
 
 def known_logits(features: Tensor, weight: Tensor, bias: Tensor, logits: Tensor) -> Tensor:
-    """`logits`, which are ``features @ weight.T + bias`` or that with ``-inf`` at some tokens, as their function.
+    """`logits`, which are `features @ weight.T + bias` or that with `-inf` at some tokens, as their function.
 
     Sampling computes the logits of every drawn token without a graph. To learn from them the decoder runs once more with a
     graph, over whole prefixes, but the product with the vocabulary, most of its work, need not be repeated: its gradient reads
-    features and weights alone. At ``-inf`` the gradient of what follows must be 0, as that of a softmax is.
+    features and weights alone. At `-inf` the gradient of what follows must be 0, as that of a softmax is.
 
     Args:
-        features: what the output layer reads, Shape: ``[..., H]``.
-        weight, bias: the output layer, Shape: ``[V, H]`` and ``[V]``.
-        logits: their product without a graph; neither copied nor written, Shape: ``[..., V]``.
+        features: what the output layer reads, `[..., H]`.
+        weight, bias: the output layer, `[V, H]` and `[V]`.
+        logits: their product without a graph; neither copied nor written, `[..., V]`.
     """
     found: Tensor = _KnownLogits.apply(features, weight, bias, logits)  # type: ignore[no-untyped-call]
     return found
@@ -111,7 +111,7 @@ def _narrow(factor: Tensor) -> Tensor:
 
 
 def _narrow_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``inputs @ weight.T + bias`` in bfloat16, without a graph: [..., D], [H, D], [H] -> [..., H].
+    """`inputs @ weight.T + bias` in bfloat16, without a graph: [..., D], [H, D], [H] -> [..., H].
 
     Rows are filled up to a multiple of 8: oneDNN prepares a kernel for every new number of rows, which takes half a
     millisecond, and sampling has all numbers from the whole batch down to 1.
@@ -122,7 +122,7 @@ def _narrow_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -
 
 
 def _narrow_weight(weight: Tensor) -> Tensor:
-    """A weight rounded, without a graph; kept within a block of :func:`bfloat16_products`."""
+    """A weight rounded, without a graph; kept within a block of `bfloat16_products`."""
     kept = _rounded.get()
     if kept is None:
         return _narrow(weight.detach())

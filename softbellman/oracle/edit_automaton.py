@@ -4,7 +4,7 @@ The payoff to come from a prefix depends on the prefix through its edit row alon
 adding a constant to a row shifts the payoff of the prefix and of all its continuations alike. The rows that can occur, less
 their last entry, are the states of a finite automaton. All tokens that the reference does not hold lead to the same state, so
 a step has one edge for each distinct token of the reference and one for the class of the others, with the number of its
-tokens. Backwards over the remaining length n (eq. 7; the sum over completions needs a limit on their length):
+tokens. Backwards over the remaining length n (Eq. (7); the sum over completions needs a limit on their length):
 
     V_0(row) = 0,   V_n(row) = tau log [1 + sum_edges multiplicity * exp((last - last' + V_{n-1}(row')) / tau)]
 
@@ -25,7 +25,7 @@ Row = tuple[int, ...]
 
 
 class EditAutomaton(TokenOracle):
-    """Soft values of the payoff ``R(y) = -d(y, y*)``, at tau = 0 the optimal ones.
+    """Soft values of the payoff `R(y) = -d(y, y*)`, at tau = 0 the optimal ones.
 
     Args:
         reference: token ids of y*, without the end.
@@ -80,7 +80,7 @@ class EditAutomaton(TokenOracle):
         return len(self._states)
 
     def q(self, prefix: Sequence[int]) -> Tensor:
-        """``Q(prefix, .)``, float64, Shape: ``[V]``; ValueError for a prefix that cannot be reached."""
+        """`Q(prefix, .)`, float64, `[V]`; ValueError for a prefix that cannot be reached."""
         if len(prefix) > self.max_length or {self.eos_id, *self.special_ids} & set(prefix):
             raise ValueError(
                 f"prefix must hold at most {self.max_length} ordinary tokens, got {list(prefix)}"
@@ -105,7 +105,7 @@ class EditAutomaton(TokenOracle):
         return tuple(following)
 
     def _explore(self, max_states: int) -> dict[Row, int]:
-        """The rows within `max_length` steps, less their last entry; sets the edges ``[S, C]``: next state, reward."""
+        """The rows within `max_length` steps, less their last entry; sets the edges `[S, C]`: next state, reward."""
         start = _shape(tuple(range(len(self.reference) + 1)))
         states, frontier = {start: 0}, [start]
         following: list[list[int]] = []
@@ -137,7 +137,7 @@ class EditAutomaton(TokenOracle):
         return states
 
     def _solve(self) -> list[Tensor]:
-        """V_n of every state, ``[S]`` for n = 0 .. max_length."""
+        """V_n of every state, `[S]` for n = 0 .. max_length."""
         values = [torch.zeros(len(self._states), dtype=torch.float64)]
         self._values = values
         everything = torch.arange(len(self._states))
@@ -149,7 +149,7 @@ class EditAutomaton(TokenOracle):
         return values
 
     def _edge_values(self, states: Tensor, left: int) -> Tensor:
-        """Q of every edge with `left` tokens to go: ``[len(states), C]``."""
+        """Q of every edge with `left` tokens to go: `[len(states), C]`."""
         return self._rewards[states] + self._values[left - 1][self._following[states]]
 
 

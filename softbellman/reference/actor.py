@@ -1,4 +1,4 @@
-"""Actor objective over all actions (equation 20), as a loss."""
+"""Actor objective over all actions, Eq. (20), as a loss."""
 
 from __future__ import annotations
 

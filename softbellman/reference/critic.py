@@ -1,4 +1,4 @@
-"""Critic regression with the variance penalty over the vocabulary (equation 18 and the smoothness term)."""
+"""Critic regression with the variance penalty over the vocabulary (Eq. (18) and the smoothness term)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-entropies of the policy against a token, the softmax of Q, or a mixture of both (equation 17)."""
+"""Cross-entropies of the policy against a token, the softmax of Q, or a mixture of both, Eq. (17)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The critic's loss of ERAC along sequences: targets from the policy's value under the target critic (equations 18 and 19)."""
+"""The critic's loss of ERAC along sequences: targets from the policy's value under the target critic, Eq. (18) and (19)."""
 
 from __future__ import annotations
 

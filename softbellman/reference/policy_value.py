@@ -1,4 +1,4 @@
-"""Value of a policy under Q with its entropy (equation 9, the expectation inside equation 19)."""
+"""Value of a policy under Q with its entropy (Eq. (9), the expectation inside Eq. (19))."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class FeatureSpec:
 
     @classmethod
     def load(cls, folder: str | Path) -> FeatureSpec:
-        """Read what :meth:`save` wrote. Raises MissingFileError or DataError naming the file."""
+        """Read what `save` wrote. Raises MissingFileError or DataError naming the file."""
         path = Path(folder) / "source.features.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ class PixelSpec:
 
     @classmethod
     def load(cls, folder: str | Path) -> PixelSpec:
-        """Read what :meth:`save` wrote. Raises MissingFileError or DataError naming the file."""
+        """Read what `save` wrote. Raises MissingFileError or DataError naming the file."""
         path = Path(folder) / "source.pixels.json"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
