@@ -171,7 +171,8 @@ def test_digest_follows_names_and_contents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "order", ["import torch, softbellman.losses", "import softbellman.losses, torch", "import softbellman, torch"]
+    "order",
+    ["import torch, softbellman.losses", "import softbellman.losses, torch", "import softbellman, torch"],
 )
 def test_import_order_does_not_matter(order: str) -> None:
     code = f"{order}\nimport torch, softbellman\nprint(float(softbellman.soft_value(torch.zeros(1, 8), tau=1.0)))"
