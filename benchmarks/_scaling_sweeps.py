@@ -14,8 +14,8 @@ from benchmarks import bleu, edit_distance, edits
 from benchmarks._bench import Bench, Line
 from benchmarks._memory import peak_bytes
 from benchmarks._passes import make_call, require_gradients
-from benchmarks.contenders import OPERATORS
-from benchmarks.linear_contenders import CASES, Case, Heads, contenders, errors, fresh, make_heads, run_case
+from benchmarks.contenders import OPERATORS, Inputs, Operator
+from benchmarks.linear_contenders import CASES, contenders, errors, fresh, make_heads, run_case
 from softbellman.payoffs import prefix_bleu, prefix_edit_distance, sample_edits, weighted_edits
 
 # Computes once, on the copy of its input that the turn picks.
@@ -194,13 +194,15 @@ def linear(name: str, options: Options) -> Sweep:
             calls.setdefault(contender, []).append(call)
             peaks.setdefault(contender, []).append(peak_bytes(partial(call, 0), "cpu"))
     return Sweep(
-        operator=f"linear_{name}, with gradient",
+        operator=f"head: {name}, with gradient",
         axis="V",
         fixed=f"N = {scale.linear_rows:,}, H = {scale.hidden}",
         sizes=scale.vocabularies,
         contenders=calls,
         peaks=peaks,
-        facts={"logits_bytes": [case.heads * scale.linear_rows * size * 4 for size in scale.vocabularies]},
+        facts={
+            "logits_bytes": [len(case.reads) * scale.linear_rows * size * 4 for size in scale.vocabularies]
+        },
         rounds_share=0.15,  # a call at the largest V takes seconds
         again=False,
         warmup=0,  # the peaks have run everything
@@ -208,7 +210,7 @@ def linear(name: str, options: Options) -> Sweep:
 
 
 def _run_heads(
-    case: Case, function: Callable[[Heads], tuple[Tensor, ...]], heads: Heads, _turn: int
+    case: Operator, function: Callable[[Inputs], tuple[Tensor, ...]], heads: Inputs, _turn: int
 ) -> object:
     return run_case(case, function, fresh(heads))
 

@@ -17,9 +17,9 @@ import torch
 
 from benchmarks._training_cases import Case
 from softbellman.data import Batch
-from softbellman.training import edited, outputs
+from softbellman.training import edited, rollout
 from softbellman.training.payoff import Payoff
-from softbellman.training.stages import actor_critic, augmented, likelihood
+from softbellman.training.stages import actor_critic, augmented, completion, likelihood
 
 FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (actor_critic, "roll_out", "sampling"),
@@ -29,16 +29,18 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (augmented, "share_prefixes", "edits"),
     (actor_critic.PolicyEvaluation, "encode", "actor forward"),
     (torch.Tensor, "backward", "backward"),
-    (actor_critic, "critic_objective", "losses"),
-    (actor_critic, "linear_critic_objective", "losses"),
-    (outputs, "policy_value", "losses"),
-    (outputs, "actor_objective", "losses"),
-    (outputs, "maximum_likelihood", "losses"),
-    (outputs, "soft_q_objective", "losses"),
-    (outputs, "weighted_likelihood", "losses"),
-    (outputs, "oracle_distillation", "losses"),
+    *(
+        (stage, loss, "losses")
+        for stage, losses in (
+            (actor_critic, ("policy_value", "critic_objective", "actor_objective")),
+            (likelihood, ("maximum_likelihood",)),
+            (augmented, ("soft_q_objective", "weighted_likelihood", "oracle_distillation")),
+            (completion, ("known_distillation",)),
+        )
+        for loss in losses
+    ),
 )
-FORWARDS = (actor_critic, outputs)
+FORWARDS = (actor_critic, rollout)
 DESCENTS = (actor_critic, likelihood, augmented)
 
 
@@ -105,13 +107,11 @@ def time_parts(
 
     with ExitStack() as stack:
         for owner, function_name, part in FUNCTIONS:
-            if hasattr(owner, function_name):
-                wrapped = timed(getattr(owner, function_name), part)
-                stack.enter_context(mock.patch.object(owner, function_name, wrapped))
+            wrapped = timed(getattr(owner, function_name), part)
+            stack.enter_context(mock.patch.object(owner, function_name, wrapped))
         for owner in FORWARDS:
             for name in ("row_logits", "row_features"):
-                if hasattr(owner, name):
-                    stack.enter_context(mock.patch.object(owner, name, forward(getattr(owner, name))))
+                stack.enter_context(mock.patch.object(owner, name, forward(getattr(owner, name))))
         for owner in DESCENTS:
             stack.enter_context(mock.patch.object(owner, "descend", descent(owner.descend)))
         for batch in batches:

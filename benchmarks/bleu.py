@@ -29,9 +29,11 @@ from benchmarks._harness import (
     save_json,
     synchronizer,
 )
+from benchmarks._options import add_options, settle
 from softbellman.payoffs.bleu import prefix_bleu
 
 SIZES = ((50, 1, 1), (50, 5, 1), (50, 1, 5), (50, 5, 5), (128, 5, 1))  # sources, samples, references
+QUICK_SIZES = ((2, 1, 1),)
 LENGTH = 50
 VOCABULARY = 4568
 SCORED_HYPOTHESES = 2  # by the libraries that score one prefix a call
@@ -191,21 +193,14 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repetitions", type=int, default=20)
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
-    )
-    parser.add_argument("--json", help="save the figures and the record of the machine here")
-    parser.add_argument("--device", default="cpu", help="of ours and the dense method: cpu, cuda or cuda:0")
+    add_options(parser, quick="one tiny size: does it run, not how fast")
     arguments = parser.parse_args()
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)
-    torch.set_num_threads(arguments.threads)
-    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
+    settle(parser, arguments)
     clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
     told = {"clock": time_name, "device": arguments.device}
-    rows = [run(*size, arguments.repetitions, clock, arguments.device) | told for size in SIZES]
+    sizes = QUICK_SIZES if arguments.quick else SIZES
+    rows = [run(*size, arguments.repetitions, clock, arguments.device) | told for size in sizes]
     header = [
         "hypotheses",
         "R",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,14 +19,21 @@ import softbellman
 
 TAU = 0.5
 SMOOTHNESS = 0.001
+BETA = 0.3  # of the Jensen-Shannon divergence
+
+Rows = Tensor | softbellman.Head
 
 
 class Inputs(NamedTuple):
-    """One set of arguments; an operator takes what it needs."""
+    """One set of arguments; an operator takes what it needs.
 
-    logits: Tensor  # [N, V]
-    q: Tensor  # [N, V]
-    target_q: Tensor  # [N, V]
+    The matrices are tensors here and heads in `benchmarks.linear`. Where an operator takes a prior or a second
+    distribution, another one's matrix gives its logits.
+    """
+
+    logits: Rows  # [N, V]
+    q: Rows  # [N, V]
+    target_q: Rows  # [N, V]
     actions: Tensor  # [N] int64
     numbers: Tensor  # [N] in the statistic type: rewards or regression targets
     upstream: Tensor  # [N] in the statistic type: the gradient that arrives at every output
@@ -37,17 +45,18 @@ class Operator:
     """`ours` and `plain` map the inputs to tensors of [N] or [B, T] elements, the same number of them.
 
     `reads` are the matrices [N, V] that the forward pass reads, `gradients` the inputs that the backward
-    pass writes a gradient for; it reads `reads_again`, by default all of `reads`. `exact` is False where the
-    outputs are draws, which are checked otherwise.
+    pass writes a gradient for; it reads `reads_again`, by default all of `reads`. `ours` of a loss, which
+    `reduces`, takes `reduction=`. `exact` is False where the outputs are draws, which are checked otherwise.
     """
 
     name: str
-    ours: Callable[[Inputs], tuple[Tensor, ...]]
+    ours: Callable[..., tuple[Tensor, ...]]
     plain: Callable[[Inputs], tuple[Tensor, ...]]
     reads: tuple[str, ...]
     gradients: tuple[str, ...]
     exact: bool = True
     reads_again: tuple[str, ...] | None = None
+    reduces: bool = False
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -66,6 +75,10 @@ class Operator:
 
 def _plain_soft_value(data: Inputs) -> tuple[Tensor, ...]:
     return (TAU * torch.logsumexp(data.q / TAU, -1),)
+
+
+def _plain_soft_value_prior(data: Inputs) -> tuple[Tensor, ...]:
+    return (TAU * (torch.logsumexp(data.q / TAU + data.logits, -1) - torch.logsumexp(data.logits, -1)),)
 
 
 def _sequences(data: Inputs) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,8 +112,14 @@ def _plain_policy_value(data: Inputs) -> tuple[Tensor, ...]:
     return (policy * data.q).sum(-1) + TAU * entropy, entropy
 
 
-def _our_critic(data: Inputs) -> tuple[Tensor, ...]:
-    return (softbellman.critic_loss(data.q, data.actions, data.numbers, smoothness=SMOOTHNESS).loss,)
+def _plain_policy_value_prior(data: Inputs) -> tuple[Tensor, ...]:
+    log_policy = F.log_softmax(data.logits, -1)
+    relative = log_policy - F.log_softmax(data.target_q, -1)
+    return ((log_policy.exp() * (data.q - TAU * relative)).sum(-1),)
+
+
+def _our_critic(data: Inputs, **how: str) -> tuple[Tensor, ...]:
+    return (softbellman.critic_loss(data.q, data.actions, data.numbers, smoothness=SMOOTHNESS, **how).loss,)
 
 
 def _plain_critic(data: Inputs) -> tuple[Tensor, ...]:
@@ -138,6 +157,28 @@ def _plain_token_cross_entropy(data: Inputs) -> tuple[Tensor, ...]:
     return (F.cross_entropy(data.logits, data.actions, reduction="none"),)
 
 
+def _our_divergence(kind: str, data: Inputs, **how: str) -> tuple[Tensor, ...]:
+    return (softbellman.divergence(data.logits, data.q, kind=kind, beta=BETA, **how),)
+
+
+def _plain_forward_kl(data: Inputs) -> tuple[Tensor, ...]:
+    log_policy, log_other = F.log_softmax(data.logits, -1), F.log_softmax(data.q, -1)
+    return (F.kl_div(log_policy, log_other, reduction="none", log_target=True).sum(-1),)
+
+
+def _plain_reverse_kl(data: Inputs) -> tuple[Tensor, ...]:
+    log_policy, log_other = F.log_softmax(data.logits, -1), F.log_softmax(data.q, -1)
+    return (F.kl_div(log_other, log_policy, reduction="none", log_target=True).sum(-1),)
+
+
+def _plain_jsd(data: Inputs) -> tuple[Tensor, ...]:
+    log_policy, log_other = F.log_softmax(data.logits, -1), F.log_softmax(data.q, -1)
+    mixture = torch.lerp(log_policy.exp(), log_other.exp(), BETA).log()
+    from_other = F.kl_div(mixture, log_other, reduction="none", log_target=True).sum(-1)
+    from_policy = F.kl_div(mixture, log_policy, reduction="none", log_target=True).sum(-1)
+    return (BETA * from_other + (1 - BETA) * from_policy,)
+
+
 def _plain_sampling(data: Inputs) -> tuple[Tensor, ...]:
     return (torch.multinomial(F.softmax(data.logits, -1), 1).squeeze(-1),)
 
@@ -152,6 +193,13 @@ OPERATORS = {
             reads=("q",),
             gradients=("q",),
         ),
+        Operator(
+            "soft_value_prior",
+            lambda data: (softbellman.soft_value(data.q, tau=TAU, prior=data.logits),),
+            _plain_soft_value_prior,
+            reads=("q", "logits"),
+            gradients=("q",),
+        ),
         Operator("soft_bellman_residual", _our_residual, _plain_residual, reads=("q",), gradients=("q",)),
         Operator(
             "policy_value",
@@ -160,7 +208,14 @@ OPERATORS = {
             reads=("logits", "q"),
             gradients=("logits", "q"),
         ),
-        Operator("critic_loss", _our_critic, _plain_critic, reads=("q",), gradients=("q",)),
+        Operator(
+            "policy_value_prior",
+            lambda data: (softbellman.policy_value(data.logits, data.q, tau=TAU, prior=data.target_q).value,),
+            _plain_policy_value_prior,
+            reads=("logits", "q", "target_q"),
+            gradients=("logits", "q"),
+        ),
+        Operator("critic_loss", _our_critic, _plain_critic, reads=("q",), gradients=("q",), reduces=True),
         Operator(
             "erac_critic_loss",
             _our_erac,
@@ -171,24 +226,42 @@ OPERATORS = {
         ),
         Operator(
             "actor_loss",
-            lambda data: (softbellman.actor_loss(data.logits, data.q, tau=TAU).loss,),
+            lambda data, **how: (softbellman.actor_loss(data.logits, data.q, tau=TAU, **how).loss,),
             _plain_actor,
             reads=("logits", "q"),
             gradients=("logits",),
+            reduces=True,
         ),
         Operator(
             "soft_target_cross_entropy",
-            lambda data: (softbellman.soft_target_cross_entropy(data.logits, data.q, tau=TAU),),
+            lambda data, **how: (softbellman.soft_target_cross_entropy(data.logits, data.q, tau=TAU, **how),),
             _plain_distillation,
             reads=("logits", "q"),
             gradients=("logits",),
+            reduces=True,
         ),
         Operator(
             "token_cross_entropy",
-            lambda data: (softbellman.token_cross_entropy(data.logits, data.actions),),
+            lambda data, **how: (softbellman.token_cross_entropy(data.logits, data.actions, **how),),
             _plain_token_cross_entropy,
             reads=("logits",),
             gradients=("logits",),
+            reduces=True,
+        ),
+        *(
+            Operator(
+                f"divergence_{kind}",
+                partial(_our_divergence, kind),
+                plain,
+                reads=("logits", "q"),
+                gradients=("logits",),
+                reduces=True,
+            )
+            for kind, plain in (
+                ("forward_kl", _plain_forward_kl),
+                ("reverse_kl", _plain_reverse_kl),
+                ("jsd", _plain_jsd),
+            )
         ),
         Operator(
             "sample_tokens",
@@ -231,8 +304,10 @@ def copy_inputs(data: Inputs) -> Inputs:
 
 
 def set_apart(matrix: Tensor) -> Tensor:
-    """A copy in memory that does not lie 256 MiB from that of another such copy, where the two would slow each other down
-    (docs/native.md): in a block 64 KiB larger. On a device a plain copy."""
+    """A copy in a block 64 KiB larger: two matrices a multiple of 256 MiB apart would slow each other down on some CPUs.
+
+    On a device a plain copy.
+    """
     if matrix.device.type != "cpu":
         return matrix.clone()
     spare = (64 << 10) // matrix.element_size()

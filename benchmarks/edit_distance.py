@@ -26,8 +26,10 @@ from benchmarks._harness import (
     print_table,
     save_json,
 )
+from benchmarks._options import add_options, settle
 from softbellman.payoffs import optimal_completion_values, prefix_edit_distance
 
+QUICK_SIZES = ((3, 2, 7, 40),)
 SIZES = ((50, 1, 30, 4568), (50, 5, 30, 4568), (50, 1, 30, 32000))  # sources, samples, length, vocabulary
 EOS, SPECIALS = 3, (0, 1, 2)
 
@@ -134,20 +136,15 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repetitions", type=int, default=20)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
-    )
-    parser.add_argument("--json", help="save the figures and the record of the machine here")
+    add_options(parser, quick="one tiny size: does it run, not how fast")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    settle(parser, arguments)
     device = torch.device(arguments.device)
-    if arguments.cpu_time and (arguments.threads != 1 or device.type != "cpu"):
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 on the CPU")
     clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
-    rows = [run(size, arguments.repetitions, clock, device) | {"clock": time_name} for size in SIZES]
+    rows = [
+        run(size, arguments.repetitions, clock, device) | {"clock": time_name}
+        for size in (QUICK_SIZES if arguments.quick else SIZES)
+    ]
     header = [
         "hypotheses",
         "V",

@@ -32,6 +32,7 @@ from benchmarks._harness import (
     scaled,
     synchronizer,
 )
+from benchmarks._options import add_options, settle
 from softbellman.payoffs.edits import sample_edits, weighted_edits
 
 VOCABULARY = 4568
@@ -201,18 +202,12 @@ def main() -> None:
         default=[Size(42, 4, 30)],
         help="B x K x L: sources, samples of each, tokens",
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repetitions", type=int, default=20)
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
-    )
-    parser.add_argument("--json", help="save the figures and the record of the machine here")
-    parser.add_argument("--device", default="cpu", help="of our operators: cpu, cuda or cuda:0 (default cpu)")
+    add_options(parser, quick="one tiny batch: does it run, not how fast")
     arguments = parser.parse_args()
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)
-    torch.set_num_threads(arguments.threads)
-    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
+    settle(parser, arguments)
+    if arguments.quick:
+        arguments.batches = [Size(42, 4, 6)]
     clock, time_name = (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
     rows = [
         run(size, proposal, arguments.repetitions, clock, arguments.device)

@@ -11,13 +11,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks._bench import Bench, Line
 from benchmarks._harness import Timing, format_ratio, format_seconds, print_table, save_json
+from benchmarks._options import add_options, parse_shapes, settle
 from benchmarks.contenders import OPERATORS
 from softbellman.training.allocator import keep_freed_memory
 
@@ -106,48 +106,33 @@ def run_line(line: Line, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Sequence[Line]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0 (default cpu)")
-    parser.add_argument("--json", type=Path, help="save figures and the record of the machine here")
+    add_options(parser, quick="tiny shapes: does it run, not how fast")
     parser.add_argument("--operators", nargs="+", choices=list(OPERATORS), default=list(OPERATORS))
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=["forward", "both"])
     parser.add_argument("--shapes", nargs="+", metavar="NxV", help="rows x vocabulary")
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES))
-    parser.add_argument("--repetitions", type=int, help="timed rounds (default 20; 3 with --quick)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
-    )
     parser.add_argument(
         "--keep-memory", action="store_true", help="glibc keeps freed memory, as in softbellman-train"
     )
-    parser.add_argument("--quick", action="store_true", help="tiny shapes: does it run, not how fast")
     arguments = parser.parse_args(argv)
-    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
-    if arguments.repetitions is None:
-        arguments.repetitions = 3 if arguments.quick else 20
+    settle(parser, arguments)
     if not arguments.shapes and not arguments.dtypes:
         if arguments.quick:
             return arguments, QUICK_LINES
         return arguments, CUDA_LINES if arguments.device.startswith("cuda") else CPU_LINES
-    try:
-        shapes = [tuple(map(int, shape.split("x"))) for shape in arguments.shapes or ["2048x8192"]]
-        lines = [
-            Line(rows, v, DTYPES[name]) for name in arguments.dtypes or ["float32"] for rows, v in shapes
-        ]
-    except ValueError:
-        parser.error(f"--shapes takes ROWSxVOCABULARY such as 2048x8192, got {' '.join(arguments.shapes)}")
-    if any(line.matrix_bytes < 1 for line in lines):
-        parser.error("--shapes takes positive numbers")
-    return arguments, lines
+    shapes = parse_shapes(parser, arguments.shapes or ["2048x8192"], "ROWSxVOCABULARY", "2048x8192")
+    return arguments, [
+        Line(rows, vocabulary, DTYPES[name])
+        for name in arguments.dtypes or ["float32"]
+        for rows, vocabulary in shapes
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments, lines = parse(argv)
     if arguments.keep_memory:
         keep_freed_memory()
-    torch.set_num_threads(arguments.threads)
     if arguments.device.startswith("cuda"):
         torch.cuda.set_device(arguments.device if ":" in arguments.device else 0)
     print(

@@ -1,10 +1,11 @@
-"""The operators from hidden states against a linear layer followed by plain expressions, eager and compiled.
+"""The operators on heads (hidden states and an output layer) against a linear layer with plain expressions, eager and compiled.
 
     python -m benchmarks.linear [--device cuda] [--json FILE] [--operators actor_loss ...] [--shapes 2048x256x4568 ...]
         [--dtype bfloat16] [--repetitions 20] [--threads 1] [--cpu-time] [--no-compile] [--quick]
 
 A shape is rows x hidden units x vocabulary. All contenders compute the summed loss of the same rows and its gradients for
-hidden states, weight and bias (policy_value: the values alone, as a critic's target needs them):
+hidden states, weight and bias (policy_value: the values alone, as a critic's target needs them; a prior and the second
+distribution of a divergence are constants):
 
 - `sum`: ours with reduction="sum", gradients taken along by the forward pass (losses only);
 - `rows`: ours with reduction="none", which makes the logits a second time in the backward pass;
@@ -13,7 +14,7 @@ hidden states, weight and bias (policy_value: the values alone, as a critic's ta
 - `liger`: liger-kernel's fused linear cross-entropy, on a GPU and where it is installed.
 
 `peak` is the most a call holds beyond its arguments, results included; `share` leaves the results out and divides by the
-size of the logits (of both heads where there are two). `error` is the largest of a result against the plain expressions in
+size of the logits (of every head that is read). `error` is the largest of a result against the plain expressions in
 float64, relative to the largest exact entry, on the first 128 rows. A contender above a tolerance ends the run."""
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +38,9 @@ from benchmarks._harness import (
     save_json,
 )
 from benchmarks._memory import peak_bytes
-from benchmarks.linear_contenders import CASES, Case, Heads, contenders, errors, fresh, make_heads, run_case
+from benchmarks._options import add_options, parse_shapes, settle
+from benchmarks.contenders import Inputs, Operator
+from benchmarks.linear_contenders import CASES, contenders, errors, fresh, make_heads, run_case
 
 SHAPES = ((2048, 256, 4568), (2048, 512, 4568), (2048, 256, 32000), (2048, 256, 150000))
 QUICK = ((96, 16, 300),)
@@ -46,7 +48,7 @@ PEERS = ("whole", "eager", "compiled", "liger")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
-def measure(case: Case, data: Heads, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(case: Operator, data: Inputs, arguments: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
     functions = contenders(case, compiled=not arguments.no_compile, device=arguments.device)
     found = errors(case, {name: f for name, f in functions.items() if name != "compiled"}, data)
@@ -56,9 +58,9 @@ def measure(case: Case, data: Heads, arguments: argparse.Namespace) -> dict[str,
     }
     memory = {name: peak_bytes(partial(call, data), arguments.device) for name, call in calls.items()}
     results = sum(tensor.numel() * tensor.element_size() for tensor in calls["rows"](data))
-    rows, hidden = data.actor[0].shape
-    vocabulary = data.actor[1].shape[0]
-    logits = case.heads * rows * vocabulary * data.actor[0].element_size()
+    rows, hidden = data.logits.hidden.shape
+    vocabulary = data.logits.shape[-1]
+    logits = len(case.reads) * rows * vocabulary * data.logits.dtype.itemsize
     options: dict[str, Any] = {"measure": device_seconds} if arguments.device.startswith("cuda") else {}
     if arguments.cpu_time:
         options["clock"] = time.process_time
@@ -66,7 +68,7 @@ def measure(case: Case, data: Heads, arguments: argparse.Namespace) -> dict[str,
     ours = "sum" if case.reduces else "rows"
     peers = [name for name in PEERS if name in calls]
     return {
-        "operator": f"linear_{case.name}",
+        "operator": case.name,
         "rows": rows,
         "hidden": hidden,
         "vocabulary": vocabulary,
@@ -83,7 +85,7 @@ def measure(case: Case, data: Heads, arguments: argparse.Namespace) -> dict[str,
         "share_of_logits": {name: (peak - results) / logits for name, peak in memory.items()},
         "relative_error": found,
         "cells": [
-            f"linear_{case.name}",
+            case.name,
             f"{rows}x{hidden}x{vocabulary}",
             *(format_seconds(comparison.timings[name]) if name in calls else "-" for name in ("sum", "rows")),
             *(
@@ -112,33 +114,16 @@ HEADER = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0 (default cpu)")
-    parser.add_argument("--json", type=Path, help="save figures and the record of the machine here")
+    add_options(parser, quick="one tiny shape: does it run, not how fast")
     parser.add_argument("--operators", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--shapes", nargs="+", metavar="NxHxV", help="rows x hidden units x vocabulary")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
-    parser.add_argument("--repetitions", type=int, help="timed rounds (default 20; 3 with --quick)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
-    )
-    parser.add_argument("--quick", action="store_true", help="one tiny shape: does it run, not how fast")
     arguments = parser.parse_args(argv)
-    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
-    arguments.repetitions = arguments.repetitions or (3 if arguments.quick else 20)
+    settle(parser, arguments)
     shapes: Sequence[tuple[int, ...]] = QUICK if arguments.quick else SHAPES
     if arguments.shapes:
-        try:
-            shapes = [tuple(map(int, shape.split("x"))) for shape in arguments.shapes]
-        except ValueError:
-            shapes = []
-        if not shapes or any(len(shape) != 3 or min(shape) < 1 for shape in shapes):
-            parser.error(
-                f"--shapes takes ROWSxHIDDENxVOCABULARY such as 2048x256x4568, got {' '.join(arguments.shapes)}"
-            )
-    torch.set_num_threads(arguments.threads)
+        shapes = parse_shapes(parser, arguments.shapes, "ROWSxHIDDENxVOCABULARY", "2048x256x4568")
     print(
         f"{arguments.device}, threads: {torch.get_num_threads()}, {arguments.dtype}, "
         f"{arguments.repetitions} rounds: median (quartiles)\n"

@@ -3,19 +3,16 @@
     python -m benchmarks.overhead [--device cuda] [--shapes 1x2 16x500] [--operators soft_value ...]
         [--passes forward recorded both] [--threads 1] [--cpu-time] [--repetitions 20] [--calls 200] [--json FILE]
 
-"ours" is the call as users make it, "dispatched" the same call through PyTorch's dispatcher, "eager" the plain
-expression of `contenders.py`. The passes: `forward` under `no_grad`, `recorded` a forward pass that records a graph,
-`both` that and the backward pass. Times are per call, from loops of many; on a GPU they end when the last call returns,
-not when its work is done."""
+"ours" is the call as users make it, "eager" the plain expression of `contenders.py`. The passes: `forward` under
+`no_grad`, `recorded` a forward pass that records a graph, `both` that and the backward pass. Times are per call, from
+loops of many; on a GPU they end when the last call returns, not when its work is done."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -33,11 +30,11 @@ from benchmarks._harness import (
     save_json,
     scaled,
 )
+from benchmarks._options import add_options, parse_shapes, settle
 from benchmarks.contenders import OPERATORS, SMOOTHNESS, TAU, Inputs, make_inputs
-from softbellman.payoffs import _direct
 
 PASSES = ("forward", "recorded", "both")
-HEADER = ("operator", "pass", "ours", "dispatched", "eager", "dispatched / ours", "eager / ours")
+HEADER = ("operator", "pass", "ours", "eager", "eager / ours")
 Call = Callable[[], tuple[Tensor, ...]]
 
 
@@ -92,34 +89,20 @@ def cases(shape: tuple[int, int], device: str) -> dict[str, dict[str, Case]]:
         matrix.requires_grad_()
     found = {}
     for name, case in (row_cases(data) | token_cases(shape[0], device)).items():
-        found[name] = {"ours": case, "dispatched": case}
+        found[name] = {"ours": case}
         if name in OPERATORS:
             leaves = tuple(getattr(data, leaf) for leaf in OPERATORS[name].gradients)
             found[name]["eager"] = Case(partial(OPERATORS[name].plain, data), leaves)
     return found
 
 
-@contextmanager
-def dispatcher() -> Iterator[None]:
-    """No thread is so plain that a call may go round the dispatcher."""
-    plain = _direct._PLAIN_THREADS
-    _direct._PLAIN_THREADS = frozenset()
-    try:
-        yield
-    finally:
-        _direct._PLAIN_THREADS = plain
-
-
-def loop(name: str, case: Case, which: str, calls: int) -> Callable[[object], None]:
-    """A contender: `calls` calls of one pass."""
+def loop(case: Case, which: str, calls: int) -> Callable[[object], None]:
+    """`calls` calls of one pass."""
     call, leaves = case
     upstream = [torch.ones_like(result) for result in call()] if which == "both" else []
 
     def run(_: object) -> None:
-        with (
-            dispatcher() if name == "dispatched" else nullcontext(),
-            torch.set_grad_enabled(which != "forward"),
-        ):
+        with torch.set_grad_enabled(which != "forward"):
             for _ in range(calls):
                 results = call()
                 if which == "both":
@@ -148,7 +131,7 @@ def measure(shape: tuple[int, int], arguments: argparse.Namespace) -> list[dict[
         if which == "forward" or found[operator]["ours"].leaves
     ]
     loops = {
-        f"{operator} {which} {name}": loop(name, case, which, arguments.calls)
+        f"{operator} {which} {name}": loop(case, which, arguments.calls)
         for operator, which in lines
         for name, case in found[operator].items()
     }
@@ -183,34 +166,30 @@ def cells(record: dict[str, Any]) -> list[str]:
     return [
         record["operator"],
         record["pass"],
-        *(show("times", name, format_seconds) for name in ("ours", "dispatched", "eager")),
-        *(show("ratios_to_ours", name, format_ratio) for name in ("dispatched", "eager")),
+        *(show("times", name, format_seconds) for name in ("ours", "eager")),
+        show("ratios_to_ours", "eager", format_ratio),
     ]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     names = list(cases((2, 2), "cpu"))
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:0 (default cpu)")
-    parser.add_argument(
-        "--shapes", nargs="+", default=["1x2", "16x500"], metavar="NxV", help="rows x vocabulary"
-    )
+    add_options(parser, quick="one tiny shape, two calls: does it run, not how fast")
+    parser.add_argument("--shapes", nargs="+", metavar="NxV", help="rows x vocabulary (default 1x2 16x500)")
     parser.add_argument("--operators", nargs="+", choices=names, default=names)
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cpu-time", action="store_true", help="processor time, for a busy machine")
-    parser.add_argument("--repetitions", type=int, default=20, help="timed rounds (default 20)")
-    parser.add_argument("--calls", type=int, default=200, help="calls in a round (default 200)")
-    parser.add_argument("--json", type=Path, help="save figures and the record of the machine here")
+    parser.add_argument("--calls", type=int, help="calls in a round (default 200; 2 with --quick)")
+    parser.set_defaults(threads=1)
     arguments = parser.parse_args(argv)
-    if arguments.cpu_time and (arguments.threads != 1 or arguments.device != "cpu"):
-        parser.error("--cpu-time adds up the time of all threads: it needs --threads 1 --device cpu")
+    settle(parser, arguments)
+    arguments.calls = arguments.calls or (2 if arguments.quick else 200)
+    default = ["2x3"] if arguments.quick else ["1x2", "16x500"]
+    arguments.shapes = parse_shapes(parser, arguments.shapes or default, "ROWSxVOCABULARY", "16x500")
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
-    torch.set_num_threads(arguments.threads)
     clock = "processor" if arguments.cpu_time else "wall"
     print(
         f"{arguments.device}, threads: {arguments.threads}, {clock} time, medians of {arguments.repetitions}"
@@ -218,9 +197,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     machine = environment()
     records: list[dict[str, Any]] = []
     for shape in arguments.shapes:
-        rows, vocabulary = map(int, shape.split("x"))
-        found = measure((rows, vocabulary), arguments)
-        print(f"\n{shape}\n")
+        found = measure(shape, arguments)
+        print(f"\n{shape[0]}x{shape[1]}\n")
         print_table(HEADER, [cells(record) for record in found])
         records += found
         if arguments.json:

@@ -36,9 +36,9 @@ STYLES: dict[str, dict[str, Any]] = {
     "rows": {"color": SKY, "marker": "D"},
     "whole": {"color": PURPLE, "marker": "v"},
 }
-LINEAR_NAMES = {
-    "sum": "linear_*, sum",
-    "rows": "linear_*, rows",
+HEAD_NAMES = {
+    "sum": "head, sum",
+    "rows": "head, rows",
     "whole": "whole logits, ours",
     "eager": "whole logits, eager",
 }
@@ -50,7 +50,7 @@ STREAMS = {
 # Panels of the scaling figure: title, axis, operators that begin with one of these.
 PANELS = (
     ("operators on logits", "V", ("soft_value", "policy_value", "sample_tokens")),
-    ("hidden states to loss and gradients", "V", ("linear_",)),
+    ("hidden states to loss and gradients", "V", ("head: ", "linear_")),  # "linear_": records of before
     ("rows", "N", ("policy_value",)),
     ("length: residual and edit distance", "T", ("soft_bellman_residual", "prefix_edit_distance")),
     ("length: prefix BLEU and edits", "T", ("prefix_bleu", "sample_edits")),
@@ -121,7 +121,7 @@ def memory(scaling: Content) -> Figure:
     for name, found in row["contenders"].items():
         peaks = [size / 1e6 for size in found["peak_bytes"]]
         panel.plot(row["sizes"], peaks, **_line(STYLES[name]))
-        labels.append((peaks[-1], f"{LINEAR_NAMES[name]}: {_megabytes(peaks[-1])}", STYLES[name]))
+        labels.append((peaks[-1], f"{HEAD_NAMES[name]}: {_megabytes(peaks[-1])}", STYLES[name]))
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _megabytes(value)))
     _grow(panel, row["sizes"])
@@ -184,7 +184,9 @@ def scaling(content: Content) -> Figure:
                 if not single:
                     style["color"] = colours[row["operator"]]
                 slope = f"${axis}^{{{found['exponent_of_largest']['median']:.2f}}}$"
-                shown = LINEAR_NAMES[name] if operator.startswith("linear") else f"{operator}, {name}"
+                shown = (
+                    HEAD_NAMES[name] if operator.startswith(("head: ", "linear_")) else f"{operator}, {name}"
+                )
                 line = _line(style)
                 if name in ("eager", "dense") and not single:
                     line |= {

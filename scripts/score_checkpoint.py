@@ -3,7 +3,8 @@
     python scripts/score_checkpoint.py RUN [RUN ...]
 
 A stage that starts from an earlier actor keeps that actor where no validation was better; this says what the training itself
-came to. One line a run, then the mean and sample standard deviation over the runs of an algorithm."""
+came to. One line a run, then the mean and sample standard deviation over the runs of an algorithm.
+"""
 
 from __future__ import annotations
 

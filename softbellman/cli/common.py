@@ -85,7 +85,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def standard_input() -> Iterator[str]:
-    """The lines of standard input, ended by \\n or \\r\\n only; bytes that are not UTF-8 are an error."""
+    """The lines of standard input without line feeds and carriage returns; bytes that are not UTF-8 are an error."""
     for number, raw in enumerate(sys.stdin.buffer, start=1):
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")

@@ -14,8 +14,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 file without their line ends. A name ending in `.gz` is read through gzip.
 
-    Only `\\n` and `\\r\\n` end a line, so that exotic separators inside a sentence cannot shift the alignment
-    of two files. A byte order mark at the start is dropped. A last line without a line end counts.
+    Only a line feed, alone or after a carriage return, ends a line: exotic separators inside a sentence cannot shift
+    the alignment of two files. A byte order mark at the start is dropped. A last line without a line end counts.
 
     Raises:
         MissingFileError: there is no such file.

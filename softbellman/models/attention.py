@@ -82,7 +82,7 @@ def additive_scores(keys: Tensor, queries: Tensor, score: Tensor) -> Tensor:
 
 
 class _AdditiveScores(torch.autograd.Function):
-    """`additive_scores` from exponentials of the keys and of the queries, which are few, instead of a tanh for every pair:
+    """`additive_scores` from exponentials of the keys and of the queries, which are few, instead of a tanh for every pair.
 
         tanh(k + q) = 1 - 2 r,   r = 1 / (1 + exp(2k) exp(2q)),   d tanh = 4 r (1 - r)
 

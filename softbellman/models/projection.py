@@ -79,9 +79,9 @@ def known_logits(features: Tensor, weight: Tensor, bias: Tensor, logits: Tensor)
     features and weights alone. At `-inf` the gradient of what follows must be 0, as that of a softmax is.
 
     Args:
-        features: what the output layer reads, Shape: `[..., H]`.
-        weight, bias: the output layer, Shape: `[V, H]` and `[V]`.
-        logits: their product without a graph; neither copied nor written, Shape: `[..., V]`.
+        features: what the output layer reads, `[..., H]`.
+        weight, bias: the output layer, `[V, H]` and `[V]`.
+        logits: their product without a graph; neither copied nor written, `[..., V]`.
     """
     found: Tensor = _KnownLogits.apply(features, weight, bias, logits)  # type: ignore[no-untyped-call]
     return found

@@ -34,12 +34,12 @@ def soft_q_objective(
         q: action values `Q(y_<t, .)`, padded, `[N, T, V]`, or packed, `[M, V]`: the rows of one sequence
             behind those of another, in order.
         actions: tokens `y_t`, int64, `[N, T]` or `[M]`.
-        rewards: incremental payoffs `r_t` (Eq. (13)), Shape: as `actions`.
+        rewards: incremental payoffs `r_t` (Eq. (13)), shaped as `actions`.
         mask: True at real tokens, of padded rows, `[N, T]`.
         sequences: number of sequences the loss is averaged over.
         tau: temperature, above 0, in the unit of the payoff.
         terminal: True at the last token of each sequence, of packed rows, `[M]`.
-        counted: True at the rows whose residual counts, Shape: as `actions`; None: all. The others only lend their value to
+        counted: True at the rows whose residual counts, shaped as `actions`; None: all. The others only lend their value to
             the row before.
         states: row of `q` that a packed position reads, where some share one, int64, `[M]`; then q is
             `[D, V]`.

@@ -1,9 +1,9 @@
 """Exact oracles: the action values that the learnt ones approximate, for payoffs and sizes where they can be computed.
 
 Notation: V vocabulary, tau temperature in the unit of the payoff, y_<t a prefix without the end token. The payoff of a
-partial sequence is that of the sequence ended there (eq. 4), so ending earns 0 (eq. 6), and
+partial sequence is that of the sequence ended there, Eq. (4), so ending earns 0, Eq. (6), and
 
-    Q(y_<t, w) = R(y_<t w) - R(y_<t) + V(y_<t w),    V(y_<t) = tau log sum_w exp(Q(y_<t, w) / tau)     (eq. 7, 14)
+    Q(y_<t, w) = R(y_<t w) - R(y_<t) + V(y_<t w),    V(y_<t) = tau log sum_w exp(Q(y_<t, w) / tau)     (Eq. (7), (14))
 
 At `tau = 0` the value is the maximum and the target uniform over the maximal actions.
 """

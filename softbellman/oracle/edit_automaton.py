@@ -4,7 +4,7 @@ The payoff to come from a prefix depends on the prefix through its edit row alon
 adding a constant to a row shifts the payoff of the prefix and of all its continuations alike. The rows that can occur, less
 their last entry, are the states of a finite automaton. All tokens that the reference does not hold lead to the same state, so
 a step has one edge for each distinct token of the reference and one for the class of the others, with the number of its
-tokens. Backwards over the remaining length n (eq. 7; the sum over completions needs a limit on their length):
+tokens. Backwards over the remaining length n (Eq. (7); the sum over completions needs a limit on their length):
 
     V_0(row) = 0,   V_n(row) = tau log [1 + sum_edges multiplicity * exp((last - last' + V_{n-1}(row')) / tau)]
 
@@ -80,7 +80,7 @@ class EditAutomaton(TokenOracle):
         return len(self._states)
 
     def q(self, prefix: Sequence[int]) -> Tensor:
-        """`Q(prefix, .)`, float64, Shape: `[V]`; ValueError for a prefix that cannot be reached."""
+        """`Q(prefix, .)`, float64, `[V]`; ValueError for a prefix that cannot be reached."""
         if len(prefix) > self.max_length or {self.eos_id, *self.special_ids} & set(prefix):
             raise ValueError(
                 f"prefix must hold at most {self.max_length} ordinary tokens, got {list(prefix)}"

@@ -1,6 +1,6 @@
 """The optimal completion oracle of the edit distance for one reference, and its targets for batches.
 
-The values are the operator's, `softbellman.optimal_completion_values`: maxima over completions, not the soft sums of eq. 7,
+The values are the operator's, `softbellman.optimal_completion_values`: maxima over completions, not the soft sums of Eq. (7),
 which `EditAutomaton` gives for short references.
 """
 
@@ -36,7 +36,7 @@ def edit_distance_targets(
         hypotheses, references and the others: as in `softbellman.optimal_completion_values`.
 
     Returns:
-        Probabilities, float32, Shape: `[B, T, V]` or `[B, K, T, V]`, with `rows` `[M, V]`. In states behind the end they
+        Probabilities, float32, `[B, T, V]` or `[B, K, T, V]`, with `rows` `[M, V]`. In states behind the end they
         mean nothing (the values there are zeros, hence uniform).
 
     Example:
@@ -88,7 +88,7 @@ class EditDistanceOracle(TokenOracle):
         self.special_ids = tuple(special_ids)
 
     def along(self, hypothesis: Sequence[int]) -> Tensor:
-        """Q in every state of a hypothesis (its tokens, without the end): float64, Shape: `[len(hypothesis) + 1, V]`.
+        """Q in every state of a hypothesis (its tokens, without the end): float64, `[len(hypothesis) + 1, V]`.
 
         Row t is the state before token t, the last row the one behind all tokens.
         """
@@ -104,7 +104,7 @@ class EditDistanceOracle(TokenOracle):
         )[0]
 
     def q(self, prefix: Sequence[int]) -> Tensor:
-        """`Q(prefix, .)`, float64, Shape: `[V]`."""
+        """`Q(prefix, .)`, float64, `[V]`."""
         return self.along(prefix)[-1]
 
     def value(self, prefix: Sequence[int]) -> float:

@@ -25,12 +25,12 @@ class EnumeratedProblem:
     In a prefix of `max_length` tokens the end is forced.
 
     Attributes:
-        payoff: R of a sequence without its end token; of a prefix, the payoff of ending there (eq. 4).
+        payoff: R of a sequence without its end token; of a prefix, the payoff of ending there, Eq. (4).
         vocabulary: V.
         eos_id: the action that ends a sequence.
         max_length: the most tokens before the end.
         ended_payoff: R of the ended sequence, given its tokens without the end, where it differs from `payoff`: the end then
-            earns the difference (eq. 6) instead of 0.
+            earns the difference, Eq. (6), instead of 0.
         special_ids: tokens that are never produced.
 
     Raises:
@@ -80,7 +80,7 @@ class EnumeratedProblem:
 
     @cached_property
     def successors(self) -> Tensor:
-        """The state that each action leads to, int64, Shape: `[S, V]`; -1 for the end and what cannot be done."""
+        """The state that each action leads to, int64, `[S, V]`; -1 for the end and what cannot be done."""
         table = torch.full((len(self.states), self.vocabulary), -1)
         for state, prefix in enumerate(self.states):
             if len(prefix) < self.max_length:
@@ -91,30 +91,30 @@ class EnumeratedProblem:
 
     @cached_property
     def possible(self) -> Tensor:
-        """Whether an action can be taken, bool, Shape: `[S, V]`."""
+        """Whether an action can be taken, bool, `[S, V]`."""
         return (self.successors >= 0) | (torch.arange(self.vocabulary) == self.eos_id)
 
     @cached_property
     def payoffs(self) -> Tensor:
-        """R of every prefix, float64, Shape: `[S]`."""
+        """R of every prefix, float64, `[S]`."""
         return torch.tensor([self.payoff(prefix) for prefix in self.states], dtype=torch.float64)
 
     @cached_property
     def ended_payoffs(self) -> Tensor:
-        """R of every complete sequence (a prefix and its end), float64, Shape: `[S]`."""
+        """R of every complete sequence (a prefix and its end), float64, `[S]`."""
         if self.ended_payoff is None:
             return self.payoffs
         return torch.tensor([self.ended_payoff(prefix) for prefix in self.states], dtype=torch.float64)
 
     @cached_property
     def rewards(self) -> Tensor:
-        """`R(y w) - R(y)` (eq. 13), for the end `R(y eos) - R(y)` (eq. 6), float64, Shape: `[S, V]`; 0 if impossible."""
+        """`R(y w) - R(y)`, Eq. (13), for the end `R(y eos) - R(y)`, Eq. (6), float64, `[S, V]`; 0 if impossible."""
         table = self.payoffs[self.successors.clamp(min=0)] - self.payoffs[:, None]
         table[:, self.eos_id] = self.ended_payoffs - self.payoffs
         return table.masked_fill(~self.possible, 0.0)
 
     def optimal_q(self, tau: float) -> Tensor:
-        """Q* of eq. 7, solved from the longest prefixes to the empty one: float64, Shape: `[S, V]`, `-inf` if impossible.
+        """Q* of Eq. (7), solved from the longest prefixes to the empty one: float64, `[S, V]`, `-inf` if impossible.
 
         At tau = 0 the optimal values: the largest payoff still to come.
         """
@@ -128,7 +128,7 @@ class EnumeratedProblem:
         return q
 
     def payoff_distribution(self, tau: float) -> Tensor:
-        """`P_R` (eq. 1) over the complete sequences, in the order of the states: float64, Shape: `[S]`; tau above 0."""
+        """`P_R`, Eq. (1), over the complete sequences, in the order of the states: float64, `[S]`; tau above 0."""
         return torch.softmax(self.ended_payoffs / tau, 0)
 
 
@@ -137,7 +137,7 @@ class EnumeratedOracle(TokenOracle):
 
     Attributes:
         problem: the sequences and their payoffs.
-        table: `Q*`, float64, Shape: `[S, V]`.
+        table: `Q*`, float64, `[S, V]`.
     """
 
     def __init__(self, problem: EnumeratedProblem, tau: float) -> None:
@@ -146,7 +146,7 @@ class EnumeratedOracle(TokenOracle):
         self.table = problem.optimal_q(self.tau)
 
     def q(self, prefix: Sequence[int]) -> Tensor:
-        """`Q*(prefix, .)`, float64, Shape: `[V]`; ValueError for a prefix that cannot be reached."""
+        """`Q*(prefix, .)`, float64, `[V]`; ValueError for a prefix that cannot be reached."""
         try:
             return self.table[self.problem.position[tuple(prefix)]]
         except KeyError:

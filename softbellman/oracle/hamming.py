@@ -2,7 +2,7 @@
 
 Sequences have the reference's length L and their end is forced; a token earns 1 where it equals the reference's at its place
 and 0 elsewhere. What was said before does not change what can still be earned, so the values depend on the place alone. With A
-tokens that can be produced, solving eq. 7 backwards from V_L = 0 gives
+tokens that can be produced, solving Eq. (7) backwards from V_L = 0 gives
 
     V_t = V_{t+1} + tau log(exp(1 / tau) + A - 1) = (L - t) tau log(exp(1 / tau) + A - 1),    Q_t(w) = 1(w = y*_t) + V_{t+1}
 
@@ -34,15 +34,15 @@ def hamming_state_values(
     """V_t, the soft value of the state before token t.
 
     Args:
-        references: int64 tokens, Shape: `[B, L]`; a reference is cut before its first `eos_id`.
+        references: int64 tokens, `[B, L]`; a reference is cut before its first `eos_id`.
         vocabulary: V.
         eos_id: the end token.
         tau: at least 0, in tokens.
-        reference_lengths: tokens that count, the end included where it is there, Shape: `[B]`; None: all L.
+        reference_lengths: tokens that count, the end included where it is there, `[B]`; None: all L.
         special_ids: tokens that are never produced.
 
     Returns:
-        Values, float64, Shape: `[B, L]`; 0 at the end token and behind it.
+        Values, float64, `[B, L]`; 0 at the end token and behind it.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape or range; no token left to produce.
@@ -79,7 +79,7 @@ def hamming_values(
         dtype: of the result.
 
     Returns:
-        Values, Shape: `[B, L, V]`. The end is `-inf` (as are special tokens) but in the state in which the reference has its
+        Values, `[B, L, V]`. The end is `-inf` (as are special tokens) but in the state in which the reference has its
         end token: there it is 0 and all others are `-inf`. Zeros behind the end.
 
     Raises:

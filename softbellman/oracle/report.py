@@ -31,8 +31,8 @@ class Belief:
 
     Attributes:
         title: who, such as `exact oracle`.
-        probabilities: float64, Shape: `[P, V]`.
-        q: the values behind them, Shape: `[P, V]`; None for a policy.
+        probabilities: float64, `[P, V]`.
+        q: the values behind them, `[P, V]`; None for a policy.
     """
 
     title: str
@@ -41,14 +41,14 @@ class Belief:
 
     @classmethod
     def of_values(cls, title: str, q: Tensor, tau: float, special_ids: Iterable[int] = ()) -> Belief:
-        """`softmax(q / tau)` over the tokens that can be produced; q of Shape: `[P, V]`."""
+        """`softmax(q / tau)` over the tokens that can be produced; q of `[P, V]`."""
         q = q.detach().to("cpu", torch.float64).clone()
         q[:, list(special_ids)] = -INFINITY
         return cls(title, target_distribution(q, tau), q)
 
     @classmethod
     def of_logits(cls, title: str, logits: Tensor, special_ids: Iterable[int] = ()) -> Belief:
-        """`softmax(logits)` over the tokens that can be produced; logits of Shape: `[P, V]`."""
+        """`softmax(logits)` over the tokens that can be produced; logits of `[P, V]`."""
         return cls(title, cls.of_values(title, logits, 1.0, special_ids).probabilities)
 
     def top(self, position: int, labels: Sequence[str], count: int) -> list[Action]:

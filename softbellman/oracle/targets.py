@@ -1,4 +1,4 @@
-"""From action values to token targets (eq. 3), how far two targets are apart, and what every oracle can say of a prefix."""
+"""From action values to token targets, Eq. (3), how far two targets are apart, and what every oracle can say of a prefix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def maximal_actions(q: Tensor) -> Tensor:
     the maximal actions. A row that is `-inf` throughout stays so.
 
     Args:
-        q: action values, Shape: `[..., V]`.
+        q: action values, `[..., V]`.
 
     Example:
         >>> maximal_actions(torch.tensor([1.0, 3.0, 3.0]))
@@ -41,14 +41,14 @@ def maximal_actions(q: Tensor) -> Tensor:
 
 
 def target_distribution(q: Tensor, tau: float) -> Tensor:
-    """`softmax(q / tau)` (eq. 3), at tau = 0 uniform over the maximal actions.
+    """`softmax(q / tau)`, Eq. (3), at tau = 0 uniform over the maximal actions.
 
     Args:
-        q: action values, Shape: `[..., V]`; `-inf` for an action that cannot be taken.
+        q: action values, `[..., V]`; `-inf` for an action that cannot be taken.
         tau: at least 0.
 
     Returns:
-        Probabilities, Shape: `[..., V]`, float64 for float64 values, else float32; zeros where a row is `-inf` throughout.
+        Probabilities, `[..., V]`, float64 for float64 values, else float32; zeros where a row is `-inf` throughout.
 
     Example:
         >>> target_distribution(torch.tensor([0.0, 1.0, 1.0]), 0.0)
@@ -86,20 +86,20 @@ class TokenOracle(ABC):
 
     @abstractmethod
     def q(self, prefix: Sequence[int]) -> Tensor:
-        """`Q(prefix, .)`, float64, Shape: `[V]`; `-inf` for an action that cannot be taken."""
+        """`Q(prefix, .)`, float64, `[V]`; `-inf` for an action that cannot be taken."""
 
     def value(self, prefix: Sequence[int]) -> float:
-        """`V(prefix)` (eq. 14): the payoff still to come, with the entropy bonus of the policy that earns it."""
+        """`V(prefix)`, Eq. (14): the payoff still to come, with the entropy bonus of the policy that earns it."""
         return float(state_value(self.q(prefix), self.tau))
 
     def policy(self, prefix: Sequence[int]) -> Tensor:
-        """`softmax(Q(prefix, .) / tau)` (eq. 3), float64, Shape: `[V]`."""
+        """`softmax(Q(prefix, .) / tau)`, Eq. (3), float64, `[V]`."""
         return target_distribution(self.q(prefix), self.tau)
 
     def log_probability(self, sequence: Sequence[int]) -> float:
         """Of these actions one after the other, in nats; the sequence is complete where it ends with `eos_id`.
 
-        For a complete sequence this is `log P_R` (eq. 1) by Proposition 1.
+        For a complete sequence this is `log P_R`, Eq. (1), by Proposition 1.
         """
         total = 0.0
         for t, token in enumerate(sequence):

@@ -1,4 +1,4 @@
-"""Soft Bellman residual along a sequence (equations 6, 15 and 16)."""
+"""Soft Bellman residual along a sequence, Eq. (6), (15) and (16)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def soft_bellman_residual(
 ) -> Tensor:
     """`q_t(a_t) - (r_t + V_{t+1})` for q [B, T, V] with actions, rewards, mask, terminal [B, T] -> [B, T].
 
-    `V_{t+1}` is 0 after the last real position and after a terminal one (equation 6). Squared and summed over t
-    it is the loss of equation 16.
+    `V_{t+1}` is 0 after the last real position and after a terminal one, Eq. (6). Squared and summed over t
+    it is the loss of Eq. (16).
     """
     values = widen(q, mask)
     chosen = gather(values, actions, mask)  # Q(y_<t, y_t)

@@ -1,4 +1,4 @@
-"""Soft value of a row of Q (equation 14)."""
+"""Soft value of a row of Q, Eq. (14)."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ class Edited(NamedTuple):
     """Edited references, each ended by EOS.
 
     Attributes:
-        prefix: BOS and the tokens, the decoder's input, Shape: `[N, T]`.
-        labels: the tokens and EOS, Shape: `[N, T]`.
-        mask: True at real labels, Shape: `[N, T]`.
-        rewards: `r_t = R(y_1..t) - R(y_1..t-1)`, 0 at EOS, Shape: `[N, T]`.
-        rows: flat indices of the real labels in `[N, T]`, Shape: `[M]`.
-        weights: importance weights, Shape: `[B, K]`, each row adds up to 1.
-        effective_sample_size: `1 / sum_k w_k^2`, Shape: `[B]`.
-        payoff: `R(y)`, Shape: `[B, K]`.
+        prefix: BOS and the tokens, the decoder's input, `[N, T]`.
+        labels: the tokens and EOS, `[N, T]`.
+        mask: True at real labels, `[N, T]`.
+        rewards: `r_t = R(y_1..t) - R(y_1..t-1)`, 0 at EOS, `[N, T]`.
+        rows: flat indices of the real labels in `[N, T]`, `[M]`.
+        weights: importance weights, `[B, K]`, each row adds up to 1.
+        effective_sample_size: `1 / sum_k w_k^2`, `[B]`.
+        payoff: `R(y)`, `[B, K]`.
     """
 
     prefix: Tensor
@@ -119,8 +119,8 @@ class SharedRows(NamedTuple):
     """Positions of sequences and the prefixes they have.
 
     Attributes:
-        rows: flat indices of one position for each of the D different prefixes of a source, Shape: `[D]`.
-        states: which of them each of the M positions has, Shape: `[M]`.
+        rows: flat indices of one position for each of the D different prefixes of a source, `[D]`.
+        states: which of them each of the M positions has, `[M]`.
     """
 
     rows: Tensor
@@ -131,11 +131,11 @@ def share_prefixes(prefix: Tensor, rows: Tensor, *, samples: int, kept: Tensor |
     """Find the positions of one source whose prefixes are equal: the states, and all that follows from them, are equal too.
 
     Args:
-        prefix: K sequences of each source, int64, Shape: `[N, T]`.
+        prefix: K sequences of each source, int64, `[N, T]`.
         rows: flat indices of the positions in question into the kept sequences `[N', T]`, where a prefix that one of
-            them has is there with each sequence that has it, Shape: `[M]`.
+            them has is there with each sequence that has it, `[M]`.
         samples: K.
-        kept: the sequences that are left of the N, ascending, int64, Shape: `[N']`; None: all.
+        kept: the sequences that are left of the N, ascending, int64, `[N']`; None: all.
     """
     sequences, steps = prefix.shape
     grouped = prefix.view(-1, samples, steps)  # (N, T) -> (B, K, T)

@@ -54,7 +54,7 @@ def ranking(
         batch: B sources; one state is taken from each one's greedy translation.
         payoff: the payoff R.
         max_length: longest continuation, in tokens.
-        forbidden: tokens that are never tried, bool, Shape: `[V]`.
+        forbidden: tokens that are never tried, bool, `[V]`.
         candidates: the actor's likeliest tokens tried in each state.
         seed: choice of the states.
 
@@ -126,7 +126,7 @@ def _continue(
 
 
 def _mean_spearman(predicted: Tensor, realised: Tensor) -> float:
-    """Mean rank correlation over rows; ties share their mean rank. Shape: `[B, C]` both."""
+    """Mean rank correlation over rows; ties share their mean rank, `[B, C]` both."""
     left, right = _centred_ranks(predicted), _centred_ranks(realised)
     scale = left.square().sum(1) * right.square().sum(1)
     usable = scale > 0
@@ -135,7 +135,7 @@ def _mean_spearman(predicted: Tensor, realised: Tensor) -> float:
 
 
 def _centred_ranks(values: Tensor) -> Tensor:
-    """Ranks within each row minus their mean. Shape: `[B, C]`."""
+    """Ranks within each row minus their mean, `[B, C]`."""
     below = (values.unsqueeze(1) < values.unsqueeze(2)).sum(2)
     equal = (values.unsqueeze(1) == values.unsqueeze(2)).sum(2)
     ranks = below + (equal - 1) / 2

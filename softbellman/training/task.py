@@ -104,7 +104,7 @@ class Task:
         return digest.hexdigest()
 
     def forbidden(self, device: torch.device) -> Tensor:
-        """Tokens that are never drawn or decoded: padding, BOS, UNK. Shape: `[V]`, bool."""
+        """Tokens that are never drawn or decoded: padding, BOS, UNK, `[V]`, bool."""
         mask = torch.zeros(len(self.target_codec), dtype=torch.bool, device=device)
         mask[[PAD, BOS, UNK]] = True
         return mask

@@ -60,7 +60,7 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
 
 @dataclass(frozen=True)
 class TrainedOracle:
-    """A learnt oracle: `model(reference with EOS [B, L], prefix from BOS on [B, T])` gives Q, Shape: `[B, T, V]`.
+    """A learnt oracle: `model(reference with EOS [B, L], prefix from BOS on [B, T])` gives Q, `[B, T, V]`.
 
     Attributes:
         tau: temperature its targets `softmax(Q / tau)` were learnt at.

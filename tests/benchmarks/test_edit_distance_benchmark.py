@@ -21,10 +21,7 @@ def test_a_small_run_records_every_contender(
     batch = edit_distance.make_batch(4, 3, 9, 31, 0, torch.device("cpu"))
     assert torch.equal(edit_distance.our_values(batch), edit_distance.plain_values(batch))
     target = tmp_path / "edit_distance.json"
-    monkeypatch.setattr(edit_distance, "SIZES", ((3, 2, 7, 40),))
-    monkeypatch.setattr(
-        sys, "argv", ["edit_distance", "--threads", "1", "--repetitions", "2", "--json", str(target)]
-    )
+    monkeypatch.setattr(sys, "argv", ["edit_distance", "--quick", "--threads", "1", "--json", str(target)])
     threads = torch.get_num_threads()
     try:
         edit_distance.main()

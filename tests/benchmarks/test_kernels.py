@@ -43,7 +43,7 @@ def test_quick_run_records_every_operator_and_pass(tmp_path: Path) -> None:
     assert environment["threads"] == 1
     rows = content["rows"]
     cases = {(row["operator"], row["pass"], row["dtype"]) for row in rows}
-    assert len(cases) == len(rows) == 3 * (8 * 3 + 1)  # sampling has no gradient
+    assert len(cases) == len(rows) == 3 * (13 * 3 + 1)  # sampling has no gradient
     for row in rows:
         assert set(row["times"]) == {"ours", "eager", "read", "copy", "copy_to_new"}
         for kind in ("limit", "share_of_limit", "limit_with_allocation", "share_of_limit_with_allocation"):

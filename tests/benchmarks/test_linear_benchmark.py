@@ -1,4 +1,4 @@
-"""The benchmark of the linear operators: its smallest run, and that it refuses a contender that computes wrong."""
+"""The benchmark of the operators on heads: its smallest run, and that it refuses a contender that computes wrong."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_a_small_run_records_every_operator(
     finally:
         torch.set_num_threads(threads)
     rows = {row["operator"]: row for row in json.loads(target.read_text())["rows"]}
-    assert rows.keys() == {f"linear_{name}" for name in linear_contenders.CASES}
+    assert rows.keys() == linear_contenders.CASES.keys()
     for row in rows.values():
         assert row["share_of_logits"]["rows"] < row["share_of_logits"]["eager"]
         assert {"eager/rows"} <= row["ratios"].keys() and row["relative_error"]["rows"] < 1e-5
-    assert "sum" in rows["linear_actor_loss"]["times"] and "sum" not in rows["linear_policy_value"]["times"]
-    assert "| linear_critic_loss" in capsys.readouterr().out
+    assert "sum" in rows["actor_loss"]["times"] and "sum" not in rows["policy_value"]["times"]
+    assert "| critic_loss" in capsys.readouterr().out
 
 
 def test_a_wrong_contender_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_a_wrong_contender_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = contenders.make_heads(20, 4, 30, torch.float32, "cpu")
     right = contenders.contenders(case, compiled=False)
     assert set(contenders.errors(case, right, data)) == {"sum", "rows", "whole", "eager"}
-    wrong = {"wrong": lambda heads: (1.01 * case.ours(heads, "sum")[0],)}
+    wrong = {"wrong": lambda heads: (1.01 * case.ours(heads, reduction="sum")[0],)}
     with pytest.raises(RuntimeError, match="token_cross_entropy wrong"):
         contenders.errors(case, wrong, data)
 

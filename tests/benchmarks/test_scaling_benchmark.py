@@ -103,7 +103,7 @@ def test_quick_run_records_every_sweep(benchmarks: SimpleNamespace, content: Any
         assert 2 * 4 * size <= ours < eager
     draws = next(row for row in rows if row["operator"].startswith("sample_tokens"))
     assert draws["contenders"]["ours"]["peak_exponent"] == pytest.approx(0.0)  # no matrix
-    linear = next(row for row in rows if row["operator"].startswith("linear_"))
+    linear = next(row for row in rows if row["operator"].startswith("head: "))
     assert linear["contenders"].keys() == {"sum", "rows", "whole", "eager"}
     for i, logits in enumerate(linear["logits_bytes"]):
         rows_peak = linear["contenders"]["rows"]["peak_bytes"][i]

@@ -8,10 +8,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from losses.harness import Arguments, Family, Results, finite
 from softbellman import reference
 from softbellman.reference.rows import log_softmax
-
-from .harness import Arguments, Family, Results, finite
 
 
 def _random(shape: tuple[int, ...], generator: torch.Generator, scale: float = 3.0) -> Tensor:

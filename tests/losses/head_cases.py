@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
+from losses.harness import Arguments, Results, statistic_dtype, tensors
 from softbellman import Head, reference
-
-from .harness import Arguments, Results, statistic_dtype, tensors
 
 HEAD = ("hidden", "weight", "bias")
 Q_HEAD = ("q_hidden", "q_weight", "q_bias")

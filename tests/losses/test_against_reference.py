@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
-
-from .families import FAMILIES, MIXTURE, SOFT_TARGET
-from .harness import (
+from losses.families import FAMILIES, MIXTURE, SOFT_TARGET
+from losses.harness import (
     DTYPES,
     INFINITY,
     LAYOUTS,

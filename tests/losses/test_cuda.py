@@ -10,19 +10,8 @@ import torch
 from torch import Tensor
 
 import softbellman
-from softbellman import (
-    actor_loss,
-    critic_loss,
-    policy_value,
-    sample_tokens,
-    soft_bellman_residual,
-    soft_target_cross_entropy,
-    soft_value,
-    token_cross_entropy,
-)
-
-from .families import FAMILIES
-from .harness import (
+from losses.families import FAMILIES
+from losses.harness import (
     DTYPES,
     LAYOUTS,
     SHAPES,
@@ -36,8 +25,18 @@ from .harness import (
     run,
     tensors,
 )
-from .test_against_reference import edge_rows, with_mask
-from .test_registration import everything
+from losses.test_against_reference import edge_rows, with_mask
+from losses.test_registration import everything
+from softbellman import (
+    actor_loss,
+    critic_loss,
+    policy_value,
+    sample_tokens,
+    soft_bellman_residual,
+    soft_target_cross_entropy,
+    soft_value,
+    token_cross_entropy,
+)
 
 pytestmark = [
     pytest.mark.cuda,

@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from losses.harness import DTYPES, INFINITY, LAYOUTS, SHAPES, assert_close, lay_out, statistic_dtype
+from losses.test_against_reference import edge_rows
 from softbellman import divergence, reference
 from softbellman.losses.divergence import KINDS
 from softbellman.reference.rows import log_softmax
-
-from .harness import DTYPES, INFINITY, LAYOUTS, SHAPES, assert_close, lay_out, statistic_dtype
-from .test_against_reference import edge_rows
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -11,10 +11,8 @@ from torch import Tensor
 
 import softbellman as ops
 import softbellman as sb
-from softbellman import reference
-
-from .harness import Arguments, Results, lay_out, tensors
-from .head_cases import (
+from losses.harness import Arguments, Results, lay_out, tensors
+from losses.head_cases import (
     CASES,
     CRITIC,
     HEAD,
@@ -31,6 +29,7 @@ from .head_cases import (
     run,
     widened,
 )
+from softbellman import reference
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 reducing = {name: case for name, case in CASES.items() if case.reduces}

@@ -13,10 +13,9 @@ from torch import Tensor
 
 import softbellman as ops
 import softbellman as sb
+from losses.harness import Arguments, tensors
+from losses.head_cases import ACTORS, CASES, CRITIC, MIXTURE, POLICY, TOKEN, HeadCase, make, run
 from softbellman.core.chunks import choose_chunk_rows
-
-from .harness import Arguments, tensors
-from .head_cases import ACTORS, CASES, CRITIC, MIXTURE, POLICY, TOKEN, HeadCase, make, run
 
 ROOT = Path(__file__).resolve().parents[2]
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -11,11 +11,10 @@ from torch import Tensor
 
 import softbellman
 import softbellman as ops
+from losses.harness import Arguments
+from losses.head_cases import CASES, HeadCase, make, poisoned, random_upstream, run
+from losses.test_heads import assert_same
 from softbellman import reference
-
-from .harness import Arguments
-from .head_cases import CASES, HeadCase, make, poisoned, random_upstream, run
-from .test_heads import assert_same
 
 pytestmark = [
     pytest.mark.cuda,

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 import softbellman
+from losses.harness import DTYPES, INFINITY, LAYOUTS, SHAPES, assert_close, finite, lay_out, statistic_dtype
+from losses.test_against_reference import edge_rows
 from softbellman import reference
 from softbellman.core.launch import launch, row_matrix, several_per_row
 from softbellman.reference.rows import log_softmax
-
-from .harness import DTYPES, INFINITY, LAYOUTS, SHAPES, assert_close, finite, lay_out, statistic_dtype
-from .test_against_reference import edge_rows
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 

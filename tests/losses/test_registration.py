@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
+from losses.families import ERAC, FAMILIES, POLICY_VALUE, SOFT_BELLMAN
+from losses.harness import Family, cast, random_upstream, run, tensors
 from softbellman import (
     actor_loss,
     critic_loss,
@@ -21,9 +23,6 @@ from softbellman import (
     soft_value,
     token_cross_entropy,
 )
-
-from .families import ERAC, FAMILIES, POLICY_VALUE, SOFT_BELLMAN
-from .harness import Family, cast, random_upstream, run, tensors
 
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from losses.harness import DTYPES, LAYOUTS, lay_out, statistic_dtype
 from softbellman import reference, sample_tokens
 from softbellman.reference.sampling import gumbel_noise
-
-from .harness import DTYPES, LAYOUTS, lay_out, statistic_dtype
 
 
 def logits_of(shape: tuple[int, ...], seed: int = 0) -> Tensor:

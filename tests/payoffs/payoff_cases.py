@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
+from payoffs.bleu_cases import BleuBatch, random_batch
 from softbellman import reference
-
-from .bleu_cases import BleuBatch, random_batch
 
 # (hypothesis, references), sentence by sentence scored by pycocoevalcap 1.2 with the references' own frequencies
 CAPTIONS = (

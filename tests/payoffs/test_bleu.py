@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from payoffs.bleu_cases import SACREBLEU_SMOOTHINGS, random_batch, sacrebleu, sacrebleu_sentence, text
 from softbellman.payoffs import bleu as ops
 from softbellman.payoffs.bleu import (
     bleu_rewards,
@@ -19,8 +20,6 @@ from softbellman.payoffs.bleu import (
     sentence_bleu,
 )
 from softbellman.reference import bleu as reference
-
-from .bleu_cases import SACREBLEU_SMOOTHINGS, random_batch, sacrebleu, sacrebleu_sentence, text
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from payoffs.bleu_cases import BleuBatch, random_batch
 from softbellman.payoffs.bleu import (
     bleu_rewards,
     corpus_bleu,
@@ -17,8 +18,6 @@ from softbellman.payoffs.bleu import (
     prefix_bleu,
     sentence_bleu,
 )
-
-from .bleu_cases import BleuBatch, random_batch
 
 SMOOTHINGS = ("none", "floor", "add-k", "exp", "add-one-all")
 batches = st.builds(

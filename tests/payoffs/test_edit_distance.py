@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from payoffs.edit_cases import EditBatch, Tokens, completions, edit_distance, random_batch
 from softbellman.core import native
 from softbellman.losses import soft_target_cross_entropy
 from softbellman.payoffs.edit_distance import (
@@ -20,8 +21,6 @@ from softbellman.payoffs.edit_distance import (
     prefix_edit_distance,
 )
 from softbellman.reference import edit_distance as reference
-
-from .edit_cases import EditBatch, Tokens, completions, edit_distance, random_batch
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SIZES: tuple[dict[str, int], ...] = (

@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from softbellman import edit_log_density, reference, sample_edits
-
-from .edits_cases import (
+from payoffs.edits_cases import (
     SEQUENCES,
     SETTINGS,
     SPECIAL,
@@ -25,6 +23,7 @@ from .edits_cases import (
     sequences,
     settings_id,
 )
+from softbellman import edit_log_density, reference, sample_edits
 
 PROPOSALS = ("ngram", "corrupt", "hamming", "edit")
 SMALL: dict[str, Any] = {"vocabulary": VOCABULARY, "special_ids": (SPECIAL,)}

@@ -10,11 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from payoffs.bleu_cases import random_batch
+from payoffs.payoff_cases import both_frequencies
 from softbellman import DocumentFrequencies, prefix_cider
 from softbellman import reference as plain
-
-from .bleu_cases import random_batch
-from .payoff_cases import both_frequencies
 
 
 def held(frequencies: DocumentFrequencies) -> dict[tuple[int, ...], int]:

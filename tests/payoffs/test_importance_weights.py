@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from payoffs.edits_cases import every_sequence, row
 from softbellman import (
     bleu_rewards,
     edit_log_density,
@@ -18,8 +19,6 @@ from softbellman import (
     sample_edits,
     weighted_edits,
 )
-
-from .edits_cases import every_sequence, row
 
 INFINITY = math.inf
 

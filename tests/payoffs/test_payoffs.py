@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import softbellman as ops
+from payoffs.bleu_cases import BleuBatch, random_batch, text
+from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES, both_frequencies, captions, rows
 from softbellman import DocumentFrequencies, reference
-
-from .bleu_cases import BleuBatch, random_batch, text
-from .payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES, both_frequencies, captions, rows
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},

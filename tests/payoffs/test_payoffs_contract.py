@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
+from payoffs.bleu_cases import random_batch
+from payoffs.payoff_cases import both_frequencies
 from softbellman import DocumentFrequencies
-
-from .bleu_cases import random_batch
-from .payoff_cases import both_frequencies
 
 TOKENS = torch.tensor([[4, 5, 6], [4, 5, 6]])
 FREQUENCIES = DocumentFrequencies.from_references(torch.tensor([[4, 5, 6], [7, 5, 6], [8, 8, 9]]))

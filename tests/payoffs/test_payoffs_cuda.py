@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 import softbellman
+from payoffs.bleu_cases import BleuBatch, random_batch
 from softbellman import DocumentFrequencies, cider_rewards, prefix_cider, prefix_rouge_l, rouge_l_rewards
-
-from .bleu_cases import BleuBatch, random_batch
 
 pytestmark = [
     pytest.mark.cuda,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from reference.tiny_mdp import INFINITY, TinyMDP, bleu_like_payoff, build, random_payoff
 from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
-
-from .tiny_mdp import INFINITY, TinyMDP, bleu_like_payoff, build, random_payoff
 
 PROBLEMS = {
     "random payoff": build(3, 4, random_payoff(1)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from reference.tiny_mdp import INFINITY, TinyMDP, bleu_like_payoff, build, random_payoff
 from softbellman import (
     actor_loss,
     critic_loss,
@@ -18,8 +19,6 @@ from softbellman import (
     soft_target_cross_entropy,
     soft_value,
 )
-
-from .tiny_mdp import INFINITY, TinyMDP, bleu_like_payoff, build, random_payoff
 
 PROBLEMS = {
     "random payoff, V=3, T=4": build(3, 4, random_payoff(1)),

@@ -1,5 +1,4 @@
-"""The built-in corpus: a small translation language, generated from a seed, so that a first run needs no
-download.
+"""The built-in corpus: a small translation language, generated from a seed. A first run needs no download.
 
 The source is German-like: verbs at the end of subordinate clauses, participles, infinitives and separable
 particles at the end of main ones, case on articles and adjectives, compound nouns. The target is

@@ -37,8 +37,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb sense: which domains its subject and object come from decides between the senses of one source
-    verb.
+    """A verb sense. The domains of its subject and object decide between the senses of one source verb.
 
     Attributes:
         infinitive, third, participle: source forms without the separable particle.

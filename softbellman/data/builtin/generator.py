@@ -68,8 +68,7 @@ def generate_builtin(
     references: int = 4,
     train_references: int = 1,
 ) -> dict[str, Split]:
-    """The built-in corpus: splits "train", "dev" and "test", the same for the same arguments on every
-    machine.
+    """The splits "train", "dev" and "test" of the built-in corpus, the same on every machine.
 
     Dev and test do not depend on `pairs`: with more training text the test stays the same. No source sentence
     of dev or test occurs in another split. Training sentences may repeat, as in real text.

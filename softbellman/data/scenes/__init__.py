@@ -1,5 +1,6 @@
-"""Scenes: small pictures of coloured shapes and what can be said of them, generated from a seed, so that a first
-captioning run needs no data.
+"""Scenes: small pictures of coloured shapes and what can be said of them, generated from a seed.
+
+A first captioning run needs no data.
 
 A scene holds two to four shapes, placed so that a relation between them strikes the eye: one left of, above, inside, in
 front of, touching another, or between two others. Five captions tell it, each beginning with something else, with words,

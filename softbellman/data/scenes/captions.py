@@ -1,5 +1,8 @@
-"""Says a scene in several ways: a caption begins with the subject of a relation, with its object, with the relation
-itself, with an opening such as `there is`, with a list, a place or a count."""
+"""Says a scene in several ways.
+
+A caption begins with the subject of a relation, with its object, with the relation itself, with an opening such as
+`there is`, with a list, a place or a count.
+"""
 
 from __future__ import annotations
 

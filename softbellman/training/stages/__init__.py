@@ -1,6 +1,6 @@
 """The stages an algorithm is made of: what one update does, how a stage is judged.
 
-A stage owns its modules and optimisers and knows no files and no loop; ``training/loop.py`` schedules it. Every random draw is
+A stage owns its modules and optimisers and knows no files and no loop; `training/loop.py` schedules it. Every random draw is
 a function of (seed, stage, update), so that a resumed run repeats an uninterrupted one.
 """
 

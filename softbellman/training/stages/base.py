@@ -12,14 +12,14 @@ from softbellman.data import Batch
 from softbellman.training.settings import OptimizerSettings, ScheduleSettings
 
 Sums = dict[str, Tensor]
-"""Diagnostics of one update: sums over tokens or sequences, beside their counts ``tokens`` and ``sequences``."""
+"""Diagnostics of one update: sums over tokens or sequences, beside their counts `tokens` and `sequences`."""
 
 Judge = Callable[[], dict[str, float]]
 """Validation: metrics by name."""
 
 
 class Stage(Protocol):
-    """What ``loop.run_stage`` needs of a stage."""
+    """What `loop.run_stage` needs of a stage."""
 
     name: str
     schedule: ScheduleSettings
