@@ -23,7 +23,7 @@ probabilities of their tokens.
 
 Notation: B references, K samples each, L padded length, W width of the results, V vocabulary, A the alphabet
 of substitutes (the ids of the vocabulary that are not special), n the tokens of a row that are not special, d
-the positions that changed. docs/edits.md derives the densities."""
+the positions that changed. docs/payoffs.md derives the densities."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ and by half a unit in the last place of the type in which it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -55,6 +55,7 @@ class Family:
     outputs: tuple[str, ...]  # the results that carry a gradient
     magnitude: Callable[[Arguments, Results], Results]  # arguments, upstream -> of results and of gradients
     per_row: tuple[str, ...] = field(default=())  # further arguments [...] that a masked row must not read
+    function: str = ""  # the operator, where its tests on heads are made from this family
 
 
 def tensors(arguments: Arguments) -> dict[str, Tensor]:
@@ -178,6 +179,38 @@ def dispatched() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch._ops.OpOverload, "__call__", counting)
         yield called
+
+
+def recorded_calls(run_once: Callable[[], object]) -> list[tuple[str, tuple[Any, ...]]]:
+    """What `run_once` gives to the operators of this package, with arguments for `torch.library.opcheck`.
+
+    Results of other operators are cut from their graph: an argument requires a gradient if it is a leaf that does.
+    """
+    calls: list[tuple[str, tuple[Any, ...]]] = []
+    call = torch._ops.OpOverload.__call__
+
+    def recording(self: Any, /, *arguments: Any, **options: Any) -> Any:
+        if self.namespace == "softbellman":
+            kept = [one.detach().clone() if isinstance(one, Tensor) else one for one in arguments]
+            for copy, one in zip(kept, arguments, strict=True):
+                if isinstance(one, Tensor) and one.requires_grad and not self._opname.endswith(("_backward", "scaled_gradient")):
+                    copy.requires_grad_()
+            calls.append((self._opname, tuple(kept)))
+        return call(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch._ops.OpOverload, "__call__", recording)
+        run_once()
+    return calls
+
+
+def distinct(calls: Iterable[tuple[str, tuple[Any, ...]]]) -> list[tuple[str, tuple[Any, ...]]]:
+    """Calls that differ in the operator, in what is absent or in the types of what is there."""
+
+    def shape(one: object) -> object:
+        return (one.dtype, one.requires_grad) if isinstance(one, Tensor) else type(one)
+
+    return list({(name, *map(shape, arguments)): (name, arguments) for name, arguments in calls}.values())
 
 
 def finite(values: Tensor) -> Tensor:

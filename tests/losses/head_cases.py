@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
-from losses.harness import Arguments, Results, statistic_dtype, tensors
+from losses.families import DIVERGENCES, FAMILIES
+from losses.harness import Arguments, Family, Results, statistic_dtype, tensors
 from softbellman import Head, reference
 
 HEAD = ("hidden", "weight", "bias")
@@ -28,18 +30,22 @@ class HeadCase:
     outputs: tuple[str, ...] = ("loss",)  # the results that carry a gradient
     per_row: tuple[str, ...] = ()  # arguments [...] that a masked row must not read
     reduces: bool = True
-    options: tuple[tuple[str, object], ...] = ()
+    family: Family | None = None  # whose first rows are the first head, the second the second
 
     def call(self, module: ModuleType, arguments: Arguments) -> Results:
         """The operator's results by name; the reference takes the logits that the heads stand for."""
         rest = {name: value for name, value in arguments.items() if name not in (*HEAD, *Q_HEAD, *OPTIONS)}
         options = {name: arguments[name] for name in OPTIONS if name in arguments}
-        first = "q" if "actions" in rest or self.name == "soft_value" else "logits"
-        rows = {first: Head(*(arguments.get(name) for name in HEAD), **options)}  # type: ignore[arg-type]
+        names = ("q" if "actions" in rest or self.name == "soft_value" else "logits", "q")
+        if self.family is not None:
+            names = (*self.family.rows, "q")[:2]
+        rows = {names[0]: Head(*(arguments.get(name) for name in HEAD), **options)}  # type: ignore[arg-type]
         if "q_hidden" in arguments:
-            rows["q"] = Head(*(arguments.get(name) for name in Q_HEAD), **options)  # type: ignore[arg-type]
+            rows[names[1]] = Head(*(arguments.get(name) for name in Q_HEAD), **options)  # type: ignore[arg-type]
         if module is reference:
             rows = {name: head.logits() for name, head in rows.items()}  # type: ignore[misc]
+        if self.family is not None:
+            return self.family.call(module, {**rows, **rest})
         result = getattr(module, self.name)(**rows, **rest)
         return {"loss": result} if isinstance(result, Tensor) else result._asdict()
 
@@ -137,6 +143,26 @@ POLICY = HeadCase(
     "policy_value", _heads, gradients=(*HEAD, *Q_HEAD), outputs=("value", "entropy"), reduces=False
 )
 ACTORS = tuple(_actor(mode) for mode in ("exact", "normalized", "none"))
+
+
+def of_family(family: Family) -> HeadCase:
+    """The operator of a family with heads in the place of its one or two rows."""
+
+    def make(leading: tuple[int, ...], hidden: int, vocabulary: int, generator: torch.Generator) -> Arguments:
+        made = family.make((*leading, vocabulary), generator)
+        rest = {name: value for name, value in made.items() if name not in family.rows}
+        heads = (_head if len(family.rows) == 1 else _heads)(leading, hidden, vocabulary, generator)
+        return {**{name: value for name, value in heads.items() if name != "tau"}, **rest}
+
+    gradients = tuple(
+        name
+        for argument in family.gradients
+        for name in ((HEAD, Q_HEAD)[family.rows.index(argument)] if argument in family.rows else (argument,))
+    )
+    reduces = "reduction" in inspect.signature(getattr(reference, family.function)).parameters
+    return HeadCase(family.function, make, gradients, family.outputs, family.per_row, reduces, family)
+
+
 CASES = {
     "token": TOKEN,
     "soft target": SOFT_TARGET,
@@ -148,6 +174,7 @@ CASES = {
     "actor exact": ACTORS[0],
     "actor normalized": ACTORS[1],
     "actor without entropy": ACTORS[2],
+    **{family.name: of_family(family) for family in (*FAMILIES, *DIVERGENCES) if family.function},
 }
 
 

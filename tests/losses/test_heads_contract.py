@@ -13,7 +13,7 @@ from torch import Tensor
 
 import softbellman as ops
 import softbellman as sb
-from losses.harness import Arguments, tensors
+from losses.harness import Arguments, distinct, recorded_calls, tensors
 from losses.head_cases import ACTORS, CASES, CRITIC, MIXTURE, POLICY, TOKEN, HeadCase, make, run
 from softbellman.core.chunks import choose_chunk_rows
 
@@ -74,10 +74,16 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
     both = (*actor, *plain, *critic, *capped, *nothing, 0.3, 0, mask, None, 2)
     policy = registered.policy_chunked(*both, 0, False)
     yield "policy_chunked_backward", (numbers, None, *both, *policy[:6], 2 + 8)
+    for case in CASES.values():
+        for options in ({}, {"reduction": "sum"}) if case.reduces else ({},):
+            arguments = {**make(case, (2, 3), dtype=torch.float32), "mask": mask, "chunk_rows": 2, **options}
+            if case.name == "soft_bellman_residual":
+                arguments["mask"] = mask.flip(0)
+            yield from recorded_calls(partial(run, case, partial(case.call, ops), arguments))
     yield "scaled_gradient", (torch.tensor(0.5), half[0].detach(), torch.rand(2, 3, 4))
 
 
-CALLS = list(raw_calls())
+CALLS = distinct(raw_calls())
 
 
 @pytest.mark.parametrize("call", CALLS, ids=[name for name, _ in CALLS])

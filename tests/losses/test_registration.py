@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 import softbellman as ops
 from losses.families import ERAC, FAMILIES, POLICY_VALUE, SOFT_BELLMAN
-from losses.harness import Family, cast, random_upstream, run, tensors
+from losses.harness import Family, cast, distinct, random_upstream, recorded_calls, run, tensors
 from softbellman import (
     actor_loss,
     critic_loss,
@@ -80,6 +81,11 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
             yield "divergence_backward", (numbers, logits, q, *options, *kept, *wanted)
         _, *normalizers = torch.ops.softbellman.cross_entropy(logits, q, 0.5, ids, numbers, mask)
         yield "cross_entropy_backward", (numbers, logits, q, 0.5, ids, numbers, mask, *normalizers, True)
+    for family in FAMILIES:
+        arguments = family.make((2, 3, 5), torch.Generator().manual_seed(0))
+        arguments = cast(family, {**arguments, "mask": mask}, torch.float32)
+        upstream = random_upstream(family, arguments, torch.Generator().manual_seed(1))
+        yield from recorded_calls(partial(run, family, ops, arguments, upstream))
     tokens, lengths, states = (
         torch.tensor([[[4, 1, 2], [2, 2, 0]]]),
         torch.tensor([[3, 2]]),
@@ -91,7 +97,7 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "completion_values", (tokens, tokens[0, :1], None, lengths[0, :1], 5, 0, [3, 4], selected, 2)
 
 
-CALLS = list(raw_calls())
+CALLS = distinct(raw_calls())
 
 
 @pytest.mark.parametrize("call", CALLS, ids=[name for name, _ in CALLS])

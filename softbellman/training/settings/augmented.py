@@ -10,7 +10,7 @@ from softbellman.training.settings.common import OptimizerSettings, ScheduleSett
 
 @dataclass(frozen=True)
 class EditSettings:
-    """Edited references: how they are drawn (docs/edits.md has the proposals and their densities)."""
+    """Edited references: how they are drawn (docs/payoffs.md has the proposals and their densities)."""
 
     samples: int = 5
     """Sequences for each reference, the reference itself included where it is kept."""

@@ -15,8 +15,8 @@ class DataSettings:
 
     kind: Literal["builtin", "scenes", "parallel", "captions"] = "builtin"
     """Where the data come from. `builtin`: a corpus generated from a seed, nothing to download. `scenes`: generated pictures of
-    shapes with captions, nothing to download either (docs/scenes.md). `parallel`: text files, one sentence a line. `captions`:
-    captions of images, which are read as features (docs/captions.md)."""
+    shapes with captions, nothing to download either (docs/data.md). `parallel`: text files, one sentence a line. `captions`:
+    captions of images, which are read as features (docs/data.md)."""
     path: str = ""
     """Where the files are. parallel: folder of files named SPLIT.LANGUAGE or SPLIT.LANGUAGE.gz, as in train.de and train.en.
     captions: the file of captions, or a folder with captions.tsv, with one dataset_*.json, or with one file per split."""
@@ -97,7 +97,7 @@ class ModelSettings:
     """Which matmuls of an update have bfloat16 factors. `none`: all are float32. `gradients`: those of the output layers'
     gradient alone. `output`: the logits' and action values' as well, which take half the memory and are rounded to 8 bits.
     `all`: those of the LSTM layers and of the attention's output too. Worth it on processors with avx512_bf16 or AMX
-    (docs/bfloat16.md)."""
+    (docs/performance.md)."""
     image_encoder: Literal["trained", "likelihood", "random"] = "trained"
     """scenes: what trains the convolutions between the pixels and the decoder. `trained`: every stage of the actor;
     `likelihood`: maximum likelihood alone, the later stages move the decoder; `random`: nothing, they stay as they start."""
