@@ -1,10 +1,10 @@
 """Compile every CUDA source with warnings as errors and report what each kernel needs: registers, shared memory, spills.
 
-    python scripts/check_cuda_build.py [--architectures 80 90] [--jobs 2] [--markdown FILE]
+    python scripts/check_cuda_build.py [--architectures 80 90] [--jobs 2] [--report FILE]
 
 Needs nvcc (on PATH, or $CUDACXX), no GPU. Exits with 1 where a file does not compile or a float32 or bfloat16 kernel
-spills registers to memory; the other types are reported alone. `--markdown` replaces the table between the markers
-`<!-- compile report -->` and `<!-- end of compile report -->` of FILE.
+spills registers to memory; the other types are reported alone. `--report` also writes the table, as Markdown, into FILE.
+"flags" are a kernel's boolean template arguments. Shared bytes are the static ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 # Those of CMakeLists.txt, and the compiler's resource report.
 FLAGS = ["-std=c++17", "-O3", "-Werror=all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror,-fPIC", "-Xptxas=-v"]
 FLAGS += [f"-I{ROOT / 'csrc'}"]
-BEGIN, END = "<!-- compile report -->", "<!-- end of compile report -->"
 # How a mangled name spells the element type a kernel is instantiated for.
 ELEMENT_TYPES = {"f": "float32", "d": "float64", "8BFloat16": "bfloat16", "7Float16": "float16"}
 MAIN_TYPES = {"float32", "bfloat16", "-"}
@@ -111,7 +110,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--architectures", nargs="+", default=["80", "90"], metavar="SM")
     parser.add_argument("--jobs", type=int, default=2, help="compilers at a time (default 2)")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table into FILE")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write the table into FILE")
     options = parser.parse_args()
 
     nvcc = shutil.which(os.environ.get("CUDACXX", "nvcc"))
@@ -131,10 +130,9 @@ def main() -> int:
             kernels += parse_report(source.name, log)
     table = markdown_table(kernels, options.architectures)
     print(table)
-    if options.markdown and not failed:
-        text = options.markdown.read_text()
-        head, rest = text.split(BEGIN)
-        options.markdown.write_text(f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}")
+    if options.report and not failed:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(f"{table}\n", encoding="utf-8")
     spilled = [k for k in kernels if k.element in MAIN_TYPES and k.spilled]
     for kernel in spilled:
         print(

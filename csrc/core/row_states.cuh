@@ -1,9 +1,9 @@
-// The online states of csrc/common, extended by one packet of a row at a time: the maximum moves at most once a packet,
-// and the exponential is one instruction. Results differ from element-wise pushes by rounding alone.
+// The online states of a row (online_softmax.h, moments.h), extended by one packet of a row at a time: the maximum moves at
+// most once a packet, and the exponential is one instruction. Results differ from element-wise pushes by rounding alone.
 #pragma once
+#include "core/moments.h"
+#include "core/online_softmax.h"
 #include "core/row_access.cuh"
-#include "losses/cross_entropy.h"
-#include "losses/policy.h"
 
 namespace softbellman::cuda {
 
@@ -65,11 +65,24 @@ __device__ __forceinline__ void extend(SoftmaxState<A>& state, const A (&x)[kN],
     state.sum += sum;
 }
 
-// x + tau * prior, in place of x.
+// The same with weights; an element of weight 0 does not exist.
 template <class A, int kN>
-__device__ __forceinline__ void add_prior(A (&x)[kN], const A (&prior)[kN], A tau) {
+__device__ __forceinline__ void extend(SoftmaxState<A>& state, A (&x)[kN], const A (&prior)[kN], A scale, A scale_log2) {
 #pragma unroll
-    for (int k = 0; k < kN; ++k) x[k] += tau * prior[k];
+    for (int k = 0; k < kN; ++k) x[k] = prior[k] == A(0) ? -infinity<A>() : x[k];
+    const A top = largest(x);
+    if (top > state.maximum) {
+        state.sum *= shifted_weight(state.maximum, top, scale);
+        state.maximum = top;
+    }
+    if (state.maximum == -infinity<A>()) {
+        for (int k = 0; k < kN; ++k) state.push(x[k], scale, prior[k]);
+        return;
+    }
+    A sum = A(0);
+#pragma unroll
+    for (int k = 0; k < kN; ++k) sum += prior[k] * power_of_two((x[k] - state.maximum) * scale_log2);
+    state.sum += sum;
 }
 
 template <class A, int kN>
@@ -88,52 +101,6 @@ __device__ __forceinline__ void extend(Moments<A>& moments, const A (&x)[kN]) {
 #pragma unroll
     for (int k = 0; k < kN; ++k) packet.deviation += (x[k] - packet.mean) * (x[k] - packet.mean);
     moments.merge(packet);
-}
-
-template <bool kWithMoments, class A, int kN>
-__device__ __forceinline__ void extend(PolicyState<A>& state, const A (&x)[kN], const A (&q)[kN]) {
-    if (kWithMoments) extend(state.logits, x);
-    const A top = largest(x);
-    if (top > state.maximum) state.rescale(top);
-    if (state.maximum == -infinity<A>()) {
-        for (int k = 0; k < kN; ++k) state.template push<false>(x[k], q[k], A(0));
-        return;
-    }
-    A sum = A(0), sum_logits = A(0), sum_q = A(0);
-#pragma unroll
-    for (int k = 0; k < kN; ++k) {
-        const A shifted = x[k] - state.maximum;
-        const A weight = power_of_two(shifted * A(kLogTwoOfE));
-        sum += weight;
-        sum_logits += weight == A(0) ? A(0) : weight * shifted;
-        sum_q += weight == A(0) ? A(0) : weight * q[k];
-    }
-    state.sum += sum;
-    state.sum_logits += sum_logits;
-    state.sum_q += sum_q;
-}
-
-template <class A, int kN>
-__device__ __forceinline__ void extend(CrossEntropyState<A>& state, const A (&x)[kN], const A (&q)[kN], A scale,
-                                       A scale_log2) {
-    const A top = largest(x);
-    if (top > state.policy.maximum) state.raise_policy(top);
-    extend(state.policy, x, A(1), A(kLogTwoOfE));
-    const A top_q = largest(q);
-    if (top_q > state.oracle.maximum) state.oracle.rescale(top_q, scale);
-    if (state.oracle.maximum == -infinity<A>() || state.policy.maximum == -infinity<A>()) {
-        for (int k = 0; k < kN; ++k) state.push_oracle(x[k], q[k], scale);
-        return;
-    }
-    A sum = A(0), cross = A(0);
-#pragma unroll
-    for (int k = 0; k < kN; ++k) {
-        const A weight = power_of_two((q[k] - state.oracle.maximum) * scale_log2);
-        sum += weight;
-        cross += weight == A(0) ? A(0) : weight * (x[k] - state.policy.maximum);
-    }
-    state.oracle.sum += sum;
-    state.oracle.cross += cross;
 }
 
 }  // namespace softbellman::cuda

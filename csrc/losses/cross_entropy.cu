@@ -7,6 +7,7 @@
 #include "losses/cross_entropy.h"
 
 #include "core/families.cuh"
+#include "losses/row_states.cuh"
 
 namespace softbellman::cuda {
 namespace {

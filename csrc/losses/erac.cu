@@ -9,6 +9,7 @@
 
 #include "core/families.cuh"
 #include "losses/critic.h"
+#include "losses/row_states.cuh"
 
 namespace softbellman::cuda {
 namespace {

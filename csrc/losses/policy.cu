@@ -9,6 +9,7 @@
 #include "losses/policy.h"
 
 #include "core/families.cuh"
+#include "losses/row_states.cuh"
 
 namespace softbellman::cuda {
 namespace {

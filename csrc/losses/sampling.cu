@@ -10,6 +10,7 @@
 
 #include "core/families.cuh"
 #include "core/gumbel.h"
+#include "losses/row_states.cuh"
 
 namespace softbellman::cuda {
 namespace {

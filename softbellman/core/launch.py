@@ -107,39 +107,35 @@ def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Fie
     if like.numel() == 0:
         return
     index = like.get_device()
-    kept = []  # contiguous copies live until the kernel was started
-    passed: dict[str, Any] = {}
+    kept: list[Tensor] = []  # contiguous copies live until the kernel was started
+    passed: dict[str, Any] = fields  # filled in place: every field is replaced by what the kernel takes
     for name, value in fields.items():
-        if isinstance(value, Tensor):
-            if value.get_device() != index:
-                raise device_error(name, value, like)
-            if value.is_contiguous():
-                passed[name] = (value.data_ptr(), value.numel(), CODES[value.dtype])
-            else:
-                kept.append(value.contiguous())
-                passed[name] = (
-                    kept[-1].data_ptr(),
-                    value.numel(),
-                    CODES[value.dtype],
-                    True,
-                )  # a copy, to be read
-        elif isinstance(value, RowMatrix):
-            if value.tensor.get_device() != index:
-                raise device_error(name, value.tensor, like)
+        if type(value) is Tensor and value.is_contiguous() and value.get_device() == index:
+            passed[name] = (value.data_ptr(), value.numel(), CODES[value.dtype])
+        elif type(value) is RowMatrix and value.tensor.get_device() == index:
             passed[name] = value[1:]
-        else:
-            passed[name] = value
+        elif isinstance(value, (Tensor, RowMatrix)):
+            passed[name] = copied(name, value, like, kept)
     if index < 0:
-        getattr(native.cpu, kernel)(threads=torch.get_num_threads(), **passed)
+        passed["threads"] = torch.get_num_threads()
+        getattr(native.cpu, kernel)(**passed)
         return
-    stream = torch.cuda.current_stream(index).cuda_stream
-    partials, tickets = shared_memory(like, index, stream) if share_rows else (None, None)
-    getattr(native.cuda(), kernel)(device=index, stream=stream, partials=partials, tickets=tickets, **passed)
+    passed["device"] = index
+    passed["stream"] = stream = torch.cuda.current_stream(index).cuda_stream
+    if share_rows:
+        passed["partials"], passed["tickets"] = shared_memory(like, index, stream)
+    getattr(native.cuda(), kernel)(**passed)
 
 
-def device_error(name: str, tensor: Tensor, like: Tensor) -> ValueError:
-    """What `launch` raises for a tensor that the kernel could not read."""
-    return ValueError(f"{name} must be on {like.device} like the rows, got {tensor.device}")
+def copied(name: str, value: Tensor | RowMatrix, like: Tensor, kept: list[Tensor]) -> tuple[Any, ...]:
+    """What `launch` passes for a strided vector: a copy that is marked as one, since a kernel may only read it."""
+    tensor = value.tensor if isinstance(value, RowMatrix) else value
+    if tensor.device != like.device:
+        raise ValueError(f"{name} must be on {like.device} like the rows, got {tensor.device}")
+    copy = tensor.contiguous()
+    kept.append(copy)
+    field = (copy.data_ptr(), copy.numel(), CODES[copy.dtype])
+    return field if copy.data_ptr() == tensor.data_ptr() else (*field, True)
 
 
 def shared_memory(like: Tensor, index: int, stream: int) -> tuple[Any, Any]:

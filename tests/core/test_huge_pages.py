@@ -38,26 +38,6 @@ def test_a_large_gradient_lies_on_huge_pages() -> None:
     torch.testing.assert_close(q.grad[:2].double(), expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
-def test_no_gradient_lies_256_mib_from_its_neighbour(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Blocks of that size lie beside each other; the rule is tried on smaller ones."""
-    size = native.cpu.HUGE_PAGE_MINIMUM
-    monkeypatch.setattr(softbellman.core.launch, "_ALIKE", size)
-    monkeypatch.setattr(softbellman.core.launch, "_SHIFT", 4096)
-    rows = torch.randn(64, size // 64 // dtype.itemsize).to(dtype).requires_grad_()
-    for vocabulary, shift in ((rows.shape[1], 4096), (rows.shape[1] - 64, 0)):
-        q = rows.detach()[:, :vocabulary].contiguous().requires_grad_()
-        softbellman.soft_value(q, tau=1.0).sum().backward()
-        assert q.grad is not None and q.grad.is_contiguous() and not q.grad._is_view()
-        assert q.grad.storage_offset() * dtype.itemsize == shift
-        assert q.grad.untyped_storage().nbytes() == q.nbytes + 2 * shift
-        expected = torch.softmax(q.detach().double(), -1)
-        torch.testing.assert_close(q.grad.double(), expected, rtol=0.01, atol=1e-9)
-        q.grad.detach_().mul_(2)
-
-
 def huge_bytes(address: int) -> int:
     """Bytes in huge pages of the mapping that the address lies in."""
     inside = False
