@@ -35,8 +35,8 @@ class TokenBatch(NamedTuple):
     references: Tensor
     hypothesis_lengths: Tensor | None
     reference_lengths: Tensor | None
-    eos_id: int | None
-    unmatched_id: int | None
+    eos_id: int | None = None
+    unmatched_id: int | None = None
 
 
 def check_batch(
@@ -134,7 +134,7 @@ def rows_of_tokens(tokens: Tensor) -> Tensor:
     return tokens if tokens.stride(-1) == 1 or tokens.shape[-1] <= 1 else tokens.contiguous()
 
 
-def token_field(name: str, tokens: Tensor, like: Tensor) -> tuple[int, ...]:
+def token_field(name: str, tokens: Tensor, like: Tensor) -> Any:
     """`rows_of_tokens` as a field of a kernel: pointer, two strides, `[sources, rows, length]`, type."""
     if tokens.dim() not in (2, 3):
         raise ValueError(f"{name} must have 2 or 3 dimensions, got shape {tuple(tokens.shape)}")
@@ -208,6 +208,19 @@ def new_scores(hypotheses: Tensor, output: int, float64: bool) -> Tensor:
     """The result of a score: as `hypotheses`, for whole sentences without their last dimension."""
     shape = hypotheses.shape[:-1] if output == SENTENCE else hypotheses.shape
     return hypotheses.new_empty(*shape, dtype=torch.float64 if float64 else torch.float32)
+
+
+def pad_references(groups: Sequence[Sequence[list[int]]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+    """The references of B sources as tokens `[B, R, L]` and lengths `[B, R]`, 0 where there is none."""
+    most = max(map(len, groups))
+    longest = max(1, max(len(tokens) for group in groups for tokens in group))
+    blank = [pad_id] * longest
+    tokens = [
+        [tokens + blank[len(tokens) :] for tokens in group] + [blank] * (most - len(group))
+        for group in groups
+    ]
+    lengths = [[len(tokens) for tokens in group] + [0] * (most - len(group)) for group in groups]
+    return torch.tensor(tokens, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64)
 
 
 def mean_score(scores: Tensor) -> float:

@@ -216,7 +216,7 @@ def _new_distances(hypotheses: Tensor, output: int) -> Tensor:
 
 
 def _run_distances(*arguments: Any) -> Tensor:
-    batch, output = TokenBatch(*arguments[:5], None), arguments[5]
+    batch, output = TokenBatch(*arguments[:5]), arguments[5]
     out = _new_distances(batch.hypotheses, output)
     return run_batch("edit_distances", "edit_workspace", batch, out, output=output)
 
@@ -228,7 +228,7 @@ def _new_values(hypotheses: Tensor, vocabulary: int, rows: Tensor | None, dtype_
 
 def _run_values(*arguments: Any) -> Tensor:
     tokens, (vocabulary, eos_id, special_ids, rows, dtype_code) = arguments[:4], arguments[4:]
-    batch = TokenBatch(*tokens, eos_id, None)
+    batch = TokenBatch._make((*tokens, eos_id, None))
     return run_batch(
         "completion_values",
         "completion_workspace",

@@ -16,7 +16,7 @@ from softbellman.data import BOS, PAD, Batch
 from softbellman.decoding import Sampler
 from softbellman.decoding.stepwise import StepState
 from softbellman.models import Memory
-from softbellman.training.payoff import Payoff
+from softbellman.payoffs.payoff import Payoff
 
 
 class Rollout(NamedTuple):

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from softbellman import config
+from softbellman.data import EOS, UNK
+from softbellman.payoffs.payoff import prepare_payoff
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.assembly import Assembly
@@ -23,7 +25,6 @@ from softbellman.training.evaluation import (
     translate_corpus,
 )
 from softbellman.training.loop import run_stage
-from softbellman.training.payoff import prepare_payoff
 from softbellman.training.products import onednn_products
 from softbellman.training.reporting import Progress, draw_curve
 from softbellman.training.runfolder import RunFolder, new_run_path
@@ -95,7 +96,13 @@ class _Run:
             self.task.check_features(folder.path)
         self.task.save(folder.path)
         self.payoff = prepare_payoff(
-            settings.payoff, self.task.train, folder.frequencies_path, resume=resume, device=device
+            settings.payoff,
+            self.task.train.references,
+            folder.frequencies_path,
+            resume=resume,
+            device=device,
+            eos_id=EOS,
+            unknown_id=UNK,
         )
         self.cache = StageCache(settings, folder, self.task, self.payoff)
         self.parts = Assembly(settings, self.task, device, self.payoff)

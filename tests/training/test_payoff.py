@@ -11,8 +11,8 @@ import torch
 import softbellman as ops
 from softbellman import config, reference
 from softbellman.data import BOS, EOS, PAD, UNK, collate
+from softbellman.payoffs.payoff import Payoff, describe_payoff, prepare_payoff
 from softbellman.training.edited import edit_references
-from softbellman.training.payoff import Payoff, describe_payoff, prepare_payoff
 from softbellman.training.settings import PRESETS, EditSettings, PayoffSettings, Settings
 
 CPU = torch.device("cpu")
@@ -47,7 +47,15 @@ def corpus():
 
 def prepare(tmp_path, corpus, resume=False, **settings):
     path = tmp_path / "document_frequencies.safetensors"
-    return prepare_payoff(PayoffSettings(**settings), corpus, path, resume=resume, device=CPU)
+    return prepare_payoff(
+        PayoffSettings(**settings),
+        corpus.references,
+        path,
+        resume=resume,
+        device=CPU,
+        eos_id=EOS,
+        unknown_id=UNK,
+    )
 
 
 def batch_of(corpus):
@@ -178,7 +186,7 @@ def test_what_cannot_be_a_payoff_is_named(tmp_path, corpus):
     with pytest.raises(ValueError, match=r"document_frequencies\.safetensors is not a safetensors file"):
         prepare(tmp_path, corpus, metric="cider", resume=True)
     with pytest.raises(ValueError, match=r"frequencies must be given where payoff\.metric is cider"):
-        Payoff(PayoffSettings(metric="cider"))
+        Payoff(PayoffSettings(metric="cider"), eos_id=EOS, unknown_id=UNK)
     with pytest.raises(ValueError, match=r"payoff\.sigma must be above 0"):
         PayoffSettings(sigma=0.0)
     with pytest.raises(ValueError, match=r"payoff\.max_order must lie between 1 and 8, got 9"):

@@ -19,8 +19,8 @@ from softbellman.objectives import (
     linear_critic_objective,
     td_targets,
 )
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.outputs import Outputs, WholeOutputs, head_outputs, in_chunks, row_outputs
-from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import LinearHead, Rollout, mode, roll_out, row_features, row_logits
 from softbellman.training.settings import (
     CreditSettings,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import PAD, Batch
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.edited import Edited, edit_references, share_prefixes
 from softbellman.training.outputs import row_outputs
-from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows
 from softbellman.training.settings import (
     AugmentedStageSettings,

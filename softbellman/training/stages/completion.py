@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.decoding import Sampler, sample
 from softbellman.payoffs import optimal_completion_values
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.outputs import row_outputs
-from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, roll_out
 from softbellman.training.settings import CompletionStageSettings, LogitsForm
 from softbellman.training.stages.augmented import EditSource
