@@ -208,8 +208,8 @@ struct EditTables {
     std::int64_t* thresholds = nullptr;  // [length + 1, max_distance + 1]: P(distance <= d) of a row with n touchable
                                          // tokens, times 2^62; of the edit proposal P(operations <= e), followed by the
                                          // thresholds of the walk, [length + 1, max_distance + 1, 3]
-    double* log_normalizers = nullptr;  // [length + 1]: log Z_n
-    bool edit = false;                  // which proposal
+    double* log_normalizers = nullptr;   // [length + 1]: log Z_n
+    bool edit = false;                   // which proposal
 
     template <class Fields>
     void describe(Fields& fields) {

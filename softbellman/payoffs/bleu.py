@@ -155,7 +155,7 @@ def bleu_rewards(
 
     R is the BLEU of the prefix, times the length of the references where `scale` says so; R of the empty
     prefix is 0, so the rewards of a hypothesis add up to its payoff. The token `eos_id` gets reward 0: the
-    payoff of a partial sequence is that of the sequence ended there by Eq. (4).
+    payoff of a partial sequence is that of the sequence ended there, Eq. (4).
 
     Args:
         scale: "reference_length" multiplies by the mean length, without eos, of the source's references that

@@ -92,8 +92,8 @@ def edit_distance_rewards(
     """Incremental payoffs `r_t = d(y_1..t-1, y*) - d(y_1..t, y*)`, Eq. (13): 1, 0 or -1.
 
     The payoff of the empty prefix is -L, so the rewards of a hypothesis add up to L minus its distance. The
-    token `eos_id` gets reward 0: the payoff of a partial sequence is that of the sequence ended there
-    (Eq. (4)).
+    token `eos_id` gets reward 0: the payoff of a partial sequence is that of the sequence ended there,
+    Eq. (4).
 
     Args:
         hypotheses, references and the others: as in `prefix_edit_distance`.

@@ -21,7 +21,7 @@ from softbellman.reference.philox import random_words
 
 
 class Edits(NamedTuple):
-    """Edited `tokens` [B, K, W], `pad_id` behind their `lengths` [B, K]; `log_density` [B, K] in nats, float64."""
+    """Edited `tokens` `[B, K, W]`, `pad_id` behind their `lengths` `[B, K]`; `log_density` `[B, K]` in nats, float64."""
 
     tokens: Tensor
     lengths: Tensor
@@ -29,7 +29,7 @@ class Edits(NamedTuple):
 
 
 class ImportanceWeights(NamedTuple):
-    """`weights` [B, K] that sum to 1, `effective_sample_size` [B] and `log_normalizer` [B], both float64."""
+    """`weights` `[B, K]` that sum to 1, `effective_sample_size` `[B]` and `log_normalizer` `[B]`, both float64."""
 
     weights: Tensor
     effective_sample_size: Tensor
@@ -90,7 +90,7 @@ def sample_edits(
     keep_gold: bool = False,
     pad_id: int = 0,
 ) -> Edits:
-    """K edits of every reference [B, L] by the named proposal: tokens [B, K, W], lengths and log density [B, K]."""
+    """K edits of every reference `[B, L]` by the named proposal: tokens `[B, K, W]`, lengths and log density `[B, K]`."""
     process = _proposal(
         tokens.shape[1], proposal, vocabulary, special_ids,
         max_order, rate, temperature, max_distance, operation_weights,
@@ -138,7 +138,7 @@ def edit_log_density(
     operation_weights: Sequence[float] = (1.0, 1.0, 1.0),
     keep_gold: bool = False,
 ) -> Tensor:
-    """The log density of `edited` [B, K, W] under edits of `tokens` [B, L], float64 [B, K]."""
+    """The log density of `edited` `[B, K, W]` under edits of `tokens` `[B, L]`, float64 `[B, K]`."""
     process = _proposal(
         tokens.shape[1], proposal, vocabulary, special_ids,
         max_order, rate, temperature, max_distance, operation_weights,
