@@ -16,7 +16,7 @@ from benchmarks._memory import peak_bytes
 from benchmarks._passes import make_call, require_gradients
 from benchmarks.contenders import OPERATORS, Inputs, Operator
 from benchmarks.linear_contenders import CASES, contenders, errors, fresh, make_heads, run_case
-from softbellman.payoffs import prefix_bleu, prefix_edit_distance, sample_edits, weighted_edits
+from softbellman.payoffs import prefix_bleu, prefix_edit_distance, sample_edits
 
 # Computes once, on the copy of its input that the turn picks.
 Call = Callable[[int], object]
@@ -288,7 +288,7 @@ def edits_samples(proposal: str, options: Options) -> Sweep:
     scale = options.scale
     shapes = {size: edits.Size(scale.sources, size, scale.length) for size in scale.samples}
     fixed = f"B = {scale.sources}, T = {scale.length}"
-    return _edits(weighted_edits, proposal, "K", fixed, shapes, tau=edits.TAU)
+    return _edits(edits.weighted_batch, proposal, "K", fixed, shapes, tau=edits.TAU)
 
 
 def vocabulary_threads(options: Options) -> Sweep:

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks._training_cases import Case
 from softbellman.data import Batch
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training import edited, rollout
-from softbellman.training.payoff import Payoff
 from softbellman.training.stages import actor_critic, augmented, completion, likelihood
 
 FUNCTIONS: tuple[tuple[Any, str, str], ...] = (

@@ -4,7 +4,7 @@
 
 "draws" is the loop without densities, "loop" draws and scores (`benchmarks/_edit_loops.py`). "one token" is our call on a
 batch of a single token, so what a call costs before it draws anything. "batch" compares
-`weighted_edits` with the loop followed by sacrebleu on every prefix. A contender that takes long runs on a few
+`weighted_batch` with the loop followed by sacrebleu on every prefix. A contender that takes long runs on a few
 sequences, and our operators run so often in a round that they take about as long as the loop (it finds its own code in
 the caches after the first sequence; our first call after another contender takes several times the others); times are
 per batch."""
@@ -33,7 +33,7 @@ from benchmarks._harness import (
     synchronizer,
 )
 from benchmarks._options import add_options, settle
-from softbellman.payoffs.edits import sample_edits, weighted_edits
+from softbellman.payoffs import Edits, ImportanceWeights, bleu_rewards, importance_weights, sample_edits
 
 VOCABULARY = 4568
 SPECIAL = (0, 1, 2, 3)
@@ -81,6 +81,13 @@ def options(size: Size, proposal: str) -> dict[str, Any]:
         "temperature": TEMPERATURE[proposal],
         "max_distance": OPERATIONS if proposal == "edit" else None,
     }
+
+
+def weighted_batch(tokens: Tensor, *, tau: float, **settings: Any) -> tuple[Edits, Tensor, ImportanceWeights]:
+    """A training batch of RAML: edits of `tokens` `[B, L]`, their rewards `[B, K, W]` and their weights."""
+    edits = sample_edits(tokens, **settings)
+    rewards = bleu_rewards(edits.tokens, tokens, hypothesis_lengths=edits.lengths, dtype=torch.float64)
+    return edits, rewards, importance_weights(rewards.sum(-1), edits.log_density, tau=tau)
 
 
 def run_loop(
@@ -144,7 +151,7 @@ def run(
         "one token": lambda batch: repeat(sample_edits, times, batch[:1, :1], **(settings | {"samples": 1})),
         "draws": lambda batch: run_loop(loop, batch, size.samples, sequences, score=False),
         "loop": lambda batch: run_loop(loop, batch, size.samples, sequences, score=True),
-        "ours batch": lambda batch: repeat(weighted_edits, times, batch, tau=TAU, **settings),
+        "ours batch": lambda batch: repeat(weighted_batch, times, batch, tau=TAU, **settings),
         "loop batch": lambda batch: run_batch(loop, batch),
     }
     comparison = compare(

@@ -54,7 +54,7 @@ PANELS = (
     ("rows", "N", ("policy_value",)),
     ("length: residual and edit distance", "T", ("soft_bellman_residual", "prefix_edit_distance")),
     ("length: prefix BLEU and edits", "T", ("prefix_bleu", "sample_edits")),
-    ("sequences for each source", "K", ("prefix_bleu", "weighted_edits")),
+    ("sequences for each source", "K", ("prefix_bleu", "weighted_batch")),
 )
 AXES = {
     "V": "vocabulary V",

@@ -10,10 +10,17 @@
 //   integer(name, i, least, most)    an integer in [least, most]; counter(name, u): any 64 bits
 //   steps(name, i)                   an integer that divides rows
 //   rule(holds, text)                what several fields must fulfil together
+//   tokens(name, matrix)             a TokenMatrix, read; lengths(name, matrix) how many of each of its rows count, or None
+//   counted_array(name, p, count)    any number of elements, and how many
+//   untyped_array(name, p, count, c) `count` elements of dtype code c, written
+//   integers(name, values, count)    a short list of integers
+//   optional_id(name, given, id)     an integer, or None
+//   within(name, pointer, count, m)  int64 numbers that lie between 0 and m (looked at on the CPU alone)
 //
 // optional_matrix, optional_number, optional_ids and optional_array are also given as None, or left out. A matrix comes as
-// (pointer, stride, rows, vocab, dtype code), another tensor as (pointer, elements, dtype code), with a fourth element where
-// it is a copy that nobody would see written.
+// (pointer, stride, rows, vocab, dtype code), tokens as (pointer, stride of a source, stride of a row, sources, rows,
+// length, dtype code), another tensor as (pointer, elements, dtype code), with a fourth element where it is a copy that
+// nobody would see written.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -98,6 +105,67 @@ class Fields {
         read_array(name, value, pointer, count, kUInt8);
     }
 
+    template <class T>
+    void counted_array(const char* name, T*& pointer, int64_t& count) {
+        PyObject* const value = required(name);
+        count = integer_at(name, tuple(name, value, 3), 1);
+        read_array(name, value, pointer, count, code_of<std::remove_const_t<T>>());
+    }
+    template <class T>
+    void optional_counted_array(const char* name, T*& pointer, int64_t& count) {
+        PyObject* const value = given(name);
+        if (value == nullptr) return;
+        count = integer_at(name, tuple(name, value, 3), 1);
+        read_array(name, value, pointer, count, code_of<std::remove_const_t<T>>());
+    }
+    void untyped_array(const char* name, void*& pointer, int64_t count, int dtype) {
+        read_array(name, required(name), pointer, count, dtype);
+    }
+
+    template <class AnyTokens>
+    void tokens(const char* name, AnyTokens& matrix, int64_t longest = std::numeric_limits<int32_t>::max()) {
+        PyObject* const value = required(name);
+        if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) != 7) {
+            refuse(name, "must be (pointer, source stride, row stride, sources, rows, length, dtype)", text(value));
+        }
+        const int64_t length = integer_at(name, value, 5), code = integer_at(name, value, 6);
+        matrix.source_stride = integer_at(name, value, 1);
+        matrix.row_stride = integer_at(name, value, 2);
+        matrix.sources = integer_at(name, value, 3);
+        matrix.rows = integer_at(name, value, 4);
+        if (matrix.sources < 0 || matrix.rows < 0 || length < 0) refuse(name, "must have sizes of at least 0", text(value));
+        if (length > longest) {
+            refuse(name, "must hold at most " + std::to_string(longest) + " tokens in a row", std::to_string(length));
+        }
+        matrix.length = static_cast<int32_t>(length);
+        if (code != kInt64) refuse(name, "must hold int64 token ids", dtype_name(code));
+        matrix.tokens = static_cast<const int64_t*>(address(integer_at(name, value, 0)));
+        if (matrix.tokens == nullptr && matrix.count() * length > 0) throw std::invalid_argument(null_text(name));
+    }
+    template <class AnyTokens>
+    void lengths(const char* name, AnyTokens& matrix) {
+        optional_array(name, matrix.lengths, matrix.count());
+        within(name, matrix.lengths, matrix.count(), matrix.length);
+    }
+    void within(const char* name, const int64_t* pointer, int64_t count, int64_t most) {
+        if (pointer != nullptr) bounded_.at(bounded_count_++) = {name, pointer, count, most};
+    }
+
+    template <size_t kMost, class Count>
+    void integers(const char* name, int64_t (&values)[kMost], Count& count) {
+        const auto list = pybind11::reinterpret_borrow<pybind11::object>(required(name));
+        if (!PyList_Check(list.ptr()) && !PyTuple_Check(list.ptr())) refuse(name, "must be a list", text(list.ptr()));
+        const auto size = static_cast<size_t>(pybind11::len(list));
+        if (size > kMost) refuse(name, "must hold at most " + std::to_string(kMost) + " integers", std::to_string(size));
+        for (size_t i = 0; i < size; ++i) values[i] = integer_of(name, PySequence_Fast_GET_ITEM(list.ptr(), i));
+        count = static_cast<Count>(size);
+    }
+    void optional_id(const char* name, bool& present, int64_t& id) {
+        PyObject* const value = given(name);
+        present = value != nullptr;
+        if (present) id = integer_of(name, value);
+    }
+
     void positive(const char* name, double& number) {
         number = real(name);
         if (!(number > 0.0) || !std::isfinite(number)) refuse(name, "must be positive and finite", number);
@@ -150,9 +218,16 @@ class Fields {
 
     const Rows* rows() const { return shape_; }
 
-    // Token ids of real rows must be columns of the row. Needs no GIL.
+    // Token ids of real rows must be columns of the row, bounded numbers within their bounds. Needs no GIL.
     void check_ids() const {
         for (size_t k = 0; k < ids_count_; ++k) check_ids(ids_[k].first, ids_[k].second);
+        for (size_t k = 0; k < bounded_count_; ++k) {
+            const Bounded& all = bounded_[k];
+            for (int64_t i = 0; i < all.count; ++i) {
+                if (all.numbers[i] >= 0 && all.numbers[i] <= all.most) continue;
+                refuse(all.name, "must lie between 0 and " + std::to_string(all.most), std::to_string(all.numbers[i]));
+            }
+        }
     }
 
  private:
@@ -287,6 +362,14 @@ class Fields {
     Rows* shape_ = nullptr;
     std::array<std::pair<const char*, const int64_t*>, 4> ids_;
     size_t ids_count_ = 0;
+
+    struct Bounded {
+        const char* name;
+        const int64_t* numbers;
+        int64_t count, most;
+    };
+    std::array<Bounded, 4> bounded_;
+    size_t bounded_count_ = 0;
 };
 
 }  // namespace softbellman

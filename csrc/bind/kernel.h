@@ -40,4 +40,30 @@ void define(pybind11::module_& module, const char* name, void (*launcher)(const 
     });
 }
 
+// What the host answers about a struct: the bytes of a workspace, a table, a score.
+template <class Parameters, class Answer>
+void define_answer(pybind11::module_& module, const char* name, Answer (*function)(const Parameters&)) {
+    auto names = std::make_shared<FieldNames>();
+    module.def(name, [function, names](const pybind11::kwargs& arguments) {
+        Parameters parameters;
+        Fields fields(arguments.ptr(), *names);
+        parameters.describe(fields);
+        fields.finish();
+        return function(parameters);
+    });
+}
+template <class Parameters, class Answer>
+void define_answer(pybind11::module_& module, const char* name, Answer (*function)(const Parameters&, int)) {
+    auto names = std::make_shared<FieldNames>();
+    module.def(name, [function, names](const pybind11::kwargs& arguments) {
+        Parameters parameters;
+        int threads = 1;
+        Fields fields(arguments.ptr(), *names);
+        parameters.describe(fields);
+        fields.integer("threads", threads, 1, 1 << 20);
+        fields.finish();
+        return function(parameters, threads);
+    });
+}
+
 }  // namespace softbellman

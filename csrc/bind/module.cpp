@@ -10,15 +10,9 @@ namespace py = pybind11;
 
 namespace softbellman {
 void bind_cpu(py::module_& module);
-void bind_bleu_cpu(py::module_& module);
-void bind_edits_cpu(py::module_& module);
-void bind_edit_distance_cpu(py::module_& module);
 void bind_payoffs_cpu(py::module_& module);
 #if defined(SOFTBELLMAN_WITH_CUDA)
 void bind_cuda(py::module_& module);
-void bind_bleu_cuda(py::module_& module);
-void bind_edits_cuda(py::module_& module);
-void bind_edit_distance_cuda(py::module_& module);
 void bind_payoffs_cuda(py::module_& module);
 #endif
 }  // namespace softbellman
@@ -61,16 +55,10 @@ PYBIND11_MODULE(_C, module) {
 
     py::module_ cpu = module.def_submodule("cpu", "Kernels on host memory.");
     softbellman::bind_cpu(cpu);
-    softbellman::bind_bleu_cpu(cpu);
-    softbellman::bind_edits_cpu(cpu);
-    softbellman::bind_edit_distance_cpu(cpu);
     softbellman::bind_payoffs_cpu(cpu);
 #if defined(SOFTBELLMAN_WITH_CUDA)
     py::module_ cuda = module.def_submodule("cuda", "Kernels on device memory.");
     softbellman::bind_cuda(cuda);
-    softbellman::bind_bleu_cuda(cuda);
-    softbellman::bind_edits_cuda(cuda);
-    softbellman::bind_edit_distance_cuda(cuda);
     softbellman::bind_payoffs_cuda(cuda);
 #endif
 }

@@ -12,10 +12,9 @@
 // counters for each hypothesis.
 #include "payoffs/bleu.h"
 
-#include <algorithm>
-
-#include "payoffs/ngram_index.h"
 #include "core/launch.cuh"
+#include "payoffs/ngram_index.h"
+#include "payoffs/token_rows.cuh"
 
 namespace softbellman::cuda {
 namespace {
@@ -33,43 +32,32 @@ struct BlockLanes {
     __device__ static void minimum(std::int32_t* value, std::int32_t other) { atomicMin(value, other); }
 };
 
-__global__ void build_index(BleuProblem problem, char* workspace) {
-    const NgramIndexLayout layout(problem);
+__global__ void build_index(NgramBatch batch, char* workspace) {
+    const NgramIndexLayout layout(batch);
     const BlockLanes block{static_cast<std::int32_t>(threadIdx.x), static_cast<std::int32_t>(blockDim.x)};
-    for (std::int64_t b = blockIdx.x; b < problem.sources; b += gridDim.x) {
-        const NgramIndex index = layout.place(workspace + b * layout.bytes(), problem.source_references(b));
-        build_ngram_index(index, problem, b, block);
+    for (std::int64_t b = blockIdx.x; b < batch.sources(); b += gridDim.x) {
+        const NgramIndex index = layout.place(workspace + b * layout.bytes(), batch.references.row(b, 0));
+        build_ngram_index(index, batch, b, block);
     }
-}
-
-__device__ std::int32_t cut_length(const BleuProblem& problem, const std::int64_t* tokens, std::int32_t stated, int lane) {
-    if (!problem.has_eos) return stated;
-    for (std::int32_t start = 0; start < stated; start += 32) {
-        const bool here = start + lane < stated && tokens[start + lane] == problem.eos;
-        const unsigned ends = __ballot_sync(kFullWarp, here);
-        if (ends) return start + __ffs(static_cast<int>(ends)) - 1;
-    }
-    return stated;
 }
 
 // Calls at_prefix(active, t + 1, matches) in all lanes of each chunk; `active` where t is a position of the hypothesis.
 template <class AtPrefix>
-__device__ void walk(const NgramIndex& index, std::int32_t* counters, const BleuProblem& problem, const std::int64_t* tokens,
+__device__ void walk(const NgramIndex& index, std::int32_t* counters, const NgramBatch& batch, const std::int64_t* tokens,
                      std::int32_t length, int lane, const AtPrefix& at_prefix) {
-    const int max_order = problem.max_order;
+    const int max_order = batch.max_order;
     for (std::int32_t i = lane; i < index.node_count; i += 32) counters[i] = 0;
     __syncwarp();
-    std::int64_t carried[kBleuMaxOrder];  // matches of the chunks before
-    std::int32_t left[kBleuMaxOrder];     // nodes of the position before this chunk
-    for (int n = 0; n < kBleuMaxOrder; ++n) carried[n] = 0, left[n] = kNoNode;
+    std::int64_t carried[kLargestOrder];  // matches of the chunks before
+    std::int32_t left[kLargestOrder];     // nodes of the position before this chunk
+    for (int n = 0; n < kLargestOrder; ++n) carried[n] = 0, left[n] = kNoNode;
     const unsigned up_to_here = kFullWarp >> (31 - lane);
 
     for (std::int32_t start = 0; start < length; start += 32) {
         const std::int32_t t = start + lane;
         std::int32_t token_node = kNoNode;
-        if (t < length && !(problem.has_unmatched && tokens[t] == problem.unmatched))
-            token_node = index.find_token(tokens[t]);
-        std::int64_t matches[kBleuMaxOrder];
+        if (t < length && !batch.is_unmatched(tokens[t])) token_node = index.find_token(tokens[t]);
+        std::int64_t matches[kLargestOrder];
         std::int32_t node = token_node;
         for (int n = 0; n < max_order; ++n) {
             if (n > 0) {
@@ -97,119 +85,102 @@ __device__ void walk(const NgramIndex& index, std::int32_t* counters, const Bleu
 }
 
 template <class Out>
-__device__ void score(const NgramIndex& index, std::int32_t* counters, const BleuProblem& problem,
-                      const BleuScoreRequest& request, std::int64_t b, std::int64_t k, int lane) {
-    const std::int64_t* tokens = problem.hypothesis(b, k);
-    const std::int32_t length = cut_length(problem, tokens, problem.stated_length(b, k), lane);
-    const std::int64_t row = b * problem.samples + k;
-    const auto payoff = [&](std::int32_t prefix, const std::int64_t* matches) {
-        const double brevity =
-            bleu_brevity_penalty(prefix, bleu_closest_length(index.lengths, problem.reference_count, prefix));
-        return bleu_prefix_score(matches, prefix, problem.max_order, brevity, request.scoring);
-    };
-    if (request.output == BleuOutput::sentence) {
-        Out* out = static_cast<Out*>(request.out) + row;
-        if (length == 0 && lane == 0) *out = Out(0);
-        walk(index, counters, problem, tokens, length, lane,
-             [&](bool active, std::int32_t prefix, const std::int64_t* matches) {
-                 if (active && prefix == length) *out = static_cast<Out>(payoff(prefix, matches));
-             });
-        return;
-    }
-    Out* out = static_cast<Out*>(request.out) + row * problem.length;
-    for (std::int32_t t = length + lane; t < problem.length; t += 32) out[t] = Out(0);
-    const bool rewards = request.output == BleuOutput::reward;
-    const double scale =
-        rewards && request.scale_by_reference_length ? bleu_mean_length(index.lengths, problem.reference_count) : 1.0;
-    double chunk_end = 0.0;  // the payoff of the last prefix of the chunk before
-    walk(index, counters, problem, tokens, length, lane, [&](bool active, std::int32_t prefix, const std::int64_t* matches) {
-        const double value = active ? scale * payoff(prefix, matches) : 0.0;
-        double before = __shfl_up_sync(kFullWarp, value, 1);
-        if (lane == 0) before = chunk_end;
-        chunk_end = __shfl_sync(kFullWarp, value, 31);
-        if (active) out[prefix - 1] = static_cast<Out>(rewards ? value - before : value);
-    });
+__device__ void score(const NgramIndex& index, std::int32_t* counters, const BleuScores& scores, std::int64_t row,
+                      int lane) {
+    const std::int64_t b = row / scores.samples(), k = row % scores.samples();
+    const std::int32_t length = cut_length(scores, scores.hypotheses, b, k, lane);
+    PayoffWriter<Out> writer{scores, row, scores.length(), length, payoff_scale(scores, scores, index.lengths), lane};
+    writer.begin();
+    walk(index, counters, scores, scores.hypotheses.row(b, k), length, lane,
+         [&](bool, std::int32_t prefix, const std::int64_t* matches) {
+             double payoff = 0.0;
+             if (writer.wants(prefix - 1)) {
+                 const std::int32_t closest = bleu_closest_length(index.lengths, scores.reference_count(), prefix);
+                 const double brevity = bleu_brevity_penalty(prefix, closest);
+                 payoff = bleu_prefix_score(matches, prefix, scores.max_order, brevity, scores);
+             }
+             writer.chunk(prefix - 1 - lane, payoff);
+         });
 }
 
-__device__ void count(const NgramIndex& index, std::int32_t* counters, const BleuProblem& problem,
-                      const BleuCountRequest& request, std::int64_t b, std::int64_t k, int lane) {
-    const std::int64_t* tokens = problem.hypothesis(b, k);
-    const std::int32_t length = cut_length(problem, tokens, problem.stated_length(b, k), lane);
-    const std::int64_t row = b * problem.samples + k, width = 2 * problem.max_order + 2;
+__device__ void count(const NgramIndex& index, std::int32_t* counters, const BleuCounts& counts, std::int64_t row,
+                      int lane) {
+    const std::int64_t b = row / counts.samples(), k = row % counts.samples(), width = 2 * counts.max_order + 2;
+    const std::int32_t length = cut_length(counts, counts.hypotheses, b, k, lane);
     const auto write = [&](std::int64_t* out, std::int32_t prefix, const std::int64_t* matches) {
-        const std::int32_t closest = bleu_closest_length(index.lengths, problem.reference_count, prefix);
-        bleu_write_counts(out, matches, prefix, problem.max_order, closest);
+        const std::int32_t closest = bleu_closest_length(index.lengths, counts.reference_count(), prefix);
+        bleu_write_counts(out, matches, prefix, counts.max_order, closest);
     };
-    std::int64_t* out = request.out + row * width * (request.every_prefix ? problem.length : 1);
-    if (request.every_prefix) {
-        for (std::int64_t i = length * width + lane; i < problem.length * width; i += 32) out[i] = 0;
+    std::int64_t* out = counts.out + row * width * (counts.every_prefix ? counts.length() : 1);
+    if (counts.every_prefix) {
+        for (std::int64_t i = length * width + lane; i < counts.length() * width; i += 32) out[i] = 0;
     } else if (length == 0 && lane == 0) {
-        const std::int64_t none[kBleuMaxOrder] = {};
+        const std::int64_t none[kLargestOrder] = {};
         write(out, 0, none);
     }
-    walk(index, counters, problem, tokens, length, lane, [&](bool active, std::int32_t prefix, const std::int64_t* matches) {
-        if (!active) return;
-        if (request.every_prefix)
-            write(out + (prefix - 1) * width, prefix, matches);
-        else if (prefix == length)
-            write(out, prefix, matches);
+    walk(index, counters, counts, counts.hypotheses.row(b, k), length, lane,
+         [&](bool active, std::int32_t prefix, const std::int64_t* matches) {
+             if (!active) return;
+             if (counts.every_prefix)
+                 write(out + (prefix - 1) * width, prefix, matches);
+             else if (prefix == length)
+                 write(out, prefix, matches);
+         });
+}
+
+__device__ void write_results(const NgramIndex& index, std::int32_t* counters, const BleuScores& scores, std::int64_t row,
+                              int lane) {
+    if (scores.float64)
+        score<double>(index, counters, scores, row, lane);
+    else
+        score<float>(index, counters, scores, row, lane);
+}
+__device__ void write_results(const NgramIndex& index, std::int32_t* counters, const BleuCounts& counts, std::int64_t row,
+                              int lane) {
+    count(index, counters, counts, row, lane);
+}
+
+// Request: BleuScores or BleuCounts, what to write about each hypothesis.
+template <class Request>
+__global__ void walk_hypotheses(Request request) {
+    const NgramIndexLayout layout(request);
+    char* workspace = static_cast<char*>(request.workspace.memory);
+    auto* all_counters = reinterpret_cast<std::int32_t*>(workspace + request.sources() * layout.bytes());
+    for_each_hypothesis(request, [&](std::int64_t row, int lane) {
+        const std::int64_t b = row / request.samples();
+        const NgramIndex index = layout.place(workspace + b * layout.bytes(), request.references.row(b, 0));
+        write_results(index, all_counters + row * layout.node_count, request, row, lane);
     });
 }
 
-__device__ void write_results(const NgramIndex& index, std::int32_t* counters, const BleuProblem& problem,
-                              const BleuScoreRequest& request, std::int64_t b, std::int64_t k, int lane) {
-    if (request.float64)
-        score<double>(index, counters, problem, request, b, k, lane);
-    else
-        score<float>(index, counters, problem, request, b, k, lane);
-}
-__device__ void write_results(const NgramIndex& index, std::int32_t* counters, const BleuProblem& problem,
-                              const BleuCountRequest& request, std::int64_t b, std::int64_t k, int lane) {
-    count(index, counters, problem, request, b, k, lane);
-}
-
-// Request: what to write about each hypothesis.
 template <class Request>
-__global__ void walk_hypotheses(BleuProblem problem, Request request, char* workspace) {
-    const NgramIndexLayout layout(problem);
-    const int lane = static_cast<int>(threadIdx.x % kWarpSize);
-    const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarpSize);
-    const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / kWarpSize) + threadIdx.x / kWarpSize;
-    auto* all_counters = reinterpret_cast<std::int32_t*>(workspace + problem.sources * layout.bytes());
-    for (std::int64_t row = first; row < problem.sources * problem.samples; row += warps) {
-        const std::int64_t b = row / problem.samples, k = row % problem.samples;
-        const NgramIndex index = layout.place(workspace + b * layout.bytes(), problem.source_references(b));
-        std::int32_t* counters = all_counters + row * layout.node_count;
-        write_results(index, counters, problem, request, b, k, lane);
-    }
-}
-
-template <class Request>
-void launch(const BleuProblem& problem, const Request& request, void* workspace, int device, void* stream) {
-    const std::int64_t hypotheses = problem.sources * problem.samples;
-    if (hypotheses == 0) return;
-    DeviceGuard guard(device);
-    char* memory = static_cast<char*>(workspace);
-    SB_LAUNCH(build_index, blocks_for(problem.sources, 1), kBuildThreads, 0, stream, problem, memory);
+void walk_batch(const Request& request, const Launch& launch) {
+    if (request.hypotheses.count() == 0) return;
+    request.workspace.check(bleu_workspace(request));
+    DeviceGuard guard(launch.device);
+    const NgramBatch& batch = request;
+    SB_LAUNCH(build_index, blocks_for(batch.sources(), 1), kBuildThreads, 0, launch.stream, batch,
+              static_cast<char*>(request.workspace.memory));
     check_launch("build_index");
     const auto kernel = walk_hypotheses<Request>;
-    SB_LAUNCH(kernel, blocks_for(hypotheses, kWalkThreads / kWarpSize), kWalkThreads, 0, stream, problem, request, memory);
+    const unsigned blocks = blocks_for(batch.hypotheses.count(), kWalkThreads / kWarpSize);
+    SB_LAUNCH(kernel, blocks, kWalkThreads, 0, launch.stream, request);
     check_launch("walk_hypotheses");
 }
 
 }  // namespace
 
-std::int64_t bleu_workspace(const BleuProblem& problem) {
-    const NgramIndexLayout layout(problem);
-    return problem.sources * (layout.bytes() + problem.samples * layout.node_count * 4);
+std::int64_t bleu_workspace(const NgramBatch& batch) {
+    const NgramIndexLayout layout(batch);
+    return batch.sources() * (layout.bytes() + batch.samples() * layout.node_count * 4);
 }
 
-void bleu_scores(const BleuProblem& problem, const BleuScoreRequest& request, void* workspace, int device, void* stream) {
-    launch(problem, request, workspace, device, stream);
+void bleu_scores(const BleuScores& scores, const Launch& launch) {
+    walk_batch(scores, launch);
 }
 
-void bleu_counts(const BleuProblem& problem, const BleuCountRequest& request, void* workspace, int device, void* stream) {
-    launch(problem, request, workspace, device, stream);
+void bleu_counts(const BleuCounts& counts, const Launch& launch) {
+    walk_batch(counts, launch);
 }
 
 }  // namespace softbellman::cuda

@@ -1,57 +1,29 @@
-// BLEU of token sequences: the description of a batch and the score of one set of counts, for host and device.
-// Counting lives in ngram_index.h; csrc/cpu/bleu.cpp and csrc/cuda/bleu.cu walk the hypotheses with it.
-//
-// Notation: B sources, K hypotheses per source, R references per source, T and L their padded lengths. A sequence is its
-// first `length` tokens, cut before the first `eos`; a reference of length 0 is absent. An n-gram that holds `unmatched`
-// counts in the totals and never matches.
+// BLEU of token sequences: what is asked about a batch, and the score of one set of counts, for host and device. Counting
+// lives in ngram_index.h; bleu.cpp and bleu.cu walk the hypotheses with it. Notation of token_batch.h.
 #pragma once
 #include <cmath>
-#include <cstddef>
 #include <cstdint>
 
-#include "core/portability.h"
+#include "core/device.h"
+#include "payoffs/token_batch.h"
 
 namespace softbellman {
 
-constexpr int kBleuMaxOrder = 8;
-
 enum class BleuSmoothing : int { none = 0, floor = 1, add_k = 2, exponential = 3, add_one_all = 4 };
-enum class BleuOutput : int { prefix = 0, sentence = 1, reward = 2 };
-
-struct BleuProblem {
-    const std::int64_t* hypotheses;  // [B, K, T], unit token stride
-    std::int64_t hypothesis_source_stride, hypothesis_stride;
-    const std::int64_t* hypothesis_lengths;  // [B, K] dense, or null: all T
-    const std::int64_t* references;          // [B, R, L], unit token stride
-    std::int64_t reference_source_stride, reference_stride;
-    const std::int64_t* reference_lengths;  // [B, R] dense, or null: all L
-    std::int64_t sources, samples;
-    std::int32_t length, reference_count, reference_length;  // T, R, L
-    std::int32_t max_order;
-    bool has_eos, has_unmatched;
-    std::int64_t eos, unmatched;
-
-    SB_HD const std::int64_t* hypothesis(std::int64_t b, std::int64_t k) const {
-        return hypotheses + b * hypothesis_source_stride + k * hypothesis_stride;
-    }
-    SB_HD const std::int64_t* source_references(std::int64_t b) const { return references + b * reference_source_stride; }
-
-    // Lengths as stated, before the cut at eos; clamped, so that a wrong length never reads outside its row.
-    SB_HD std::int32_t stated_length(std::int64_t b, std::int64_t k) const {
-        return hypothesis_lengths ? clamp(hypothesis_lengths[b * samples + k], length) : length;
-    }
-    SB_HD std::int32_t stated_reference_length(std::int64_t b, std::int32_t r) const {
-        return reference_lengths ? clamp(reference_lengths[b * reference_count + r], reference_length) : reference_length;
-    }
-    SB_HD static std::int32_t clamp(std::int64_t stated, std::int32_t limit) {
-        return stated < 0 ? 0 : stated > limit ? limit : static_cast<std::int32_t>(stated);
-    }
-};
 
 struct BleuScoring {
-    BleuSmoothing smoothing;
-    double value;  // of floor, add-k and add-one-all
-    bool effective_order;
+    BleuSmoothing smoothing = BleuSmoothing::none;
+    double smooth_value = 0.0;  // of floor, add-k and add-one-all
+    bool effective_order = false;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.integer("smoothing", smoothing, 0, 4);
+        fields.not_negative("smooth_value", smooth_value);
+        fields.integer("effective_order", effective_order, 0, 1);
+        fields.rule(smooth_value == 0.0 || (smooth_value >= 1e-30 && smooth_value <= 1e30),
+                    "smooth_value must be 0 or between 1e-30 and 1e30");
+    }
 };
 
 // The reference length closest to a hypothesis of `length` tokens, the shorter one on a tie; 0 when all are absent.
@@ -107,8 +79,8 @@ SB_HD inline double bleu_score(const std::int64_t* matches, const std::int64_t* 
     for (int n = 0; n < max_order; ++n) {
         double match = static_cast<double>(matches[n]), total = static_cast<double>(totals[n]);
         if (scoring.smoothing == BleuSmoothing::add_one_all || (scoring.smoothing == BleuSmoothing::add_k && n > 0)) {
-            match += scoring.value;
-            total += scoring.value;
+            match += scoring.smooth_value;
+            total += scoring.smooth_value;
         }
         if (total == 0.0) {  // the hypothesis is shorter than this order
             if (!scoring.effective_order) return 0.0;
@@ -119,7 +91,7 @@ SB_HD inline double bleu_score(const std::int64_t* matches, const std::int64_t* 
                 halving *= 0.5;
                 match = halving;
             } else if (scoring.smoothing == BleuSmoothing::floor) {
-                match = scoring.value;
+                match = scoring.smooth_value;
             }
             if (match == 0.0) return 0.0;
         }
@@ -133,19 +105,9 @@ SB_HD inline double bleu_score(const std::int64_t* matches, const std::int64_t* 
 // The score of a prefix: the totals follow from its length.
 SB_HD inline double bleu_prefix_score(const std::int64_t* matches, std::int32_t length, int max_order, double brevity,
                                       const BleuScoring& scoring) {
-    std::int64_t totals[kBleuMaxOrder];
+    std::int64_t totals[kLargestOrder];
     for (int n = 0; n < max_order; ++n) totals[n] = length > n ? length - n : 0;
     return bleu_score(matches, totals, max_order, brevity, scoring);
-}
-
-// What a payoff in [0, 1] is multiplied by: the mean length of the references that are present.
-SB_HD inline double bleu_mean_length(const std::int32_t* lengths, std::int32_t count) {
-    std::int64_t sum = 0, present = 0;
-    for (std::int32_t r = 0; r < count; ++r) {
-        sum += lengths[r];
-        present += lengths[r] != 0;
-    }
-    return present == 0 ? 0.0 : static_cast<double>(sum) / static_cast<double>(present);
 }
 
 // One row of counts: matches of the orders 1..n, totals of the orders 1..n, hypothesis length, closest reference length.
@@ -159,29 +121,57 @@ SB_HD inline void bleu_write_counts(std::int64_t* out, const std::int64_t* match
     out[2 * max_order + 1] = closest;
 }
 
-struct BleuScoreRequest {
-    BleuScoring scoring;
-    BleuOutput output;
-    bool scale_by_reference_length;  // rewards only
-    bool float64;                    // type of `out`, else float32
-    void* out;                       // [B, K, T], sentence: [B, K]; every element is written
+struct BleuScores : NgramBatch, BleuScoring, PayoffResult {
+    template <class Fields>
+    void describe(Fields& fields) {
+        NgramBatch::describe(fields);
+        BleuScoring::describe(fields);
+        PayoffResult::describe(fields, *this);
+    }
 };
 
-struct BleuCountRequest {
-    bool every_prefix;
-    std::int64_t* out;  // [B, K, 2n+2], every prefix: [B, K, T, 2n+2]; every element is written
+struct BleuCounts : NgramBatch {
+    bool every_prefix = false;
+    std::int64_t* out = nullptr;  // [B, K, 2n+2], every prefix: [B, K, T, 2n+2]; every element is written
+    Workspace workspace;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        NgramBatch::describe(fields);
+        fields.integer("every_prefix", every_prefix, 0, 1);
+        fields.array("out", out, hypotheses.count() * (every_prefix ? length() : 1) * (2 * max_order + 2));
+        workspace.describe(fields);
+    }
 };
 
-// The caller allocates `workspace`: the bytes that the function named so asks for, 16-byte aligned.
+// BLEU in [0, 1] of counts that were added up: matches 1..n, totals 1..n, length, closest reference length.
+struct CorpusBleu : BleuScoring {
+    const std::int64_t* counts = nullptr;
+    std::int64_t count_total = 0;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.counted_array("counts", counts, count_total);
+        BleuScoring::describe(fields);
+        fields.rule(count_total >= 4 && count_total % 2 == 0 && count_total <= 2 * kLargestOrder + 2,
+                    "counts must have 2 * max_order + 2 elements");
+    }
+    double score() const {
+        const int order = static_cast<int>(count_total - 2) / 2;
+        const double brevity = bleu_brevity_penalty(counts[2 * order], counts[2 * order + 1]);
+        return bleu_score(counts, counts + order, order, brevity, *this);
+    }
+};
+
 namespace cpu {
-std::int64_t bleu_workspace(const BleuProblem& problem, int threads);
-void bleu_scores(const BleuProblem& problem, const BleuScoreRequest& request, void* workspace, int threads);
-void bleu_counts(const BleuProblem& problem, const BleuCountRequest& request, void* workspace, int threads);
+std::int64_t bleu_workspace(const NgramBatch& batch, int threads);
+void bleu_scores(const BleuScores& scores, int threads);
+void bleu_counts(const BleuCounts& counts, int threads);
 }  // namespace cpu
 namespace cuda {
-std::int64_t bleu_workspace(const BleuProblem& problem);
-void bleu_scores(const BleuProblem& problem, const BleuScoreRequest& request, void* workspace, int device, void* stream);
-void bleu_counts(const BleuProblem& problem, const BleuCountRequest& request, void* workspace, int device, void* stream);
+std::int64_t bleu_workspace(const NgramBatch& batch);
+void bleu_scores(const BleuScores& scores, const Launch& launch);
+void bleu_counts(const BleuCounts& counts, const Launch& launch);
 }  // namespace cuda
 
 }  // namespace softbellman

@@ -1,4 +1,4 @@
-// CIDEr-D on the device; formulas and conventions are those of csrc/cider.h.
+// CIDEr-D on the device; formulas and conventions are those of cider.h.
 //
 // Two launches. measure_references: a warp for each reference, its length and the norms of its orders. score_captions: a
 // warp for each hypothesis takes 32 positions at a time, one lane each:
@@ -13,7 +13,7 @@
 #include "payoffs/cider.h"
 
 #include "core/launch.cuh"
-#include "payoffs/payoff_rows.cuh"
+#include "payoffs/token_rows.cuh"
 
 namespace softbellman::cuda {
 namespace {
@@ -25,11 +25,11 @@ struct CiderWorkspace {
     double *inverse_norms, *products;
     std::int32_t* lengths;
 
-    SB_HD static std::int64_t references(const BleuProblem& problem) { return problem.sources * problem.reference_count; }
-    SB_HD CiderWorkspace(const BleuProblem& problem, void* memory) {
+    SB_HD static std::int64_t references(const NgramBatch& batch) { return batch.sources() * batch.reference_count(); }
+    SB_HD CiderWorkspace(const NgramBatch& batch, void* memory) {
         inverse_norms = static_cast<double*>(memory);
-        products = inverse_norms + references(problem) * problem.max_order;
-        lengths = reinterpret_cast<std::int32_t*>(products + references(problem) * problem.samples * problem.max_order);
+        products = inverse_norms + references(batch) * batch.max_order;
+        lengths = reinterpret_cast<std::int32_t*>(products + references(batch) * batch.samples() * batch.max_order);
     }
 };
 
@@ -52,24 +52,24 @@ struct CaptionChunk {
     __device__ CaptionChunk() {
         for (int n = 0; n < kOrders; ++n) carried[n] = 0.0, left[n] = kNoNode;
     }
-    __device__ void load(const BleuProblem& problem, const DocumentTable& table, const std::int64_t* tokens,
-                         std::int32_t start, std::int32_t length, int lane) {
+    __device__ void load(const CiderScores& scores, const std::int64_t* tokens, std::int32_t start, std::int32_t length,
+                         int lane) {
         const std::int32_t t = start + lane;
-        matching = t < length ? cider_matching_orders(problem, tokens, t) : 0;
+        matching = t < length ? cider_matching_orders(scores, tokens, t) : 0;
         count_equal_ngrams(tokens, t, tokens, t, matching, before);
-        const std::int32_t token = matching > 0 ? table.find_token(tokens[t]) : kNoNode;
+        const std::int32_t token = matching > 0 ? scores.find_token(tokens[t]) : kNoNode;
         std::int32_t node = token;
 #pragma unroll
         for (int n = 0; n < kOrders; ++n) {
-            if (n >= problem.max_order) break;
+            if (n >= scores.max_order) break;
             if (n > 0) {
                 std::int32_t parent = __shfl_up_sync(kFullWarp, node, 1);
                 const std::int32_t last = __shfl_sync(kFullWarp, node, 31);
                 if (lane == 0) parent = left[n - 1];
                 left[n - 1] = last;
-                node = table.find_child(parent, token);
+                node = scores.find_child(parent, token);
             }
-            squared[n] = t < length && n <= t ? table.squared_weight(node) : 0.0;
+            squared[n] = t < length && n <= t ? scores.squared_weight(node) : 0.0;
             squared_norm[n] = carried[n] + sum_up_to_here(squared[n] * (2 * before[n] + 1), lane);
             carried[n] = __shfl_sync(kFullWarp, squared_norm[n], 31);
         }
@@ -77,54 +77,51 @@ struct CaptionChunk {
 };
 
 template <int kOrders>
-__global__ void measure_references(BleuProblem problem, DocumentTable table, void* memory) {
-    const CiderWorkspace workspace(problem, memory);
+__global__ void measure_references(CiderScores scores) {
+    const CiderWorkspace workspace(scores, scores.workspace.memory);
     const int lane = static_cast<int>(threadIdx.x % kWarpSize);
     const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * kCiderWarps;
     std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kCiderWarps + threadIdx.x / kWarpSize;
-    for (; row < CiderWorkspace::references(problem); row += warps) {
-        const std::int64_t b = row / problem.reference_count;
-        const auto r = static_cast<std::int32_t>(row % problem.reference_count);
-        const std::int64_t* tokens = problem.source_references(b) + r * problem.reference_stride;
-        const std::int32_t length = payoff_cut(problem, tokens, problem.stated_reference_length(b, r), lane);
+    for (; row < CiderWorkspace::references(scores); row += warps) {
+        const std::int64_t b = row / scores.reference_count();
+        const auto r = static_cast<std::int32_t>(row % scores.reference_count());
+        const std::int64_t* tokens = scores.references.row(b, r);
+        const std::int32_t length = cut_length(scores, scores.references, b, r, lane);
         CaptionChunk<kOrders> chunk;
-        for (std::int32_t start = 0; start < length; start += 32) chunk.load(problem, table, tokens, start, length, lane);
+        for (std::int32_t start = 0; start < length; start += 32) chunk.load(scores, tokens, start, length, lane);
         if (lane != 0) continue;
         workspace.lengths[row] = length;
 #pragma unroll
         for (int n = 0; n < kOrders; ++n)
-            if (n < problem.max_order)
-                workspace.inverse_norms[row * problem.max_order + n] = cider_inverse_norm(chunk.carried[n]);
+            if (n < scores.max_order)
+                workspace.inverse_norms[row * scores.max_order + n] = cider_inverse_norm(chunk.carried[n]);
     }
 }
 
 template <int kOrders, class Out>
-__device__ void score_caption(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request,
-                              const CiderWorkspace& workspace, std::int64_t row, int lane) {
-    const int orders = problem.max_order;
-    const std::int64_t b = row / problem.samples;
-    const std::int64_t* tokens = problem.hypothesis(b, row % problem.samples);
-    const std::int32_t length = payoff_cut(problem, tokens, problem.stated_length(b, row % problem.samples), lane);
-    const std::int32_t* lengths = workspace.lengths + b * problem.reference_count;
-    const double* inverse_norms = workspace.inverse_norms + b * problem.reference_count * orders;
-    double* products = workspace.products + row * problem.reference_count * orders;
-    for (std::int32_t i = lane; i < problem.reference_count * orders; i += 32) products[i] = 0.0;
+__device__ void score_caption(const CiderScores& scores, const CiderWorkspace& workspace, std::int64_t row, int lane) {
+    const int orders = scores.max_order;
+    const std::int64_t b = row / scores.samples(), k = row % scores.samples();
+    const std::int64_t* tokens = scores.hypotheses.row(b, k);
+    const std::int32_t length = cut_length(scores, scores.hypotheses, b, k, lane);
+    const std::int32_t* lengths = workspace.lengths + b * scores.reference_count();
+    const double* inverse_norms = workspace.inverse_norms + b * scores.reference_count() * orders;
+    double* products = workspace.products + row * scores.reference_count() * orders;
+    for (std::int32_t i = lane; i < scores.reference_count() * orders; i += 32) products[i] = 0.0;
     __syncwarp();
-    const double factor = cider_mean_factor(lengths, problem.reference_count, orders);
-    PayoffWriter<Out, CiderRequest> writer{request, row, problem.length, length, payoff_scale(problem, request, lengths),
-                                           lane};
+    const double factor = cider_mean_factor(lengths, scores.reference_count(), orders);
+    PayoffWriter<Out> writer{scores, row, scores.length(), length, payoff_scale(scores, scores, lengths), lane};
     writer.begin();
 
     CaptionChunk<kOrders> chunk;
     for (std::int32_t start = 0; start < length; start += 32) {
-        chunk.load(problem, table, tokens, start, length, lane);
+        chunk.load(scores, tokens, start, length, lane);
         const std::int32_t t = start + lane;
         double inverse_norm[kOrders], sum = 0.0;
         for (int n = 0; n < kOrders; ++n) inverse_norm[n] = n < orders ? cider_inverse_norm(chunk.squared_norm[n]) : 0.0;
-        for (std::int32_t r = 0; r < problem.reference_count; ++r) {
+        for (std::int32_t r = 0; r < scores.reference_count(); ++r) {
             std::int32_t counts[kOrders];
-            count_equal_ngrams(problem.source_references(b) + r * problem.reference_stride, lengths[r], tokens, t,
-                               chunk.matching, counts);
+            count_equal_ngrams(scores.references.row(b, r), lengths[r], tokens, t, chunk.matching, counts);
             double cosines = 0.0;
 #pragma unroll
             for (int n = 0; n < kOrders; ++n) {
@@ -137,7 +134,7 @@ __device__ void score_caption(const BleuProblem& problem, const DocumentTable& t
                 cosines += product * inverse_norms[r * orders + n] * inverse_norm[n];
             }
             if (t < length && cosines != 0.0)
-                sum += cosines * cider_length_penalty(cider_length_gap(t + 1, lengths[r]), request.sigma);
+                sum += cosines * cider_length_penalty(cider_length_gap(t + 1, lengths[r]), scores.sigma);
         }
         __syncwarp();  // the products are written before the next chunk reads them
         writer.chunk(start, t < length ? factor * sum : 0.0);
@@ -145,47 +142,40 @@ __device__ void score_caption(const BleuProblem& problem, const DocumentTable& t
 }
 
 template <int kOrders>
-__global__ void score_captions(BleuProblem problem, DocumentTable table, CiderRequest request, void* memory) {
-    const CiderWorkspace workspace(problem, memory);
-    const int lane = static_cast<int>(threadIdx.x % kWarpSize);
-    const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * kCiderWarps;
-    std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kCiderWarps + threadIdx.x / kWarpSize;
-    for (; row < problem.sources * problem.samples; row += warps) {
-        if (request.float64)
-            score_caption<kOrders, double>(problem, table, request, workspace, row, lane);
+__global__ void score_captions(CiderScores scores) {
+    const CiderWorkspace workspace(scores, scores.workspace.memory);
+    for_each_hypothesis(scores, [&](std::int64_t row, int lane) {
+        if (scores.float64)
+            score_caption<kOrders, double>(scores, workspace, row, lane);
         else
-            score_caption<kOrders, float>(problem, table, request, workspace, row, lane);
-    }
+            score_caption<kOrders, float>(scores, workspace, row, lane);
+    });
 }
 
 template <int kOrders>
-void launch(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request, void* workspace,
-            void* stream) {
-    const unsigned reference_blocks = blocks_for(CiderWorkspace::references(problem), kCiderWarps);
-    const unsigned caption_blocks = blocks_for(problem.sources * problem.samples, kCiderWarps);
+void walk_batch(const CiderScores& scores, void* stream) {
     const auto measure = measure_references<kOrders>;
-    SB_LAUNCH(measure, reference_blocks, kCiderThreads, 0, stream, problem, table, workspace);
+    SB_LAUNCH(measure, blocks_for(CiderWorkspace::references(scores), kCiderWarps), kCiderThreads, 0, stream, scores);
     check_launch("measure_references");
     const auto score = score_captions<kOrders>;
-    SB_LAUNCH(score, caption_blocks, kCiderThreads, 0, stream, problem, table, request, workspace);
+    SB_LAUNCH(score, blocks_for(scores.hypotheses.count(), kCiderWarps), kCiderThreads, 0, stream, scores);
     check_launch("score_captions");
 }
 
 }  // namespace
 
-std::int64_t cider_workspace(const BleuProblem& problem) {
-    const std::int64_t references = CiderWorkspace::references(problem);
-    return references * (8 * problem.max_order * (1 + problem.samples) + 4);
+std::int64_t cider_workspace(const NgramBatch& batch) {
+    return CiderWorkspace::references(batch) * (8 * batch.max_order * (1 + batch.samples()) + 4);
 }
 
-void cider_scores(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request, void* workspace,
-                  int device, void* stream) {
-    if (problem.sources * problem.samples == 0) return;
-    DeviceGuard guard(device);
-    if (problem.max_order <= 4)
-        launch<4>(problem, table, request, workspace, stream);
+void cider_scores(const CiderScores& scores, const Launch& launch) {
+    if (scores.hypotheses.count() == 0) return;
+    scores.workspace.check(cider_workspace(scores));
+    DeviceGuard guard(launch.device);
+    if (scores.max_order <= 4)
+        walk_batch<4>(scores, launch.stream);
     else
-        launch<kBleuMaxOrder>(problem, table, request, workspace, stream);
+        walk_batch<kLargestOrder>(scores, launch.stream);
 }
 
 }  // namespace softbellman::cuda

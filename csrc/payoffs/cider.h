@@ -1,7 +1,7 @@
 // CIDEr-D of token sequences: the document frequencies as a table, the n-grams that a token adds, and the score of a
-// prefix, for host and device. csrc/cpu/cider.cpp and csrc/cuda/cider.cu walk the sequences with it.
+// prefix, for host and device. cider.cpp and cider.cu walk the sequences with it.
 //
-// Notation of bleu.h, whose BleuProblem describes the batch; N = max_order. An n-gram g weighs w(g) = log D - log max(1,
+// Notation of token_batch.h; N = max_order. An n-gram g weighs w(g) = log D - log max(1,
 // df(g)) with D documents. When the c+1st occurrence of g ends at t,
 //     |h|_n^2 grows by w^2 (2c + 1),    h . r in order n by w^2 tf_r where tf_r > c    (counts clipped at those of r),
 // so a prefix costs O(R N) operations beyond counting. Counting compares tokens, O(t + R L) for a token: no table is built
@@ -12,8 +12,9 @@
 #include <cmath>
 #include <cstdint>
 
-#include "payoffs/bleu.h"
+#include "core/device.h"
 #include "payoffs/ngram_index.h"
+#include "payoffs/token_batch.h"
 
 namespace softbellman {
 
@@ -25,39 +26,58 @@ struct DocumentSlot {
 
 // The n-grams of a corpus, a tree in two open-addressing tables as in ngram_index.h.
 struct DocumentTable {
-    const DocumentSlot *tokens, *ngrams;  // [token_mask + 1] and [ngram_mask + 1]
-    std::int32_t token_mask, ngram_mask;
-    int token_shift, ngram_shift;
-    double unseen;  // log D
+    const DocumentSlot *token_slots = nullptr, *ngram_slots = nullptr;  // [2^token_bits] and [2^ngram_bits]
+    int token_bits = 0, ngram_bits = 0;
+    double unseen = 0.0;  // log D
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        describe_slots(fields, "token_slots", token_slots, token_bits);
+        describe_slots(fields, "ngram_slots", ngram_slots, ngram_bits);
+        fields.not_negative("unseen", unseen);
+    }
+    // A slot is two elements: the key, and the bits of the weight.
+    template <class Fields>
+    static void describe_slots(Fields& fields, const char* name, const DocumentSlot*& slots, int& bits) {
+        const std::int64_t* words = nullptr;
+        std::int64_t count = 0;
+        fields.counted_array(name, words, count);
+        slots = reinterpret_cast<const DocumentSlot*>(words);
+        while (bits < 30 && std::int64_t(2) << bits < count) ++bits;
+        fields.rule(std::int64_t(2) << bits == count, "the slots of document frequencies must be a power of two");
+    }
+
+    SB_HD std::int32_t token_mask() const { return (std::int32_t(1) << token_bits) - 1; }
+    SB_HD std::int32_t ngram_mask() const { return (std::int32_t(1) << ngram_bits) - 1; }
 
     SB_HD std::int32_t find_token(std::int64_t token) const {
-        return find(tokens, token_mask, token_shift, static_cast<unsigned long long>(token));
+        return find(token_slots, token_bits, static_cast<unsigned long long>(token));
     }
     SB_HD std::int32_t find_child(std::int32_t parent, std::int32_t token) const {
         if (parent == kNoNode || token == kNoNode) return kNoNode;
-        const std::int32_t slot = find(ngrams, ngram_mask, ngram_shift, NgramIndex::pair_key(parent, token));
-        return slot == kNoNode ? kNoNode : token_mask + 1 + slot;
+        const std::int32_t slot = find(ngram_slots, ngram_bits, NgramIndex::pair_key(parent, token));
+        return slot == kNoNode ? kNoNode : token_mask() + 1 + slot;
     }
-    SB_HD static std::int32_t find(const DocumentSlot* slots, std::int32_t mask, int shift, unsigned long long key) {
-        for (std::uint32_t slot = NgramIndex::hash(key, shift);; slot = (slot + 1) & mask) {
+    SB_HD static std::int32_t find(const DocumentSlot* slots, int bits, unsigned long long key) {
+        const std::uint32_t mask = (std::uint32_t(1) << bits) - 1;
+        for (std::uint32_t slot = NgramIndex::hash(key, 64 - bits);; slot = (slot + 1) & mask) {
             const DocumentSlot held = slots[slot];
             if (held.weight < 0.0) return kNoNode;
             if (held.key == key) return static_cast<std::int32_t>(slot);
         }
     }
     SB_HD double squared_weight(std::int32_t node) const {
-        const double weight = node == kNoNode      ? unseen
-                              : node <= token_mask ? tokens[node].weight
-                                                   : ngrams[node - token_mask - 1].weight;
+        const double weight = node == kNoNode        ? unseen
+                              : node <= token_mask() ? token_slots[node].weight
+                                                     : ngram_slots[node - token_mask() - 1].weight;
         return weight * weight;
     }
 };
 
 // How many of the tokens that end at t, `orders` at most, no `unmatched` token interrupts: longer n-grams match nothing.
-SB_HD inline int cider_matching_orders(const BleuProblem& problem, const std::int64_t* tokens, std::int32_t t) {
+SB_HD inline int cider_matching_orders(const NgramBatch& batch, const std::int64_t* tokens, std::int32_t t) {
     int orders = 0;
-    while (orders < problem.max_order && orders <= t && !(problem.has_unmatched && tokens[t - orders] == problem.unmatched))
-        ++orders;
+    while (orders < batch.max_order && orders <= t && !batch.is_unmatched(tokens[t - orders])) ++orders;
     return orders;
 }
 
@@ -96,23 +116,25 @@ SB_HD inline double cider_mean_factor(const std::int32_t* lengths, std::int32_t 
     return present == 0 ? 0.0 : 10.0 / (static_cast<double>(max_order) * present);
 }
 
-struct CiderRequest {
-    double sigma;
-    BleuOutput output;
-    bool scale_by_reference_length;  // rewards only
-    bool float64;                    // type of `out`, else float32
-    void* out;                       // [B, K, T], sentence: [B, K]; every element is written
+struct CiderScores : NgramBatch, DocumentTable, PayoffResult {
+    double sigma = 6.0;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        NgramBatch::describe(fields);
+        DocumentTable::describe(fields);
+        fields.positive("sigma", sigma);
+        PayoffResult::describe(fields, *this);
+    }
 };
 
 namespace cpu {
-std::int64_t cider_workspace(const BleuProblem& problem, int threads);
-void cider_scores(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request, void* workspace,
-                  int threads);
+std::int64_t cider_workspace(const NgramBatch& batch, int threads);
+void cider_scores(const CiderScores& scores, int threads);
 }  // namespace cpu
 namespace cuda {
-std::int64_t cider_workspace(const BleuProblem& problem);
-void cider_scores(const BleuProblem& problem, const DocumentTable& table, const CiderRequest& request, void* workspace,
-                  int device, void* stream);
+std::int64_t cider_workspace(const NgramBatch& batch);
+void cider_scores(const CiderScores& scores, const Launch& launch);
 }  // namespace cuda
 
 }  // namespace softbellman

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <stdexcept>
+
+#include "payoffs/token_rows.h"
 
 namespace softbellman::cpu {
 namespace {
@@ -45,17 +46,15 @@ std::int32_t DocumentCounter::child(std::int32_t parent, std::int64_t token) {
     return added;
 }
 
-void DocumentCounter::add(const BleuProblem& problem) {
-    for (std::int64_t b = 0; b < problem.sources; ++b, ++documents_) {
-        for (std::int32_t r = 0; r < problem.reference_count; ++r) {
-            const std::int64_t* tokens = problem.source_references(b) + r * problem.reference_stride;
-            const std::int32_t stated = problem.stated_reference_length(b, r);
-            const auto length = static_cast<std::int32_t>(
-                problem.has_eos ? std::find(tokens, tokens + stated, problem.eos) - tokens : stated);
+void DocumentCounter::add(const Documents& batch) {
+    for (std::int64_t b = 0; b < batch.references.sources; ++b, ++documents_) {
+        for (std::int32_t r = 0; r < batch.references.rows; ++r) {
+            const std::int64_t* tokens = batch.references.row(b, r);
+            const std::int32_t length = cut_length(batch, batch.references, b, r);
             for (std::int32_t start = 0; start < length; ++start) {
                 std::int32_t node = kNoNode;
                 for (std::int32_t i = start; i < length && i < start + max_order_; ++i) {
-                    if (problem.has_unmatched && tokens[i] == problem.unmatched) break;
+                    if (batch.is_unmatched(tokens[i])) break;
                     node = child(node, tokens[i]);
                     Entry& entry = entries_[node];
                     entry.frequency += entry.document != documents_;
@@ -92,47 +91,39 @@ void DocumentCounter::write(int order, std::int64_t* ngrams, std::int64_t* frequ
     }
 }
 
-int document_table_bits(std::int64_t entries) {
-    return NgramIndexLayout::bits_for(2 * entries);
+int document_table_bits(std::int64_t ngrams) {
+    return NgramIndexLayout::bits_for(2 * ngrams);
 }
 
-std::int64_t fill_document_table(const std::vector<const std::int64_t*>& ngrams,
-                                 const std::vector<const std::int64_t*>& frequencies, const std::vector<std::int64_t>& sizes,
-                                 std::int64_t documents, int token_bits, int ngram_bits, DocumentSlot* tokens,
-                                 DocumentSlot* longer, int* bad_order) {
-    const std::int64_t token_slots = std::int64_t(1) << token_bits, ngram_slots = std::int64_t(1) << ngram_bits;
-    std::fill(tokens, tokens + token_slots, DocumentSlot{0, -1.0});
-    std::fill(longer, longer + ngram_slots, DocumentSlot{0, -1.0});
-    const DocumentTable table{tokens,
-                              longer,
-                              static_cast<std::int32_t>(token_slots - 1),
-                              static_cast<std::int32_t>(ngram_slots - 1),
-                              64 - token_bits,
-                              64 - ngram_bits,
-                              std::log(static_cast<double>(documents))};
-    const auto insert = [](DocumentSlot* slots, std::int32_t mask, int shift, DocumentSlot added) {
-        std::uint32_t slot = NgramIndex::hash(added.key, shift);
+std::int64_t fill_document_table(const CountedNgrams& ngrams) {
+    auto* token_slots = const_cast<DocumentSlot*>(ngrams.token_slots);
+    auto* ngram_slots = const_cast<DocumentSlot*>(ngrams.ngram_slots);
+    const auto insert = [](DocumentSlot* slots, int bits, DocumentSlot added) {
+        const std::uint32_t mask = (std::uint32_t(1) << bits) - 1;
+        std::uint32_t slot = NgramIndex::hash(added.key, 64 - bits);
         while (slots[slot].weight >= 0.0) slot = (slot + 1) & mask;
         slots[slot] = added;
     };
-    for (std::size_t n = 0; n < ngrams.size(); ++n) {
-        *bad_order = static_cast<int>(n) + 1;
-        for (std::int64_t i = 0; i < sizes[n]; ++i) {
-            const std::int64_t* row = ngrams[n] + i * *bad_order;
-            const std::int64_t frequency = frequencies[n][i];
-            if (frequency < 1 || frequency > documents) return i;
-            const double weight = std::max(0.0, table.unseen - std::log(static_cast<double>(frequency)));
-            const std::int32_t last = table.find_token(row[n]);
-            if (n == 0) {
-                if (last != kNoNode) return i;
-                insert(tokens, table.token_mask, table.token_shift, {static_cast<unsigned long long>(row[0]), weight});
-                continue;
-            }
-            std::int32_t parent = table.find_token(row[0]);
-            for (std::size_t j = 1; j < n; ++j) parent = table.find_child(parent, table.find_token(row[j]));
-            if (parent == kNoNode || last == kNoNode || table.find_child(parent, last) != kNoNode) return i;
-            insert(longer, table.ngram_mask, table.ngram_shift, {NgramIndex::pair_key(parent, last), weight});
+    if (ngrams.order == 1) {
+        std::fill_n(token_slots, ngrams.token_mask() + 1, DocumentSlot{0, -1.0});
+        std::fill_n(ngram_slots, ngrams.ngram_mask() + 1, DocumentSlot{0, -1.0});
+    }
+    const int last_token = ngrams.order - 1;
+    for (std::int64_t i = 0; i < ngrams.size; ++i) {
+        const std::int64_t* row = ngrams.ngrams + i * ngrams.order;
+        const std::int64_t frequency = ngrams.counts[i];
+        if (frequency < 1 || frequency > ngrams.documents) return i;
+        const double weight = std::max(0.0, ngrams.unseen - std::log(static_cast<double>(frequency)));
+        const std::int32_t last = ngrams.find_token(row[last_token]);
+        if (ngrams.order == 1) {
+            if (last != kNoNode) return i;
+            insert(token_slots, ngrams.token_bits, {static_cast<unsigned long long>(row[0]), weight});
+            continue;
         }
+        std::int32_t parent = ngrams.find_token(row[0]);
+        for (int j = 1; j < last_token; ++j) parent = ngrams.find_child(parent, ngrams.find_token(row[j]));
+        if (parent == kNoNode || last == kNoNode || ngrams.find_child(parent, last) != kNoNode) return i;
+        insert(ngram_slots, ngrams.ngram_bits, {NgramIndex::pair_key(parent, last), weight});
     }
     return -1;
 }

@@ -6,14 +6,46 @@
 
 #include "payoffs/cider.h"
 
-namespace softbellman::cpu {
+namespace softbellman {
+
+// References of which each source is a document.
+struct Documents : TokenIds {
+    TokenMatrix references;  // [B, R, L]
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.tokens("references", references);
+        fields.lengths("reference_lengths", references);
+        TokenIds::describe(fields);
+        fields.rule(references.rows >= 1 || references.sources == 0, "references must hold at least one per source");
+    }
+};
+
+// The n-grams of one order with their document frequencies, and the slots that take them.
+struct CountedNgrams : DocumentTable {
+    std::int64_t documents = 1;
+    int order = 1;
+    const std::int64_t *ngrams = nullptr, *counts = nullptr;  // [size, order] and [size]
+    std::int64_t size = 0;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        DocumentTable::describe(fields);
+        fields.integer("documents", documents, 1, std::int64_t(1) << 53);
+        fields.integer("order", order, 1, kLargestOrder);
+        fields.counted_array("counts", counts, size);
+        fields.array("ngrams", ngrams, size * order);
+        fields.rule(size <= std::int64_t(1) << ((order == 1 ? token_bits : ngram_bits) - 1), "the slots must be half free");
+    }
+};
+
+namespace cpu {
 
 // A tree of n-grams that grows with the corpus. A document is the set of references of one source.
 class DocumentCounter {
  public:
     explicit DocumentCounter(int max_order);
-    // Adds a document for each source of `problem`, of which only the references are read.
-    void add(const BleuProblem& problem);
+    void add(const Documents& documents);
     std::int64_t documents() const { return documents_; }
     std::int64_t size(int order) const;
     // The n-grams of one order [size, order], in ascending order of their tokens, and in how many documents each occurs.
@@ -33,15 +65,12 @@ class DocumentCounter {
     std::vector<std::int32_t> slots_;  // 1 + entry, 0 = free
 };
 
-// Capacities (powers of two) of the two tables for `unigrams` and `longer` n-grams, at most half full.
-int document_table_bits(std::int64_t entries);
+// Binary logarithm of the slots for so many n-grams: at most half of them are filled.
+int document_table_bits(std::int64_t ngrams);
 
-// Fills the table of cider.h from the n-grams of the orders 1..max_order, ngrams[n] holding sizes[n] rows of n+1 tokens.
-// Returns -1, or a row that cannot be one: of order `*bad_order`, repeated, without its shorter n-gram, or with a frequency
-// outside [1, documents].
-std::int64_t fill_document_table(const std::vector<const std::int64_t*>& ngrams,
-                                 const std::vector<const std::int64_t*>& frequencies, const std::vector<std::int64_t>& sizes,
-                                 std::int64_t documents, int token_bits, int ngram_bits, DocumentSlot* tokens,
-                                 DocumentSlot* longer, int* bad_order);
+// Puts them into the slots, those of order 1 first, which empty both tables. Returns -1, or the row of an n-gram that no
+// corpus can have: repeated, without its shorter n-gram, or with a frequency outside [1, documents].
+std::int64_t fill_document_table(const CountedNgrams& ngrams);
 
-}  // namespace softbellman::cpu
+}  // namespace cpu
+}  // namespace softbellman

@@ -11,9 +11,9 @@
 #include <numeric>
 #include <vector>
 
-#include "payoffs/edit_density.h"
 #include "core/philox_blocks.h"
 #include "core/simd.h"
+#include "payoffs/edit_density.h"
 
 #if SB_X86_DISPATCH
 #include <emmintrin.h>
@@ -47,8 +47,8 @@ class Source {
     explicit Source(const EditProblem& problem)
         : problem_(problem),
           leading_(problem.largest_special == problem.special_count - 1),
-          identity_(new std::int32_t[static_cast<std::size_t>(problem.length)]) {
-        std::iota(identity_.get(), identity_.get() + problem.length, 0);
+          identity_(new std::int32_t[static_cast<std::size_t>(problem.length())]) {
+        std::iota(identity_.get(), identity_.get() + problem.length(), 0);
     }
 
     // The source of a row.
@@ -143,7 +143,7 @@ class Changes {
     void draw(std::int64_t first, std::int64_t last) {
         if (problem_.proposal == EditProposal::hamming)
             hamming(first, last);
-        else if (last - first > 1 || problem_.length <= kPositions)
+        else if (last - first > 1 || problem_.length() <= kPositions)
             corrupt(first, last);
         else
             corrupt_long(first);
@@ -207,7 +207,7 @@ class Changes {
     }
 
     void corrupt(std::int64_t first, std::int64_t last) {
-        const std::int32_t each = (problem_.length + 15) / 16;
+        const std::int32_t each = (problem_.length() + 15) / 16;
         decisions_.count = draws_.count = 0;
         for (std::int64_t row = first; row < last; ++row) decisions_.request(kEditDecisions, each, row);
         decisions_.draw(problem_);
@@ -316,7 +316,7 @@ class Changes {
 
 void change_rows(const EditProblem& problem, std::int64_t first, std::int64_t last) {
     Changes changes(problem);
-    const std::int64_t group = std::max(1, kPositions / std::max(problem.length, 1));
+    const std::int64_t group = std::max(1, kPositions / std::max(problem.length(), 1));
     for (std::int64_t row = first; row < last; row += group) changes.draw(row, std::min(row + group, last));
 }
 

@@ -1,8 +1,8 @@
 // The exact log density of an edited sequence under each proposal, summed over every way to reach it, and of the mixture
 // with the reference itself. Written for a group of lanes like edit_draws.h, in exact steps: same bits everywhere.
 #pragma once
-#include "payoffs/edit_draws.h"
 #include "core/exact_double.h"
+#include "payoffs/edit_draws.h"
 
 namespace softbellman {
 

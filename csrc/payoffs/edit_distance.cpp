@@ -6,29 +6,19 @@
 #include "payoffs/edit_distance.h"
 
 #include <algorithm>
-#include <atomic>
 
-#include "core/parallel.h"
+#include "payoffs/token_rows.h"
 
 namespace softbellman::cpu {
 namespace {
-
-// Steps of the distance row below which a second thread costs more than it brings.
-constexpr std::int64_t kSerialSteps = 1 << 15;
-
-std::int32_t cut_length(const EditDistanceProblem& problem, const std::int64_t* tokens, std::int32_t stated) {
-    if (!problem.has_eos) return stated;
-    return static_cast<std::int32_t>(std::find(tokens, tokens + stated, problem.eos) - tokens);
-}
 
 // A reference without what follows its end.
 struct Reference {
     const std::int64_t* tokens;
     std::int32_t length;
 
-    Reference(const EditDistanceProblem& problem, std::int64_t hypothesis)
-        : tokens(problem.reference(hypothesis)),
-          length(cut_length(problem, tokens, problem.stated_reference_length(hypothesis))) {}
+    Reference(const TokenBatch& batch, std::int64_t b)
+        : tokens(batch.references.row(b, 0)), length(cut_length(batch, batch.references, b, 0)) {}
 };
 
 // The row of the empty prefix.
@@ -47,9 +37,9 @@ void advance(std::int32_t* row, const Reference& reference, std::int64_t token) 
 }
 
 // owed[j]: how many of the reference's tokens from j on cannot be produced.
-void count_owed(std::int32_t* owed, const Reference& reference, const CompletionRequest& request) {
+void count_owed(std::int32_t* owed, const Reference& reference, const CompletionValues& values) {
     owed[reference.length] = 0;
-    for (std::int32_t j = reference.length; j-- > 0;) owed[j] = owed[j + 1] + !request.produced(reference.tokens[j]);
+    for (std::int32_t j = reference.length; j-- > 0;) owed[j] = owed[j + 1] + !values.produced(reference.tokens[j]);
 }
 
 void describe(std::int32_t* state, std::int64_t words, const std::int32_t* row, const std::int32_t* owed,
@@ -70,125 +60,131 @@ void describe(std::int32_t* state, std::int64_t words, const std::int32_t* row, 
 }
 
 template <class T>
-void write_values(const EditDistanceProblem& problem, const CompletionRequest& request, const std::int32_t* states,
-                  std::int64_t row) {
+void write_values(const CompletionValues& values, const std::int32_t* states, std::int64_t row) {
     using A = Accumulator<T>;
-    const std::int64_t index = request.rows ? request.rows[row] : row;
-    const std::int32_t* state = states + index * state_words(problem);
-    T* out = static_cast<T*>(request.out) + row * request.vocabulary;
+    const std::int64_t index = values.rows ? values.rows[row] : row;
+    const std::int32_t* state = states + index * state_words(values);
+    T* out = static_cast<T*>(values.out) + row * values.vocabulary;
     if (state[kGap] < 0) {
-        std::fill_n(out, request.vocabulary, from_accumulator<T>(A(0)));
+        std::fill_n(out, values.vocabulary, from_accumulator<T>(A(0)));
         return;
     }
-    std::fill_n(out, request.vocabulary, from_accumulator<T>(static_cast<A>(state[kFill])));
-    const std::int64_t* tokens = problem.reference(index / problem.length);
+    std::fill_n(out, values.vocabulary, from_accumulator<T>(static_cast<A>(state[kFill])));
+    const std::int64_t* tokens = values.references.row(index / values.length() / values.samples(), 0);
     const T optimal = from_accumulator<T>(static_cast<A>(state[kGap]));
-    for (std::int32_t first = 0; first < problem.reference_length; first += 32) {
+    for (std::int32_t first = 0; first < values.reference_length(); first += 32) {
         if (state[kBits + first / 32] == 0) continue;
-        for (std::int32_t j = first; j < std::min(first + 32, problem.reference_length); ++j)
+        for (std::int32_t j = first; j < std::min(first + 32, values.reference_length()); ++j)
             if (continues_optimally(state, j)) out[tokens[j]] = optimal;
     }
-    for (std::int32_t i = 0; i < request.special_count; ++i) out[request.specials[i]] = from_accumulator<T>(-infinity<A>());
-    out[request.eos] = from_accumulator<T>(A(0));
+    for (std::int32_t i = 0; i < values.special_count; ++i) out[values.specials[i]] = from_accumulator<T>(-infinity<A>());
+    out[values.eos] = from_accumulator<T>(A(0));
 }
 
 template <class T>
-void write_all_values(const EditDistanceProblem& problem, const CompletionRequest& request, const std::int32_t* states,
-                      int threads) {
-    parallel_rows(request.row_count, threads, request.vocabulary, [&](std::int64_t first, std::int64_t last) {
-        for (std::int64_t row = first; row < last; ++row) write_values<T>(problem, request, states, row);
+void write_all_values(const CompletionValues& values, const std::int32_t* states, int threads) {
+    parallel_rows(values.row_count, threads, values.vocabulary, [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t row = first; row < last; ++row) write_values<T>(values, states, row);
     });
 }
 
 // One or two rows of integers a thread.
-std::int64_t row_bytes(const EditDistanceProblem& problem) {
-    return (4 * (std::int64_t{problem.reference_length} + 1) + 63) / 64 * 64;
+std::int64_t row_bytes(const TokenBatch& batch) {
+    return (4 * (std::int64_t{batch.reference_length()} + 1) + 63) / 64 * 64;
 }
 
-// Calls per_hypothesis(hypothesis, rows), `rows` the thread's memory, slot_bytes long.
+// Calls per_hypothesis(b, k, rows) for every hypothesis, `rows` the thread's memory, slot_bytes long.
 template <class PerHypothesis>
-void for_each_hypothesis(const EditDistanceProblem& problem, char* memory, std::int64_t slot_bytes, int threads,
+void for_each_hypothesis(const TokenBatch& batch, void* memory, std::int64_t slot_bytes, int threads,
                          const PerHypothesis& per_hypothesis) {
-    const std::int64_t hypotheses = problem.hypothesis_count();
-    const std::int64_t steps = hypotheses * problem.length * (std::int64_t{problem.reference_length} + 1);
-    const int workers =
-        static_cast<int>(std::min({std::int64_t(std::max(threads, 1)), hypotheses, steps / kSerialSteps + 1}));
-    std::atomic<std::int64_t> next{0};
-    run_threads(workers, [&](int worker) {
-        auto* rows = reinterpret_cast<std::int32_t*>(memory + worker * slot_bytes);
-        for (std::int64_t hypothesis = next++; hypothesis < hypotheses; hypothesis = next++)
-            per_hypothesis(hypothesis, rows);
+    constexpr std::int64_t kSerialSteps = 1 << 15;  // of the row; below, a second thread costs more than it brings
+    const std::int64_t row_steps = std::int64_t{batch.reference_length()} + 1;
+    const std::int64_t useful = batch.hypotheses.count() * batch.length() * row_steps / kSerialSteps + 1;
+    for_each_source_share(batch, threads, useful, [&](int worker, std::int64_t b, std::int64_t first, std::int64_t last) {
+        auto* rows = reinterpret_cast<std::int32_t*>(static_cast<char*>(memory) + worker * slot_bytes);
+        for (std::int64_t k = first; k < last; ++k) per_hypothesis(b, k, rows);
     });
 }
 
-}  // namespace
-
-std::int64_t edit_workspace(const EditDistanceProblem& problem, int threads) {
-    return std::max(threads, 1) * row_bytes(problem);
+// The ids of references index the rows that are written.
+void refuse_invalid_references(const CompletionValues& values) {
+    for (std::int64_t b = 0; b < values.sources() && values.samples() > 0; ++b) {
+        const Reference reference(values, b);
+        for (std::int32_t j = 0; j < reference.length; ++j) {
+            const std::int64_t token = reference.tokens[j];
+            if (token < 0 || token >= values.vocabulary)
+                throw std::invalid_argument("references must be ids in [0, " + std::to_string(values.vocabulary) +
+                                            "), got " + std::to_string(token) + ".");
+        }
+    }
 }
 
-void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int threads) {
-    for_each_hypothesis(problem, static_cast<char*>(workspace), row_bytes(problem), threads,
-                        [&](std::int64_t hypothesis, std::int32_t* row) {
-                            const Reference reference(problem, hypothesis);
-                            const std::int64_t* tokens = problem.hypothesis(hypothesis);
-                            const std::int32_t length = cut_length(problem, tokens, problem.stated_length(hypothesis));
-                            const std::int64_t first = hypothesis * problem.length;
-                            start(row, reference.length);
-                            for (std::int32_t t = 0; t < length; ++t) {
-                                const std::int32_t before = row[reference.length];
-                                advance(row, reference, tokens[t]);
-                                request.write(first + t, row[reference.length], before);
-                            }
-                            for (std::int32_t t = length; t < problem.length; ++t) request.write(first + t, 0, 0);
-                        });
-}
-
-std::int64_t completion_workspace(const EditDistanceProblem& problem, int threads) {
-    const std::int64_t states = problem.hypothesis_count() * problem.length;
-    return std::max(threads, 1) * 2 * row_bytes(problem) + 4 * states * state_words(problem);
-}
-
-void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int threads) {
-    const std::int64_t words = state_words(problem), slot_bytes = 2 * row_bytes(problem);
-    char* memory = static_cast<char*>(workspace);
-    auto* states = reinterpret_cast<std::int32_t*>(memory + std::max(threads, 1) * slot_bytes);
-    for_each_hypothesis(problem, memory, slot_bytes, threads, [&](std::int64_t hypothesis, std::int32_t* row) {
-        const Reference reference(problem, hypothesis);
-        std::int32_t* owed = row + row_bytes(problem) / 4;
-        count_owed(owed, reference, request);
-        const std::int64_t* tokens = problem.hypothesis(hypothesis);
-        const std::int32_t stated = problem.stated_length(hypothesis);
-        const std::int32_t length = cut_length(problem, tokens, stated);
-        std::int32_t* state = states + hypothesis * problem.length * words;
+void describe_states(const CompletionValues& values, std::int32_t* states, int threads) {
+    const std::int64_t words = state_words(values), entries = row_bytes(values) / 4;
+    const auto describe_hypothesis = [&](std::int64_t b, std::int64_t k, std::int32_t* row) {
+        const Reference reference(values, b);
+        std::int32_t* owed = row + entries;
+        count_owed(owed, reference, values);
+        const std::int64_t* tokens = values.hypotheses.row(b, k);
+        const std::int32_t stated = values.hypotheses.stated_length(b, k);
+        const std::int32_t length = cut_length(values, values.hypotheses, b, k);
+        std::int32_t* state = states + (b * values.samples() + k) * values.length() * words;
         start(row, reference.length);
-        for (std::int32_t t = 0; t < problem.length; ++t, state += words) {
+        for (std::int32_t t = 0; t < values.length(); ++t, state += words) {
             if (t < stated && t <= length)  // the state in which the end itself is chosen is one, too
                 describe(state, words, row, owed, reference.length);
             else
                 state[kGap] = -1;
             if (t < length) advance(row, reference, tokens[t]);
         }
-    });
-    switch (request.dtype) {
-        case kFloat32:
-            return write_all_values<float>(problem, request, states, threads);
-        case kFloat64:
-            return write_all_values<double>(problem, request, states, threads);
-        case kBFloat16:
-            return write_all_values<BFloat16>(problem, request, states, threads);
-        case kFloat16:
-            return write_all_values<Float16>(problem, request, states, threads);
-    }
+    };
+    for_each_hypothesis(values, values.workspace.memory, 8 * entries, threads, describe_hypothesis);
 }
 
-std::int64_t edit_first_invalid_reference(const EditDistanceProblem& problem, std::int64_t vocabulary) {
-    for (std::int64_t b = 0; b < problem.sources && problem.samples > 0; ++b) {
-        const Reference reference(problem, b * problem.samples);
-        for (std::int32_t j = 0; j < reference.length; ++j)
-            if (reference.tokens[j] < 0 || reference.tokens[j] >= vocabulary) return b * problem.reference_length + j;
+}  // namespace
+
+std::int64_t edit_workspace(const EditBatch& batch, int threads) {
+    return std::max(threads, 1) * row_bytes(batch);
+}
+
+void edit_distances(const EditDistances& distances, int threads) {
+    distances.workspace.check(edit_workspace(distances, threads));
+    const auto measure = [&](std::int64_t b, std::int64_t k, std::int32_t* row) {
+        const Reference reference(distances, b);
+        const std::int64_t* tokens = distances.hypotheses.row(b, k);
+        const std::int32_t length = cut_length(distances, distances.hypotheses, b, k);
+        const std::int64_t first = (b * distances.samples() + k) * distances.length();
+        start(row, reference.length);
+        for (std::int32_t t = 0; t < length; ++t) {
+            const std::int32_t before = row[reference.length];
+            advance(row, reference, tokens[t]);
+            distances.write(first + t, row[reference.length], before);
+        }
+        for (std::int32_t t = length; t < distances.length(); ++t) distances.write(first + t, 0, 0);
+    };
+    for_each_hypothesis(distances, distances.workspace.memory, row_bytes(distances), threads, measure);
+}
+
+std::int64_t completion_workspace(const EditBatch& batch, int threads) {
+    return std::max(threads, 1) * 2 * row_bytes(batch) + 4 * batch.hypotheses.count() * batch.length() * state_words(batch);
+}
+
+void completion_values(const CompletionValues& values, int threads) {
+    values.workspace.check(completion_workspace(values, threads));
+    refuse_invalid_references(values);
+    char* memory = static_cast<char*>(values.workspace.memory);
+    auto* states = reinterpret_cast<std::int32_t*>(memory + std::max(threads, 1) * 2 * row_bytes(values));
+    describe_states(values, states, threads);
+    switch (values.dtype) {
+        case kFloat32:
+            return write_all_values<float>(values, states, threads);
+        case kFloat64:
+            return write_all_values<double>(values, states, threads);
+        case kBFloat16:
+            return write_all_values<BFloat16>(values, states, threads);
+        case kFloat16:
+            return write_all_values<Float16>(values, states, threads);
     }
-    return -1;
 }
 
 }  // namespace softbellman::cpu

@@ -14,6 +14,7 @@
 #include "core/families.cuh"
 #include "core/launch.cuh"
 #include "core/row_access.cuh"
+#include "payoffs/token_rows.cuh"
 
 namespace softbellman::cuda {
 namespace {
@@ -21,26 +22,13 @@ namespace {
 constexpr unsigned kWalkThreads = 128, kWriteThreads = 256;
 constexpr std::int32_t kFar = 0x7fffffff;
 
-__device__ std::int32_t cut_length(const EditDistanceProblem& problem, const std::int64_t* tokens, std::int32_t stated,
-                                   int lane) {
-    if (!problem.has_eos) return stated;
-    for (std::int32_t start = 0; start < stated; start += 32) {
-        const bool here = start + lane < stated && tokens[start + lane] == problem.eos;
-        const unsigned ends = __ballot_sync(kFullWarp, here);
-        if (ends) return start + __ffs(static_cast<int>(ends)) - 1;
-    }
-    return stated;
-}
-
 struct Reference {
     const std::int64_t* tokens;
     std::int32_t length;
     int lane;
 
-    __device__ Reference(const EditDistanceProblem& problem, std::int64_t hypothesis, int lane_)
-        : tokens(problem.reference(hypothesis)),
-          length(cut_length(problem, tokens, problem.stated_reference_length(hypothesis), lane_)),
-          lane(lane_) {}
+    __device__ Reference(const TokenBatch& batch, std::int64_t b, int lane_)
+        : tokens(batch.references.row(b, 0)), length(cut_length(batch, batch.references, b, 0, lane_)), lane(lane_) {}
 
     // The row of the empty prefix.
     __device__ void start(std::int32_t* row) const {
@@ -75,11 +63,11 @@ struct Reference {
     }
 
     // owed[j]: twice the number of tokens from j on that cannot be produced, plus 1 where token j itself cannot.
-    __device__ void count_owed(std::int32_t* owed, const CompletionRequest& request) const {
+    __device__ void count_owed(std::int32_t* owed, const CompletionValues& values) const {
         std::int32_t behind = 0;
         for (std::int32_t start = length / 32 * 32; start >= 0; start -= 32) {
             const std::int32_t j = start + lane;
-            const bool unproduced = j < length && !request.produced(tokens[j]);
+            const bool unproduced = j < length && !values.produced(tokens[j]);
             const unsigned all = __ballot_sync(kFullWarp, unproduced);
             if (j <= length) owed[j] = 2 * (behind + __popc(all >> lane)) + unproduced;
             behind += __popc(all);
@@ -111,67 +99,61 @@ struct Reference {
     }
 };
 
-// Calls per_hypothesis(hypothesis, lane) with all lanes of a warp.
-template <class PerHypothesis>
-__device__ void for_each_hypothesis(const EditDistanceProblem& problem, const PerHypothesis& per_hypothesis) {
-    const int lane = static_cast<int>(threadIdx.x % kWarpSize);
-    const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarpSize);
-    const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / kWarpSize) + threadIdx.x / kWarpSize;
-    for (std::int64_t hypothesis = first; hypothesis < problem.hypothesis_count(); hypothesis += warps)
-        per_hypothesis(hypothesis, lane);
-}
-
-__global__ void measure_prefixes(EditDistanceProblem problem, EditDistanceRequest request, std::int32_t* rows) {
-    for_each_hypothesis(problem, [&](std::int64_t hypothesis, int lane) {
-        const Reference reference(problem, hypothesis, lane);
-        std::int32_t* row = rows + hypothesis * (std::int64_t{problem.reference_length} + 1);
-        const std::int64_t* tokens = problem.hypothesis(hypothesis);
-        const std::int32_t length = cut_length(problem, tokens, problem.stated_length(hypothesis), lane);
-        const std::int64_t first = hypothesis * problem.length;
+__global__ void measure_prefixes(EditDistances distances) {
+    auto* rows = static_cast<std::int32_t*>(distances.workspace.memory);
+    for_each_hypothesis(distances, [&](std::int64_t hypothesis, int lane) {
+        const std::int64_t b = hypothesis / distances.samples(), k = hypothesis % distances.samples();
+        const Reference reference(distances, b, lane);
+        std::int32_t* row = rows + hypothesis * (std::int64_t{distances.reference_length()} + 1);
+        const std::int64_t* tokens = distances.hypotheses.row(b, k);
+        const std::int32_t length = cut_length(distances, distances.hypotheses, b, k, lane);
+        const std::int64_t first = hypothesis * distances.length();
         reference.start(row);
         std::int32_t before = reference.length;
         for (std::int32_t t = 0; t < length; ++t) {
             const std::int32_t distance = reference.advance(row, tokens[t]);
-            if (lane == 0) request.write(first + t, distance, before);
+            if (lane == 0) distances.write(first + t, distance, before);
             before = distance;
         }
-        for (std::int32_t t = length + lane; t < problem.length; t += 32) request.write(first + t, 0, 0);
+        for (std::int32_t t = length + lane; t < distances.length(); t += 32) distances.write(first + t, 0, 0);
     });
 }
 
-__global__ void describe_states(EditDistanceProblem problem, CompletionRequest request, std::int32_t* rows,
-                                std::int32_t* states) {
-    const std::int64_t words = state_words(problem), entries = std::int64_t{problem.reference_length} + 1;
-    for_each_hypothesis(problem, [&](std::int64_t hypothesis, int lane) {
-        const Reference reference(problem, hypothesis, lane);
+// The workspace: two rows for each hypothesis, then the states.
+__global__ void describe_states(CompletionValues values, std::int32_t* states) {
+    const std::int64_t words = state_words(values), entries = std::int64_t{values.reference_length()} + 1;
+    auto* rows = static_cast<std::int32_t*>(values.workspace.memory);
+    for_each_hypothesis(values, [&](std::int64_t hypothesis, int lane) {
+        const std::int64_t b = hypothesis / values.samples(), k = hypothesis % values.samples();
+        const Reference reference(values, b, lane);
         std::int32_t *row = rows + 2 * hypothesis * entries, *owed = row + entries;
-        const std::int64_t* tokens = problem.hypothesis(hypothesis);
-        const std::int32_t stated = problem.stated_length(hypothesis);
-        const std::int32_t length = cut_length(problem, tokens, stated, lane);
-        std::int32_t* first = states + hypothesis * problem.length * words;
-        reference.count_owed(owed, request);
+        const std::int64_t* tokens = values.hypotheses.row(b, k);
+        const std::int32_t stated = values.hypotheses.stated_length(b, k);
+        const std::int32_t length = cut_length(values, values.hypotheses, b, k, lane);
+        std::int32_t* first = states + hypothesis * values.length() * words;
+        reference.count_owed(owed, values);
         reference.start(row);
         const std::int32_t real = min(stated, length + 1);  // the state in which the end itself is chosen is one, too
         for (std::int32_t t = 0; t < real; ++t) {
             reference.describe(first + t * words, words, row, owed);
             if (t < length) reference.advance(row, tokens[t]);
         }
-        for (std::int32_t t = real + lane; t < problem.length; t += 32) first[t * words + kGap] = -1;
+        for (std::int32_t t = real + lane; t < values.length(); t += 32) first[t * words + kGap] = -1;
     });
 }
 
 template <class T>
-__global__ void write_values(EditDistanceProblem problem, CompletionRequest request, const std::int32_t* states) {
+__global__ void write_values(CompletionValues values, const std::int32_t* states) {
     using A = Accumulator<T>;
-    const std::int64_t count = problem.hypothesis_count() * problem.length;
-    const int length = static_cast<int>(request.vocabulary);
+    const std::int64_t count = values.hypotheses.count() * values.length();
+    const int length = static_cast<int>(values.vocabulary);
     const int first = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x);
-    for (std::int64_t row = first_row(); row < request.row_count; row += row_step()) {
-        const std::int64_t index = request.rows ? request.rows[row] : row;
+    for (std::int64_t row = first_row(); row < values.row_count; row += row_step()) {
+        const std::int64_t index = values.rows ? values.rows[row] : row;
         const bool inside = index >= 0 && index < count;
-        const std::int32_t* state = states + (inside ? index : 0) * state_words(problem);
+        const std::int32_t* state = states + (inside ? index : 0) * state_words(values);
         const std::int32_t gap = inside ? state[kGap] : -1;
-        T* out = static_cast<T*>(request.out) + row * request.vocabulary;
+        T* out = static_cast<T*>(values.out) + row * values.vocabulary;
         const int lead = store_lead(out);
         const RowWriter<T> writer(out, length, lead);
         const T fill = from_accumulator<T>(static_cast<A>(gap < 0 ? 0 : state[kFill]));
@@ -184,52 +166,51 @@ __global__ void write_values(EditDistanceProblem problem, CompletionRequest requ
         else
             __syncthreads();
         if (gap < 0) continue;
-        const std::int64_t* tokens = problem.reference(index / problem.length);
+        const std::int64_t* tokens = values.references.row(index / values.length() / values.samples(), 0);
         const T optimal = from_accumulator<T>(static_cast<A>(gap));
-        for (std::int32_t j = first; j < problem.reference_length; j += step)
+        for (std::int32_t j = first; j < values.reference_length(); j += step)
             if (continues_optimally(state, j)) out[tokens[j]] = optimal;
-        for (std::int32_t i = first; i < request.special_count; i += step)
-            if (request.specials[i] != request.eos) out[request.specials[i]] = from_accumulator<T>(-infinity<A>());
-        if (first == 0) out[request.eos] = from_accumulator<T>(A(0));
+        for (std::int32_t i = first; i < values.special_count; i += step)
+            if (values.specials[i] != values.eos) out[values.specials[i]] = from_accumulator<T>(-infinity<A>());
+        if (first == 0) out[values.eos] = from_accumulator<T>(A(0));
     }
 }
 
 }  // namespace
 
-std::int64_t edit_workspace(const EditDistanceProblem& problem) {
-    return 4 * problem.hypothesis_count() * (std::int64_t{problem.reference_length} + 1);
+std::int64_t edit_workspace(const EditBatch& batch) {
+    return 4 * batch.hypotheses.count() * (std::int64_t{batch.reference_length()} + 1);
 }
 
-void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int device,
-                    void* stream) {
-    if (problem.hypothesis_count() == 0) return;
-    DeviceGuard guard(device);
-    const unsigned blocks = blocks_for(problem.hypothesis_count(), kWalkThreads / kWarpSize);
-    SB_LAUNCH(measure_prefixes, blocks, kWalkThreads, 0, stream, problem, request, static_cast<std::int32_t*>(workspace));
+void edit_distances(const EditDistances& distances, const Launch& launch) {
+    if (distances.hypotheses.count() == 0) return;
+    distances.workspace.check(edit_workspace(distances));
+    DeviceGuard guard(launch.device);
+    const unsigned blocks = blocks_for(distances.hypotheses.count(), kWalkThreads / kWarpSize);
+    SB_LAUNCH(measure_prefixes, blocks, kWalkThreads, 0, launch.stream, distances);
     check_launch("measure_prefixes");
 }
 
-std::int64_t completion_workspace(const EditDistanceProblem& problem) {
-    return 2 * edit_workspace(problem) + 4 * problem.hypothesis_count() * problem.length * state_words(problem);
+std::int64_t completion_workspace(const EditBatch& batch) {
+    return 2 * edit_workspace(batch) + 4 * batch.hypotheses.count() * batch.length() * state_words(batch);
 }
 
-void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int device,
-                       void* stream) {
-    check_row_sizes(request.row_count, request.vocabulary);
-    if (request.row_count == 0) return;
-    DeviceGuard guard(device);
-    auto* rows = static_cast<std::int32_t*>(workspace);
-    std::int32_t* states = rows + edit_workspace(problem) / 2;
-    const unsigned blocks = blocks_for(problem.hypothesis_count(), kWalkThreads / kWarpSize);
+void completion_values(const CompletionValues& values, const Launch& launch) {
+    check_row_sizes(values.row_count, values.vocabulary);
+    if (values.row_count == 0) return;
+    values.workspace.check(completion_workspace(values));
+    DeviceGuard guard(launch.device);
+    std::int32_t* states = static_cast<std::int32_t*>(values.workspace.memory) + edit_workspace(values) / 2;
+    const unsigned blocks = blocks_for(values.hypotheses.count(), kWalkThreads / kWarpSize);
     if (blocks > 0) {
-        SB_LAUNCH(describe_states, blocks, kWalkThreads, 0, stream, problem, request, rows, states);
+        SB_LAUNCH(describe_states, blocks, kWalkThreads, 0, launch.stream, values, states);
         check_launch("describe_states");
     }
-    dispatch_dtype(request.dtype, [&](auto tag) {
+    dispatch_dtype(values.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        const RowLaunch shape = row_launch(request.row_count, request.vocabulary, kLanes<T>, kWriteThreads);
+        const RowLaunch shape = row_launch(values.row_count, values.vocabulary, kLanes<T>, kWriteThreads);
         const auto kernel = write_values<T>;
-        SB_LAUNCH(kernel, shape.grid, shape.block, 0, stream, problem, request, states);
+        SB_LAUNCH(kernel, shape.grid, shape.block, 0, launch.stream, values, states);
         check_launch("write_values");
     });
 }

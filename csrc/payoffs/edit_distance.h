@@ -1,8 +1,8 @@
-// Edit (Levenshtein) distance of token sequences: the description of a batch, one step of the distance row, and what the
-// optimal completion values of a state are made of, for host and device.
+// Edit (Levenshtein) distance of token sequences: one step of the distance row, and what the optimal completion values of a
+// state are made of, for host and device.
 //
-// Notation: B sources, K hypotheses per source, T and L padded lengths, V vocabulary. A sequence is its first `length`
-// tokens, cut before the first `eos`. The row of a prefix y_<t holds row[j] = d(y_<t, y*_1..j) for j = 0..L.
+// Notation of token_batch.h with R = 1; a reference of length 0 is the empty sequence; V vocabulary. The row of a prefix
+// y_<t holds row[j] = d(y_<t, y*_1..j) for j = 0..L.
 //
 // Values. With the payoff R(y) = -d(y, y*) and completions of tokens that can be produced, the cheapest completion of y_<t
 // that aligns it with y*_1..j costs row[j] + owed[j], where owed[j] counts the tokens of y*_j+1..L that cannot be produced
@@ -12,39 +12,20 @@
 #pragma once
 #include <cstdint>
 
-#include "core/portability.h"
+#include "core/device.h"
+#include "payoffs/token_batch.h"
 
 namespace softbellman {
 
 constexpr int kMostSpecialTokens = 16;
 
-struct EditDistanceProblem {
-    const std::int64_t* hypotheses;  // [B, K, T], unit token stride
-    std::int64_t hypothesis_source_stride, hypothesis_stride;
-    const std::int64_t* hypothesis_lengths;  // [B, K] dense, or null: all T
-    const std::int64_t* references;          // [B, L], unit token stride
-    std::int64_t reference_stride;
-    const std::int64_t* reference_lengths;  // [B] dense, or null: all L
-    std::int64_t sources, samples;
-    std::int32_t length, reference_length;  // T, L
-    bool has_eos;
-    std::int64_t eos;
-
-    SB_HD std::int64_t hypothesis_count() const { return sources * samples; }
-    SB_HD const std::int64_t* hypothesis(std::int64_t row) const {
-        return hypotheses + row / samples * hypothesis_source_stride + row % samples * hypothesis_stride;
-    }
-    SB_HD const std::int64_t* reference(std::int64_t row) const { return references + row / samples * reference_stride; }
-
-    // Lengths as stated, before the cut at eos; clamped, so that a wrong length never reads outside its row.
-    SB_HD std::int32_t stated_length(std::int64_t row) const {
-        return hypothesis_lengths ? clamp(hypothesis_lengths[row], length) : length;
-    }
-    SB_HD std::int32_t stated_reference_length(std::int64_t row) const {
-        return reference_lengths ? clamp(reference_lengths[row / samples], reference_length) : reference_length;
-    }
-    SB_HD static std::int32_t clamp(std::int64_t stated, std::int32_t limit) {
-        return stated < 0 ? 0 : stated > limit ? limit : static_cast<std::int32_t>(stated);
+// A batch with one reference a source, [B, 1, L].
+struct EditBatch : TokenBatch {
+    template <class Fields>
+    void describe(Fields& fields) {
+        TokenBatch::describe(fields);
+        fields.rule(references.rows <= 1, "references must be one per source");
+        fields.rule(hypotheses.length <= kMostReferenceTokens, "hypotheses must have at most 2**29 tokens");
     }
 };
 
@@ -56,9 +37,21 @@ SB_HD inline std::int32_t edit_without_left(std::int32_t above, std::int32_t dia
 
 enum class EditDistanceOutput : int { distance = 0, reward32 = 1, reward64 = 2 };
 
-struct EditDistanceRequest {
-    EditDistanceOutput output;  // int64, float32 or float64
-    void* out;                  // [B, K, T]; every element is written
+struct EditDistances : EditBatch {
+    EditDistanceOutput output = EditDistanceOutput::distance;  // int64, float32 or float64
+    void* out = nullptr;                                       // [B, K, T]; every element is written
+    Workspace workspace;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        EditBatch::describe(fields);
+        fields.integer("output", output, 0, 2);
+        const int dtype = output == EditDistanceOutput::distance   ? kInt64
+                          : output == EditDistanceOutput::reward32 ? kFloat32
+                                                                   : kFloat64;
+        fields.untyped_array("out", out, hypotheses.count() * length(), dtype);
+        workspace.describe(fields);
+    }
 
     // The prefix of t tokens is at `distance`, the one before at `before`.
     SB_HD void write(std::int64_t index, std::int32_t distance, std::int32_t before) const {
@@ -71,14 +64,32 @@ struct EditDistanceRequest {
     }
 };
 
-struct CompletionRequest {
-    std::int64_t vocabulary, eos;
-    std::int32_t special_count;
-    std::int64_t specials[kMostSpecialTokens];  // never produced
-    const std::int64_t* rows;                   // [row_count] states to write, counted in [B, K, T]; null: all
-    std::int64_t row_count;
-    int dtype;
-    void* out;  // [row_count, V]; every element is written
+struct CompletionValues : EditBatch {
+    std::int64_t vocabulary = 1;
+    std::int32_t special_count = 0;
+    std::int64_t specials[kMostSpecialTokens] = {};  // never produced
+    const std::int64_t* rows = nullptr;              // [row_count] states to write, counted in [B, K, T]; null: all
+    std::int64_t row_count = 0;
+    int dtype = kFloat32;
+    void* out = nullptr;  // [row_count, V]; every element is written
+    Workspace workspace;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        EditBatch::describe(fields);
+        fields.integer("vocabulary", vocabulary, 1, std::int64_t(1) << 30);
+        fields.integers("special_ids", specials, special_count);
+        const std::int64_t states = hypotheses.count() * length();
+        row_count = states;
+        fields.optional_counted_array("rows", rows, row_count);
+        fields.within("rows", rows, row_count, states - 1);
+        fields.integer("dtype", dtype, kFloat32, kFloat16);
+        fields.untyped_array("out", out, row_count * vocabulary, dtype);
+        workspace.describe(fields);
+        bool inside = has_eos && eos >= 0 && eos < vocabulary;
+        for (std::int32_t i = 0; i < special_count; ++i) inside = inside && specials[i] >= 0 && specials[i] < vocabulary;
+        fields.rule(inside, "special_ids and eos must be ids below the vocabulary");
+    }
 
     SB_HD bool produced(std::int64_t token) const {
         if (token < 0 || token >= vocabulary) return false;
@@ -91,29 +102,25 @@ struct CompletionRequest {
 // A state in 32-bit words: the value of an optimal token, negative for a state behind the end; the value of every other
 // token; and one bit for each reference token, set where it continues a minimal entry of the row.
 constexpr std::int64_t kGap = 0, kFill = 1, kBits = 2;
-SB_HD inline std::int64_t state_words(const EditDistanceProblem& problem) {
-    return kBits + (std::int64_t{problem.reference_length} + 31) / 32;
+SB_HD inline std::int64_t state_words(const TokenBatch& batch) {
+    return kBits + (std::int64_t{batch.reference_length()} + 31) / 32;
 }
 SB_HD inline bool continues_optimally(const std::int32_t* state, std::int32_t j) {
     return static_cast<std::uint32_t>(state[kBits + j / 32]) >> (j % 32) & 1;
 }
 
-// The caller allocates `workspace`: the bytes that the function named so asks for, 16-byte aligned.
 namespace cpu {
-std::int64_t edit_workspace(const EditDistanceProblem& problem, int threads);
-void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int threads);
-std::int64_t completion_workspace(const EditDistanceProblem& problem, int threads);
-void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int threads);
-// The place in [B, L] of the first reference token outside [0, vocabulary), or -1.
-std::int64_t edit_first_invalid_reference(const EditDistanceProblem& problem, std::int64_t vocabulary);
+std::int64_t edit_workspace(const EditBatch& batch, int threads);
+void edit_distances(const EditDistances& distances, int threads);
+std::int64_t completion_workspace(const EditBatch& batch, int threads);
+void completion_values(const CompletionValues& values, int threads);  // throws where a reference's id is not below V
 }  // namespace cpu
 namespace cuda {
-std::int64_t edit_workspace(const EditDistanceProblem& problem);
-void edit_distances(const EditDistanceProblem& problem, const EditDistanceRequest& request, void* workspace, int device,
-                    void* stream);
-std::int64_t completion_workspace(const EditDistanceProblem& problem);
-void completion_values(const EditDistanceProblem& problem, const CompletionRequest& request, void* workspace, int device,
-                       void* stream);
+std::int64_t edit_workspace(const EditBatch& batch);
+void edit_distances(const EditDistances& distances, const Launch& launch);
+std::int64_t completion_workspace(const EditBatch& batch);
+// An id outside [0, V) counts as a token that cannot be produced: looking for it first would wait for the device.
+void completion_values(const CompletionValues& values, const Launch& launch);
 }  // namespace cuda
 
 }  // namespace softbellman

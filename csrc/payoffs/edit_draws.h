@@ -7,7 +7,7 @@
 // one byte, that of position i out of block kEditDecisions + i / 16; where it equals the upper 8 bits of the threshold,
 // block kEditTies + i holds the lower 54; the j-th change takes half j % 2 of block 1 + j / 2. `hamming`: block 0 for the
 // distance, 1 + j for place and token of the j-th change. `edit`: block 0 for the distance, 1 + i for step i of the script.
-// csrc/cpu/edit_changes.cpp draws the same for many rows of `corrupt` and `hamming` at a time.
+// edit_changes.cpp draws the same for many rows of `corrupt` and `hamming` at a time.
 #pragma once
 #include "payoffs/edits.h"
 

@@ -83,32 +83,30 @@ int scale_exponent(const std::vector<double>& largest, double smallest_operation
     return static_cast<int>(std::lround((low + high) / 2 / kLogTwo));
 }
 
-}  // namespace
-
-void hamming_table(std::int32_t length, std::int32_t columns, std::int64_t alphabet, double temperature,
-                   std::int64_t* thresholds, double* log_normalizers) {
-    const Wide each =
-        Wide::exponential(-1.0 / temperature) * Wide::of(static_cast<double>(std::max<std::int64_t>(alphabet - 1, 0)));
+void fill_hamming(const EditTables& tables) {
+    const std::int32_t columns = tables.max_distance + 1;
+    const Wide each = Wide::exponential(-1.0 / tables.temperature) *
+                      Wide::of(static_cast<double>(std::max<std::int64_t>(tables.alphabet - 1, 0)));
     std::vector<Wide> weights(columns);
-    for (std::int32_t n = 0; n <= length; ++n) {
+    for (std::int32_t n = 0; n <= tables.length; ++n) {
         Wide weight = Wide::of(1.0);  // C(n, d) (A-1)^d exp(-d/temperature)
         for (std::int32_t d = 0; d < columns; ++d) {
             weights[d] = weight;
             weight = d < n ? weight * each * Wide::of(static_cast<double>(n - d) / (d + 1)) : Wide();
         }
-        log_normalizers[n] = cumulate(weights, thresholds + static_cast<std::int64_t>(n) * columns);
+        tables.log_normalizers[n] = cumulate(weights, tables.thresholds + static_cast<std::int64_t>(n) * columns);
     }
 }
 
-int edit_table(std::int32_t length, std::int32_t max_distance, std::int64_t alphabet, double temperature,
-               double substitution, double insertion, double deletion, std::int64_t* thresholds, double* log_normalizers) {
-    const std::int32_t columns = max_distance + 1;
-    if (alphabet < 2) substitution = 0.0;  // there is no other token
-    const Wide insert = Wide::of(insertion), replace = Wide::of(substitution), remove = Wide::of(deletion);
+int fill_edit(const EditTables& tables) {
+    const std::int32_t length = tables.length, columns = tables.max_distance + 1;
+    const double substitution = tables.alphabet < 2 ? 0.0 : tables.substitution;  // else there is no other token
+    const Wide insert = Wide::of(tables.insertion), replace = Wide::of(substitution), remove = Wide::of(tables.deletion);
     std::vector<Wide> cooling(columns), before(columns), row(columns), weights(columns);
-    for (std::int32_t e = 0; e < columns; ++e) cooling[e] = e == 0 ? Wide::of(1.0) : Wide::exponential(-e / temperature);
+    for (std::int32_t e = 0; e < columns; ++e)
+        cooling[e] = e == 0 ? Wide::of(1.0) : Wide::exponential(-e / tables.temperature);
 
-    std::int64_t* walk = thresholds + static_cast<std::int64_t>(length + 1) * columns;
+    std::int64_t* walk = tables.thresholds + static_cast<std::int64_t>(length + 1) * columns;
     for (std::int32_t m = 0; m <= length; ++m) {
         for (std::int32_t left = 0; left < columns; ++left) {
             std::int64_t* here = walk + 3 * (static_cast<std::int64_t>(m) * columns + left);
@@ -127,17 +125,26 @@ int edit_table(std::int32_t length, std::int32_t max_distance, std::int64_t alph
         }
         // Without a touchable token nothing changes, though the recursion starts from a gap with insertions.
         for (std::int32_t e = 0; e < columns; ++e) weights[e] = m == 0 && e > 0 ? Wide() : cooling[e] * row[e];
-        log_normalizers[m] = cumulate(weights, thresholds + static_cast<std::int64_t>(m) * columns);
+        tables.log_normalizers[m] = cumulate(weights, tables.thresholds + static_cast<std::int64_t>(m) * columns);
         before = row;
     }
 
     std::vector<double> largest(columns);
     for (std::int32_t e = 0; e < columns; ++e) largest[e] = before[e].logarithm();
     double smallest = INFINITY;
-    for (const double operation : {substitution / static_cast<double>(std::max<std::int64_t>(alphabet - 1, 1)),
-                                   insertion / static_cast<double>(std::max<std::int64_t>(alphabet, 1)), deletion})
+    for (const double operation :
+         {substitution / static_cast<double>(std::max<std::int64_t>(tables.alphabet - 1, 1)),
+          tables.insertion / static_cast<double>(std::max<std::int64_t>(tables.alphabet, 1)), tables.deletion})
         if (operation > 0.0) smallest = std::min(smallest, operation);
     return scale_exponent(largest, smallest, length);
+}
+
+}  // namespace
+
+int fill_edit_tables(const EditTables& tables) {
+    if (tables.edit) return fill_edit(tables);
+    fill_hamming(tables);
+    return 0;
 }
 
 }  // namespace softbellman::cpu

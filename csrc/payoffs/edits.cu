@@ -8,8 +8,8 @@
 
 #include <algorithm>
 
-#include "payoffs/edit_density.h"
 #include "core/launch.cuh"
+#include "payoffs/edit_density.h"
 
 namespace softbellman::cuda {
 namespace {
@@ -44,22 +44,22 @@ __global__ void edit_rows_kernel(EditProblem problem, int cells) {
     const std::int64_t per_block = blockDim.x / kWarpSize, warp = threadIdx.x / kWarpSize;
     double* scratch = reinterpret_cast<double*>(shared) + warp * cells;
     const WarpLanes lanes{static_cast<int>(threadIdx.x % kWarpSize)};
-    const std::int64_t rows = problem.sources * problem.samples;
+    const std::int64_t rows = problem.rows();
     for (std::int64_t row = blockIdx.x * per_block + warp; row < rows; row += gridDim.x * per_block)
         edit_row(problem, row, scratch, lanes);
 }
 
 }  // namespace
 
-void edit_rows(const EditProblem& problem, int device, void* stream) {
-    const std::int64_t rows = problem.sources * problem.samples;
+void edit_rows(const EditProblem& problem, const Launch& launch) {
+    const std::int64_t rows = problem.rows();
     if (rows == 0) return;
     const std::int64_t cells = problem.proposal == EditProposal::edit ? edit_cells(problem.max_distance) : 0;
     const std::int64_t fitting = cells == 0 ? kEditWarps : kSharedBytes / (8 * cells);
     const auto warps = static_cast<unsigned>(std::min<std::int64_t>(fitting, kEditWarps));
-    DeviceGuard guard(device);
+    DeviceGuard guard(launch.device);
     SB_LAUNCH(edit_rows_kernel, blocks_for(rows, warps), warps * kWarpSize, static_cast<std::size_t>(8 * cells * warps),
-              stream, problem, static_cast<int>(cells));
+              launch.stream, problem, static_cast<int>(cells));
     check_launch("edit_rows");
 }
 

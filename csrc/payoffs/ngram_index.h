@@ -13,7 +13,7 @@
 #pragma once
 #include <cstdint>
 
-#include "payoffs/bleu.h"
+#include "payoffs/token_batch.h"
 
 namespace softbellman {
 
@@ -76,13 +76,13 @@ struct NgramIndexLayout {
     int token_bits, ngram_bits;
     std::int64_t node_count, nodes, references;
 
-    SB_HD explicit NgramIndexLayout(const BleuProblem& problem) {
-        const std::int64_t tokens = static_cast<std::int64_t>(problem.reference_count) * problem.reference_length;
+    SB_HD explicit NgramIndexLayout(const NgramBatch& batch) {
+        const std::int64_t tokens = static_cast<std::int64_t>(batch.reference_count()) * batch.reference_length();
         token_bits = bits_for(2 * tokens);
-        ngram_bits = bits_for(2 * tokens * (problem.max_order - 1));
+        ngram_bits = bits_for(2 * tokens * (batch.max_order - 1));
         node_count = (std::int64_t(1) << token_bits) + (std::int64_t(1) << ngram_bits);
-        nodes = static_cast<std::int64_t>(problem.max_order) * problem.reference_length;
-        references = problem.reference_count;
+        nodes = static_cast<std::int64_t>(batch.max_order) * batch.reference_length();
+        references = batch.reference_count();
     }
     SB_HD std::int64_t bytes() const { return (8 * node_count + 4 * (2 * node_count + nodes + references) + 63) / 64 * 64; }
 
@@ -114,37 +114,36 @@ struct NgramIndexLayout {
 #pragma nv_exec_check_disable
 #endif
 template <class Group>
-SB_HD void build_ngram_index(const NgramIndex& index, const BleuProblem& problem, std::int64_t b, const Group& group) {
+SB_HD void build_ngram_index(const NgramIndex& index, const NgramBatch& batch, std::int64_t b, const Group& group) {
     for (std::int32_t i = group.lane; i < index.node_count; i += group.size) {
         index.first[i] = 0;  // keys follow first, so this clears both tables
         index.clip[i] = 0;
         index.count[i] = 0;
     }
-    for (std::int32_t r = group.lane; r < problem.reference_count; r += group.size)
-        index.lengths[r] = problem.stated_reference_length(b, r);
+    for (std::int32_t r = group.lane; r < batch.reference_count(); r += group.size)
+        index.lengths[r] = batch.references.stated_length(b, r);
     group.sync();
 
-    const std::int32_t row = problem.reference_length;
-    for (std::int32_t r = 0; r < problem.reference_count; ++r) {
-        const std::int64_t start = r * problem.reference_stride;
+    const std::int32_t row = batch.reference_length();
+    for (std::int32_t r = 0; r < batch.reference_count(); ++r) {
+        const std::int64_t start = r * batch.references.row_stride;
         const std::int64_t* tokens = index.reference_tokens + start;
-        if (problem.has_eos) {
-            const std::int32_t stated = problem.stated_reference_length(b, r);
+        if (batch.has_eos) {
+            const std::int32_t stated = batch.references.stated_length(b, r);
             for (std::int32_t i = group.lane; i < stated; i += group.size) {
-                if (tokens[i] != problem.eos) continue;
+                if (tokens[i] != batch.eos) continue;
                 group.minimum(index.lengths + r, i);
                 break;  // the first of this lane's positions is its smallest
             }
             group.sync();
         }
         const std::int32_t length = index.lengths[r];
-        for (int n = 0; n < problem.max_order; ++n) {
+        for (int n = 0; n < batch.max_order; ++n) {
             std::int32_t* level = index.nodes + static_cast<std::int64_t>(n) * row;
             for (std::int32_t i = group.lane; i < length; i += group.size) {
                 std::int32_t node = kNoNode;
                 if (n == 0) {
-                    if (!(problem.has_unmatched && tokens[i] == problem.unmatched))
-                        node = index.insert_token(tokens[i], start + i, group);
+                    if (!batch.is_unmatched(tokens[i])) node = index.insert_token(tokens[i], start + i, group);
                 } else if (i >= n) {
                     const std::int32_t parent = (level - row)[i - 1], token = index.nodes[i];
                     if (parent != kNoNode && token != kNoNode) node = index.insert_child(parent, token, group);
@@ -154,7 +153,7 @@ SB_HD void build_ngram_index(const NgramIndex& index, const BleuProblem& problem
             }
             group.sync();
         }
-        for (int n = 0; n < problem.max_order; ++n) {
+        for (int n = 0; n < batch.max_order; ++n) {
             for (std::int32_t i = group.lane; i < length; i += group.size) {
                 const std::int32_t node = index.nodes[static_cast<std::int64_t>(n) * row + i];
                 if (node != kNoNode) index.count[node] = 0;

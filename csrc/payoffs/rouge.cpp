@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "payoffs/payoff_rows.h"
+#include "payoffs/token_rows.h"
 
 namespace softbellman::cpu {
 namespace {
@@ -11,20 +11,20 @@ namespace {
 using Word = std::uint64_t;
 constexpr std::int32_t kWordBits = 64;
 
-std::int64_t words_of(const BleuProblem& problem) {
-    return (problem.reference_length + kWordBits - 1) / kWordBits;
+std::int64_t words_of(const TokenBatch& batch) {
+    return (batch.reference_length() + kWordBits - 1) / kWordBits;
 }
 
 struct LcsScratch {
     Word* rows;             // [R, words]
     std::int32_t* lengths;  // [R]
 
-    static std::int64_t bytes(const BleuProblem& problem) {
-        return (8 * problem.reference_count * words_of(problem) + 4 * std::int64_t(problem.reference_count) + 63) / 64 * 64;
+    static std::int64_t bytes(const TokenBatch& batch) {
+        return (8 * batch.reference_count() * words_of(batch) + 4 * std::int64_t(batch.reference_count()) + 63) / 64 * 64;
     }
-    LcsScratch(const BleuProblem& problem, void* workspace, int worker) {
-        rows = reinterpret_cast<Word*>(static_cast<char*>(workspace) + worker * bytes(problem));
-        lengths = reinterpret_cast<std::int32_t*>(rows + problem.reference_count * words_of(problem));
+    LcsScratch(const TokenBatch& batch, void* workspace, int worker) {
+        rows = reinterpret_cast<Word*>(static_cast<char*>(workspace) + worker * bytes(batch));
+        lengths = reinterpret_cast<std::int32_t*>(rows + batch.reference_count() * words_of(batch));
     }
 };
 
@@ -52,42 +52,43 @@ std::int32_t advance(Word* row, const std::int64_t* reference, std::int32_t leng
 }
 
 template <class Out>
-void score_hypothesis(const BleuProblem& problem, const RougeRequest& request, const LcsScratch& scratch, std::int64_t b,
-                      std::int64_t k) {
-    const std::int64_t* tokens = problem.hypothesis(b, k);
-    const std::int32_t length = payoff_cut(problem, tokens, problem.stated_length(b, k));
-    const std::int64_t words = words_of(problem);
-    std::fill(scratch.rows, scratch.rows + problem.reference_count * words, ~Word(0));
+void score_hypothesis(const RougeScores& scores, const LcsScratch& scratch, std::int64_t b, std::int64_t k) {
+    const std::int64_t* tokens = scores.hypotheses.row(b, k);
+    const std::int32_t length = cut_length(scores, scores.hypotheses, b, k);
+    const std::int64_t words = words_of(scores);
+    std::fill(scratch.rows, scratch.rows + scores.reference_count() * words, ~Word(0));
     const auto payoff_at = [&](std::int32_t t, bool) {
-        const bool unmatched = problem.has_unmatched && tokens[t] == problem.unmatched;
+        const bool unmatched = scores.is_unmatched(tokens[t]);
         RougeBest best;
-        for (std::int32_t r = 0; r < problem.reference_count; ++r)
-            best.take(advance(scratch.rows + r * words, problem.source_references(b) + r * problem.reference_stride,
-                              scratch.lengths[r], tokens[t], unmatched),
-                      scratch.lengths[r]);
-        return best.score(t + 1, request.beta);
+        for (std::int32_t r = 0; r < scores.reference_count(); ++r) {
+            const std::int32_t end = scratch.lengths[r];
+            best.take(advance(scratch.rows + r * words, scores.references.row(b, r), end, tokens[t], unmatched), end);
+        }
+        return best.score(t + 1, scores.beta);
     };
-    write_payoffs<Out>(problem, request, b * problem.samples + k, length, payoff_scale(problem, request, scratch.lengths),
+    write_payoffs<Out>(scores, scores, b * scores.samples() + k, length, payoff_scale(scores, scores, scratch.lengths),
                        payoff_at);
 }
 
 }  // namespace
 
-std::int64_t rouge_workspace(const BleuProblem& problem, int threads) {
-    return std::max(threads, 1) * LcsScratch::bytes(problem);
+std::int64_t rouge_workspace(const TokenBatch& batch, int threads) {
+    return std::max(threads, 1) * LcsScratch::bytes(batch);
 }
 
-void rouge_scores(const BleuProblem& problem, const RougeRequest& request, void* workspace, int threads) {
-    for_each_source_share(problem, threads, [&](int worker, std::int64_t b, std::int64_t first, std::int64_t last) {
-        const LcsScratch scratch(problem, workspace, worker);
-        payoff_reference_lengths(problem, b, scratch.lengths);
-        for (std::int64_t k = first; k < last; ++k) {
-            if (request.float64)
-                score_hypothesis<double>(problem, request, scratch, b, k);
-            else
-                score_hypothesis<float>(problem, request, scratch, b, k);
-        }
-    });
+void rouge_scores(const RougeScores& scores, int threads) {
+    scores.workspace.check(rouge_workspace(scores, threads));
+    for_each_source_share(scores, threads, comparing_threads(scores),
+                          [&](int worker, std::int64_t b, std::int64_t first, std::int64_t last) {
+                              const LcsScratch scratch(scores, scores.workspace.memory, worker);
+                              reference_lengths(scores, b, scratch.lengths);
+                              for (std::int64_t k = first; k < last; ++k) {
+                                  if (scores.float64)
+                                      score_hypothesis<double>(scores, scratch, b, k);
+                                  else
+                                      score_hypothesis<float>(scores, scratch, b, k);
+                              }
+                          });
 }
 
 }  // namespace softbellman::cpu

@@ -1,4 +1,4 @@
-// ROUGE-L on the device; the step of a row and the F score are those of csrc/rouge.h.
+// ROUGE-L on the device; the step of a row and the F score are those of rouge.h.
 //
 // One launch, a warp for each hypothesis. A row of the common subsequence has 32-bit words; one word and one token of the
 // hypothesis at a time, 32 lanes compare 32 tokens of the reference and a ballot is the word of equals; the step of the word
@@ -8,42 +8,39 @@
 #include "payoffs/rouge.h"
 
 #include "core/launch.cuh"
-#include "payoffs/payoff_rows.cuh"
+#include "payoffs/token_rows.cuh"
 
 namespace softbellman::cuda {
 namespace {
 
 constexpr unsigned kRougeThreads = 128, kRougeWarps = kRougeThreads / kWarpSize;
 
-SB_HD std::int64_t words_of(const BleuProblem& problem) {
-    return (problem.reference_length + 31) / 32;
+SB_HD std::int64_t words_of(const TokenBatch& batch) {
+    return (batch.reference_length() + 31) / 32;
 }
 
 template <class Out>
-__device__ void score_subsequences(const BleuProblem& problem, const RougeRequest& request, std::uint32_t* rows,
-                                   std::int32_t* lengths, std::int64_t row, int lane) {
-    const std::int64_t b = row / problem.samples, words = words_of(problem);
-    const std::int64_t* tokens = problem.hypothesis(b, row % problem.samples);
-    const std::int64_t* references = problem.source_references(b);
-    const std::int32_t length = payoff_cut(problem, tokens, problem.stated_length(b, row % problem.samples), lane);
-    for (std::int32_t r = 0; r < problem.reference_count; ++r) {
-        const std::int32_t cut =
-            payoff_cut(problem, references + r * problem.reference_stride, problem.stated_reference_length(b, r), lane);
+__device__ void score_subsequences(const RougeScores& scores, std::uint32_t* rows, std::int32_t* lengths, std::int64_t row,
+                                   int lane) {
+    const std::int64_t b = row / scores.samples(), k = row % scores.samples(), words = words_of(scores);
+    const std::int64_t* tokens = scores.hypotheses.row(b, k);
+    const std::int32_t length = cut_length(scores, scores.hypotheses, b, k, lane);
+    for (std::int32_t r = 0; r < scores.reference_count(); ++r) {
+        const std::int32_t cut = cut_length(scores, scores.references, b, r, lane);
         if (lane == 0) lengths[r] = cut;
     }
-    for (std::int64_t i = lane; i < problem.reference_count * words; i += 32) rows[i] = ~0u;
+    for (std::int64_t i = lane; i < scores.reference_count() * words; i += 32) rows[i] = ~0u;
     __syncwarp();
-    PayoffWriter<Out, RougeRequest> writer{request, row, problem.length, length, payoff_scale(problem, request, lengths),
-                                           lane};
+    PayoffWriter<Out> writer{scores, row, scores.length(), length, payoff_scale(scores, scores, lengths), lane};
     writer.begin();
 
     double payoff = 0.0;
     for (std::int32_t t = 0; t < length; ++t) {
         const std::int64_t token = tokens[t];
-        const bool unmatched = problem.has_unmatched && token == problem.unmatched;
+        const bool unmatched = scores.is_unmatched(token);
         RougeBest best;
-        for (std::int32_t r = 0; r < problem.reference_count; ++r) {
-            const std::int64_t* reference = references + r * problem.reference_stride;
+        for (std::int32_t r = 0; r < scores.reference_count(); ++r) {
+            const std::int64_t* reference = scores.references.row(b, r);
             const std::int32_t end = lengths[r];
             std::uint32_t carry = 0;
             std::int32_t common = 0;
@@ -59,40 +56,35 @@ __device__ void score_subsequences(const BleuProblem& problem, const RougeReques
             }
             best.take(common, end);
         }
-        if (t % 32 == lane) payoff = best.score(t + 1, request.beta);
+        if (t % 32 == lane) payoff = best.score(t + 1, scores.beta);
         if (t % 32 == 31 || t + 1 == length) writer.chunk(t - t % 32, payoff);
     }
 }
 
-__global__ void score_rouge(BleuProblem problem, RougeRequest request, std::uint32_t* memory) {
-    const int lane = static_cast<int>(threadIdx.x % kWarpSize);
-    const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * kRougeWarps;
-    const std::int64_t hypotheses = problem.sources * problem.samples;
-    const std::int64_t row_words = problem.reference_count * words_of(problem);
-    auto* lengths = reinterpret_cast<std::int32_t*>(memory + hypotheses * row_words);
-    std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kRougeWarps + threadIdx.x / kWarpSize;
-    for (; row < hypotheses; row += warps) {
-        if (request.float64)
-            score_subsequences<double>(problem, request, memory + row * row_words, lengths + row * problem.reference_count,
-                                       row, lane);
+__global__ void score_rouge(RougeScores scores) {
+    const std::int64_t row_words = scores.reference_count() * words_of(scores);
+    auto* memory = static_cast<std::uint32_t*>(scores.workspace.memory);
+    auto* all_lengths = reinterpret_cast<std::int32_t*>(memory + scores.hypotheses.count() * row_words);
+    for_each_hypothesis(scores, [&](std::int64_t row, int lane) {
+        std::int32_t* lengths = all_lengths + row * scores.reference_count();
+        if (scores.float64)
+            score_subsequences<double>(scores, memory + row * row_words, lengths, row, lane);
         else
-            score_subsequences<float>(problem, request, memory + row * row_words, lengths + row * problem.reference_count,
-                                      row, lane);
-    }
+            score_subsequences<float>(scores, memory + row * row_words, lengths, row, lane);
+    });
 }
 
 }  // namespace
 
-std::int64_t rouge_workspace(const BleuProblem& problem) {
-    return 4 * problem.sources * problem.samples * problem.reference_count * (words_of(problem) + 1);
+std::int64_t rouge_workspace(const TokenBatch& batch) {
+    return 4 * batch.hypotheses.count() * batch.reference_count() * (words_of(batch) + 1);
 }
 
-void rouge_scores(const BleuProblem& problem, const RougeRequest& request, void* workspace, int device, void* stream) {
-    const std::int64_t hypotheses = problem.sources * problem.samples;
-    if (hypotheses == 0) return;
-    DeviceGuard guard(device);
-    SB_LAUNCH(score_rouge, blocks_for(hypotheses, kRougeWarps), kRougeThreads, 0, stream, problem, request,
-              static_cast<std::uint32_t*>(workspace));
+void rouge_scores(const RougeScores& scores, const Launch& launch) {
+    if (scores.hypotheses.count() == 0) return;
+    scores.workspace.check(rouge_workspace(scores));
+    DeviceGuard guard(launch.device);
+    SB_LAUNCH(score_rouge, blocks_for(scores.hypotheses.count(), kRougeWarps), kRougeThreads, 0, launch.stream, scores);
     check_launch("score_rouge");
 }
 

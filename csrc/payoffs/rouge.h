@@ -1,14 +1,16 @@
 // ROUGE-L of token sequences: one word of the longest common subsequence, bit-parallel, and the F score, for host and
 // device.
 //
-// Notation of bleu.h, whose BleuProblem describes the batch. Bit j of the row of a prefix and a reference is 0 where
+// Notation of token_batch.h. Bit j of the row of a prefix and a reference is 0 where
 // LCS(prefix, first j+1 tokens) exceeds LCS(prefix, first j), so the zeros count the LCS. A token whose equals in the
 // reference are the bits M takes the row from V to (V + (V & M)) | (V & ~M), as one number of L bits: a carry runs from
-// word to word (Hyyro 2004). Tokens that are `unmatched` equal nothing.
+// word to word (Hyyro 2004). Tokens that are `unmatched` equal nothing. The score is made of integers and of steps rounded
+// once each (core/exact_double.h): the same bits on every processor.
 #pragma once
 #include <cstdint>
 
-#include "payoffs/bleu.h"
+#include "core/device.h"
+#include "payoffs/token_batch.h"
 
 namespace softbellman {
 
@@ -30,31 +32,35 @@ struct RougeBest {
     SB_HD void take(std::int32_t common, std::int32_t reference_length) {
         if (reference_length == 0) return;
         if (common > longest) longest = common;
-        const double value = static_cast<double>(common) / reference_length;
+        const double value = exact_divide(common, reference_length);
         if (value > recall) recall = value;
     }
     SB_HD double score(std::int32_t length, double beta) const {
         if (longest == 0) return 0.0;
-        const double precision = static_cast<double>(longest) / length, weight = beta * beta;
-        return (1.0 + weight) * precision * recall / (recall + weight * precision);
+        const double precision = exact_divide(longest, length), weight = exact_multiply(beta, beta);
+        const double product = exact_multiply(exact_multiply(exact_add(1.0, weight), precision), recall);
+        return exact_divide(product, exact_add(recall, exact_multiply(weight, precision)));
     }
 };
 
-struct RougeRequest {
-    double beta;
-    BleuOutput output;
-    bool scale_by_reference_length;  // rewards only
-    bool float64;                    // type of `out`, else float32
-    void* out;                       // [B, K, T], sentence: [B, K]; every element is written
+struct RougeScores : TokenBatch, PayoffResult {
+    double beta = 1.2;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        TokenBatch::describe(fields);
+        fields.positive("beta", beta);
+        PayoffResult::describe(fields, *this);
+    }
 };
 
 namespace cpu {
-std::int64_t rouge_workspace(const BleuProblem& problem, int threads);
-void rouge_scores(const BleuProblem& problem, const RougeRequest& request, void* workspace, int threads);
+std::int64_t rouge_workspace(const TokenBatch& batch, int threads);
+void rouge_scores(const RougeScores& scores, int threads);
 }  // namespace cpu
 namespace cuda {
-std::int64_t rouge_workspace(const BleuProblem& problem);
-void rouge_scores(const BleuProblem& problem, const RougeRequest& request, void* workspace, int device, void* stream);
+std::int64_t rouge_workspace(const TokenBatch& batch);
+void rouge_scores(const RougeScores& scores, const Launch& launch);
 }  // namespace cuda
 
 }  // namespace softbellman

@@ -123,8 +123,8 @@ def ask_run(options: Any) -> Asked:
 
     from softbellman.data import BOS, EOS, PAD, UNK
     from softbellman.oracle.report import Belief
+    from softbellman.payoffs.payoff import describe_payoff
     from softbellman.training import load_oracle, load_run
-    from softbellman.training.payoff import describe_payoff
 
     oracle = load_oracle(options.run, options.checkpoint, device=options.device)
     codec: Codec = oracle.target_codec

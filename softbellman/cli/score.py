@@ -99,7 +99,7 @@ def of_words(
 ) -> Scored:
     """CIDEr-D and ROUGE-L, on ids of the words."""
     import softbellman
-    from softbellman.training.text_metrics import cider_scores, mean, rouge_l_scores
+    from softbellman.payoffs.text_metrics import cider_scores, mean, rouge_l_scores
 
     title, facts, score = {
         "cider": ("CIDEr-D", "df:references|order:4|sigma:6", cider_scores),

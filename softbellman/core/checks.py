@@ -119,14 +119,36 @@ def check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must be between 0 and 1, got {value}")
 
 
+def check_integer(
+    name: str,
+    value: int | None,
+    least: int | None = None,
+    most: int | None = None,
+    *,
+    kind: str = "be an int",
+) -> None:
+    """A Python integer in `[least, most]`; `kind` is what the refusal of another type says it must do."""
+    if type(value) is int and (least is None or least <= value) and (most is None or value <= most):
+        return
+    if isinstance(value, (bool, float, str, Tensor)) or value is None:
+        raise TypeError(f"{name} must {kind}, got {type(value).__name__}")
+    if least is not None and most is not None and not least <= value <= most:
+        raise ValueError(f"{name} must be between {_limit(least)} and {_limit(most)}, got {value}")
+
+
+def _limit(number: int) -> str:
+    """A limit as one reads it: a large one as a power of two."""
+    power = number.bit_length()
+    if number >= 2**30 and number == 2**power - 1:
+        return f"2**{power} - 1"
+    if number >= 2**30 and number == 2 ** (power - 1):
+        return f"2**{power - 1}"
+    return str(number)
+
+
 def check_counter(name: str, value: int) -> None:
     """A Python integer that fits the 63 non-negative bits of an operator's integer argument."""
-    if type(value) is int and 0 <= value < 2**63:
-        return
-    if isinstance(value, (bool, float, str, Tensor)):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if not 0 <= value < 2**63:
-        raise ValueError(f"{name} must be between 0 and 2**63 - 1, got {value}")
+    check_integer(name, value, 0, 2**63 - 1)
 
 
 def check_counter_or_tensor(

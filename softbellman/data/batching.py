@@ -16,6 +16,7 @@ from torch import Tensor
 
 from softbellman.data.corpus import pad_rows
 from softbellman.data.vocabulary import BOS, EOS, PAD
+from softbellman.payoffs.batches import pad_references
 
 Item = TypeVar("Item")
 
@@ -110,7 +111,7 @@ def collate(
         groups = [corpus.references[i] for i, _ in pairs]
     else:
         groups = [[corpus.references[i][k]] for i, k in pairs]
-    padded, lengths = pad_references(groups)
+    padded, lengths = pad_references(groups, PAD)
     return Batch(
         source=corpus.source_batch([i for i, _ in pairs]),
         target=pad_rows(targets),
@@ -118,19 +119,6 @@ def collate(
         reference_lengths=lengths,
         index=torch.tensor([i for i, _ in pairs], dtype=torch.int64),
     )
-
-
-def pad_references(groups: Sequence[list[list[int]]]) -> tuple[Tensor, Tensor]:
-    """The references of B sources as tokens [B, R, L], PAD behind each, and lengths [B, R], 0 where there is none."""
-    most = max(map(len, groups))
-    longest = max(1, max(len(tokens) for group in groups for tokens in group))
-    blank = [PAD] * longest
-    tokens = [
-        [tokens + blank[len(tokens) :] for tokens in group] + [blank] * (most - len(group))
-        for group in groups
-    ]
-    lengths = [[len(tokens) for tokens in group] + [0] * (most - len(group)) for group in groups]
-    return torch.tensor(tokens, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64)
 
 
 class BatchIterator:

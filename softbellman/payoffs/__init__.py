@@ -20,11 +20,9 @@ from softbellman.payoffs.edit_distance import (
 from softbellman.payoffs.edits import (
     Edits,
     ImportanceWeights,
-    WeightedEdits,
     edit_log_density,
     importance_weights,
     sample_edits,
-    weighted_edits,
 )
 from softbellman.payoffs.frequencies import DocumentFrequencies
 from softbellman.payoffs.rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
@@ -33,7 +31,6 @@ __all__ = [
     "DocumentFrequencies",
     "Edits",
     "ImportanceWeights",
-    "WeightedEdits",
     "bleu_rewards",
     "cider_rewards",
     "corpus_bleu",
@@ -53,5 +50,4 @@ __all__ = [
     "sentence_bleu",
     "sentence_cider",
     "sentence_rouge_l",
-    "weighted_edits",
 ]

@@ -24,26 +24,36 @@ Without one matching token the score is 0, but for add-one-all. The default is a
 with a matching token a payoff. Under none, floor and exp without `effective_order` every prefix shorter than
 `max_order` scores 0, and the reward of the first tokens falls on a later one; with it the orders averaged
 change while the prefix grows. `effective_order` makes no difference to add-k and add-one-all, whose totals
-are never 0."""
+are never 0.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from softbellman.core import native
-from softbellman.core.checks import check_choice
-from softbellman.payoffs.bleu_kernel import (
+from softbellman.core.checks import check_choice, check_integer
+from softbellman.core.launch import CODES
+from softbellman.core.operator import register
+from softbellman.payoffs.batches import (
+    BATCH_SCHEMA,
     LARGEST_ORDER,
     PREFIX,
     REWARD,
     SENTENCE,
-    batch_arguments,
-    bleu_counts,
-    bleu_scores,
-    is_float64,
-    scoring_arguments,
+    TokenBatch,
+    check_batch,
+    check_float_type,
+    check_scale,
+    new_scores,
+    run_batch,
 )
+
+SMOOTHINGS = ("none", "floor", "add-k", "exp", "add-one-all")  # BleuSmoothing of csrc/payoffs/bleu.h
+_DEFAULT_VALUES = {"floor": 0.1, "add-k": 1.0, "add-one-all": 1.0}
 
 
 def prefix_bleu(
@@ -63,10 +73,10 @@ def prefix_bleu(
     """BLEU in [0, 1] of every prefix of every hypothesis.
 
     Args:
-        hypotheses: int64 tokens [B, T] or [B, K, T].
-        references: int64 tokens [B, L] or [B, R, L], shared by the K hypotheses of a source.
-        hypothesis_lengths: tokens that count, [B] or [B, K]; None: all T.
-        reference_lengths: tokens that count, [B] or [B, R], 0 where a reference is absent; None: all L. A
+        hypotheses: int64 tokens `[B, T]` or `[B, K, T]`.
+        references: int64 tokens `[B, L]` or `[B, R, L]`, shared by the K hypotheses of a source.
+        hypothesis_lengths: tokens that count, `[B]` or `[B, K]`; None: all T.
+        reference_lengths: tokens that count, `[B]` or `[B, R]`, 0 where a reference is absent; None: all L. A
             source without any reference scores 0.
         max_order: longest n-gram, 1 to 8.
         smoothing: "none", "floor", "add-k", "exp" or "add-one-all"; see the head of this module.
@@ -91,11 +101,10 @@ def prefix_bleu(
         tensor([[0.1353, 0.6065, 0.6667]])
     """
     scoring = scoring_arguments(smoothing, smooth_value, effective_order)
-    batch = batch_arguments(
-        hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
-    )
-    scores: Tensor = bleu_scores(*batch, *scoring, PREFIX, False, is_float64(dtype))
-    return scores.view_as(hypotheses)
+    check_integer("max_order", max_order, 1, LARGEST_ORDER)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    scores: Tensor = bleu_scores(*batch, max_order, *scoring, PREFIX, False, check_float_type(dtype))
+    return scores
 
 
 def sentence_bleu(
@@ -114,7 +123,7 @@ def sentence_bleu(
 ) -> Tensor:
     """BLEU in [0, 1] of whole hypotheses.
 
-    Takes what `prefix_bleu` takes and returns its score at the last token, [B] or [B, K]; 0 for an empty
+    Takes what `prefix_bleu` takes and returns its score at the last token, `[B]` or `[B, K]`; 0 for an empty
     hypothesis.
 
     Example:
@@ -122,11 +131,10 @@ def sentence_bleu(
         tensor([0.6667])
     """
     scoring = scoring_arguments(smoothing, smooth_value, effective_order)
-    batch = batch_arguments(
-        hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
-    )
-    scores: Tensor = bleu_scores(*batch, *scoring, SENTENCE, False, is_float64(dtype))
-    return scores.view(*hypotheses.shape[:-1])
+    check_integer("max_order", max_order, 1, LARGEST_ORDER)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    scores: Tensor = bleu_scores(*batch, max_order, *scoring, SENTENCE, False, check_float_type(dtype))
+    return scores
 
 
 def bleu_rewards(
@@ -144,11 +152,11 @@ def bleu_rewards(
     scale: str = "reference_length",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Incremental payoffs `r_t = R(y_1..t) - R(y_1..t-1)` (equation 13).
+    """Incremental payoffs `r_t = R(y_1..t) - R(y_1..t-1)`; Eq. (13).
 
     R is the BLEU of the prefix, times the length of the references where `scale` says so; R of the empty
     prefix is 0, so the rewards of a hypothesis add up to its payoff. The token `eos_id` gets reward 0: the
-    payoff of a partial sequence is that of the sequence ended there (equation 4).
+    payoff of a partial sequence is that of the sequence ended there, Eq. (4).
 
     Args:
         scale: "reference_length" multiplies by the mean length, without eos, of the source's references that
@@ -166,13 +174,12 @@ def bleu_rewards(
         >>> bleu_rewards(torch.tensor([[5, 6, 3, 0]]), torch.tensor([[5, 6, 3, 0]]), eos_id=3, max_order=2)
         tensor([[0.7358, 1.2642, 0.0000, 0.0000]])
     """
-    scaled = check_choice("scale", scale, ("none", "reference_length")) == 1
+    scaled = check_scale(scale)
     scoring = scoring_arguments(smoothing, smooth_value, effective_order)
-    batch = batch_arguments(
-        hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
-    )
-    rewards: Tensor = bleu_scores(*batch, *scoring, REWARD, scaled, is_float64(dtype))
-    return rewards.view_as(hypotheses)
+    check_integer("max_order", max_order, 1, LARGEST_ORDER)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    rewards: Tensor = bleu_scores(*batch, max_order, *scoring, REWARD, scaled, check_float_type(dtype))
+    return rewards
 
 
 def corpus_bleu_statistics(
@@ -190,14 +197,13 @@ def corpus_bleu_statistics(
     Takes what `prefix_bleu` takes. Add the results of several batches, then call `corpus_bleu`.
 
     Returns:
-        int64 [2 * max_order + 2]: clipped matches of the orders 1..n, n-grams of the orders 1..n, tokens of
+        int64 `[2 * max_order + 2]`: clipped matches of the orders 1..n, n-grams of the orders 1..n, tokens of
         the hypotheses, tokens of their closest references.
     """
-    batch = batch_arguments(
-        hypotheses, references, hypothesis_lengths, reference_lengths, max_order, eos_id, unmatched_id
-    )
-    counts: Tensor = bleu_counts(*batch, False)
-    return counts.sum((0, 1))
+    check_integer("max_order", max_order, 1, LARGEST_ORDER)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    counts: Tensor = bleu_counts(*batch, max_order, False)
+    return counts.flatten(0, -2).sum(0)
 
 
 def corpus_bleu(
@@ -210,7 +216,7 @@ def corpus_bleu(
     """Corpus BLEU, 0 to 100 and with the defaults of sacrebleu, from `corpus_bleu_statistics`.
 
     Args:
-        statistics: int64 [2 * max_order + 2], on any device; a CUDA tensor is waited for.
+        statistics: int64 `[2 * max_order + 2]`, on any device; a CUDA tensor is waited for.
         smoothing, smooth_value, effective_order: as in `prefix_bleu`.
 
     Raises:
@@ -228,6 +234,78 @@ def corpus_bleu(
     orders, odd = divmod(statistics.numel() - 2, 2)
     if statistics.dim() != 1 or odd or not 1 <= orders <= LARGEST_ORDER:
         raise ValueError(f"statistics must have shape (2 * max_order + 2,), got {tuple(statistics.shape)}")
-    scoring = scoring_arguments(smoothing, smooth_value, effective_order)
-    score: float = native.cpu.bleu_corpus_score(statistics.tolist(), *scoring)
+    code, value, effective = scoring_arguments(smoothing, smooth_value, effective_order)
+    counts = statistics.cpu().contiguous()
+    score: float = native.cpu.corpus_bleu(
+        counts=(counts.data_ptr(), counts.numel(), CODES[counts.dtype]),
+        smoothing=code,
+        smooth_value=value,
+        effective_order=effective,
+    )
     return 100.0 * score
+
+
+def scoring_arguments(
+    smoothing: str, smooth_value: float | None, effective_order: bool
+) -> tuple[int, float, bool]:
+    """How precisions are smoothed, checked, as the operator takes it."""
+    code = check_choice("smoothing", smoothing, SMOOTHINGS)
+    if smooth_value is None:
+        return code, _DEFAULT_VALUES.get(smoothing, 0.0), bool(effective_order)
+    if smoothing not in ("floor", "add-k"):
+        raise ValueError(
+            f"smooth_value belongs to 'floor' and 'add-k', got {smooth_value} with {smoothing!r}"
+        )
+    if isinstance(smooth_value, bool) or not isinstance(smooth_value, (int, float)):
+        raise TypeError(f"smooth_value must be a Python number, got {type(smooth_value).__name__}")
+    if smooth_value != 0 and not 1e-30 <= smooth_value <= 1e30:
+        raise ValueError(f"smooth_value must be 0 or between 1e-30 and 1e30, got {smooth_value}")
+    return code, float(smooth_value), bool(effective_order)
+
+
+def _run_scores(*arguments: Any) -> Tensor:
+    batch, (max_order, smoothing, smooth_value, effective_order, output, scaled, float64) = (
+        TokenBatch(*arguments[:6]),
+        arguments[6:],
+    )
+    return run_batch(
+        "bleu_scores",
+        "bleu_workspace",
+        batch,
+        new_scores(batch.hypotheses, output, float64),
+        max_order=max_order,
+        smoothing=smoothing,
+        smooth_value=smooth_value,
+        effective_order=effective_order,
+        output=output,
+        scaled=scaled,
+        float64=float64,
+    )
+
+
+def _new_counts(hypotheses: Tensor, max_order: int, every_prefix: bool) -> Tensor:
+    shape = hypotheses.shape if every_prefix else hypotheses.shape[:-1]
+    return hypotheses.new_empty(*shape, 2 * max_order + 2)
+
+
+def _run_counts(*arguments: Any) -> Tensor:
+    batch, (max_order, every_prefix) = TokenBatch(*arguments[:6]), arguments[6:]
+    out = _new_counts(batch.hypotheses, max_order, every_prefix)
+    return run_batch(
+        "bleu_counts", "bleu_workspace", batch, out, max_order=max_order, every_prefix=every_prefix
+    )
+
+
+bleu_scores = register(
+    "bleu_scores",
+    f"({BATCH_SCHEMA}, int max_order, int smoothing, float smooth_value, bool effective_order, int output, "
+    "bool scaled, bool float64) -> Tensor",
+    kernel=_run_scores,
+    fake=lambda *arguments: new_scores(arguments[0], arguments[10], arguments[12]),
+)
+bleu_counts = register(
+    "bleu_counts",
+    f"({BATCH_SCHEMA}, int max_order, bool every_prefix) -> Tensor",
+    kernel=_run_counts,
+    fake=lambda *arguments: _new_counts(arguments[0], arguments[6], arguments[7]),
+)

@@ -18,17 +18,32 @@ gradient.
 
 Notation: B sources, K samples per source, R references per source, T and L padded lengths. A sequence is its
 first `length` tokens, cut before the first `eos_id`; a reference of length 0 is absent and not averaged over. An
-n-gram that holds `unmatched_id` weighs log D, matches nothing and is equal to no other: unknown words differ."""
+n-gram that holds `unmatched_id` weighs log D, matches nothing and is equal to no other: unknown words differ.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from softbellman.core.checks import check_choice, check_positive
-from softbellman.payoffs.bleu_kernel import PREFIX, REWARD, SENTENCE, batch_arguments, is_float64
+from softbellman.core.checks import check_positive
+from softbellman.core.operator import register
+from softbellman.payoffs.batches import (
+    BATCH_SCHEMA,
+    PREFIX,
+    REWARD,
+    SENTENCE,
+    TokenBatch,
+    check_batch,
+    check_float_type,
+    check_scale,
+    mean_score,
+    new_scores,
+    run_batch,
+)
 from softbellman.payoffs.frequencies import DocumentFrequencies
-from softbellman.payoffs.payoff_kernel import cider_scores, frequency_arguments, mean
 
 
 def prefix_cider(
@@ -46,11 +61,11 @@ def prefix_cider(
     """CIDEr-D in [0, 10] of every prefix of every hypothesis.
 
     Args:
-        hypotheses: int64 tokens [B, T] or [B, K, T].
-        references: int64 tokens [B, L] or [B, R, L], shared by the K hypotheses of a source.
+        hypotheses: int64 tokens `[B, T]` or `[B, K, T]`.
+        references: int64 tokens `[B, L]` or `[B, R, L]`, shared by the K hypotheses of a source.
         frequencies: document frequencies on the device of `hypotheses`; their longest n-gram is N.
-        hypothesis_lengths: tokens that count, [B] or [B, K]; None: all T.
-        reference_lengths: tokens that count, [B] or [B, R], 0 where a reference is absent; None: all L. A
+        hypothesis_lengths: tokens that count, `[B]` or `[B, K]`; None: all T.
+        reference_lengths: tokens that count, `[B]` or `[B, R]`, 0 where a reference is absent; None: all L. A
             source without any reference scores 0.
         sigma: width of the length penalty, in tokens; above 0.
         unmatched_id: a token, such as UNK, that matches nothing and that no document holds.
@@ -73,22 +88,11 @@ def prefix_cider(
         >>> prefix_cider(corpus[:1], corpus[:1], frequencies=frequencies)
         tensor([[ 0.5402,  3.0376,  5.6014, 10.0000]])
     """
-    scores: Tensor = cider_scores(
-        *_batch(
-            hypotheses,
-            references,
-            frequencies,
-            hypothesis_lengths,
-            reference_lengths,
-            sigma,
-            eos_id,
-            unmatched_id,
-        ),
-        PREFIX,
-        False,
-        is_float64(dtype),
-    )
-    return scores.view_as(hypotheses)
+    tables = _check_frequencies(frequencies, hypotheses)
+    check_positive("sigma", sigma)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    scores: Tensor = cider_scores(*batch, *tables, float(sigma), PREFIX, False, check_float_type(dtype))
+    return scores
 
 
 def sentence_cider(
@@ -105,7 +109,7 @@ def sentence_cider(
 ) -> Tensor:
     """CIDEr-D in [0, 10] of whole hypotheses.
 
-    Takes what `prefix_cider` takes and returns its score at the last token, [B] or [B, K]; 0 for an empty
+    Takes what `prefix_cider` takes and returns its score at the last token, `[B]` or `[B, K]`; 0 for an empty
     hypothesis.
 
     Example:
@@ -114,22 +118,11 @@ def sentence_cider(
         >>> sentence_cider(corpus[:2], corpus[:1].expand(2, 4), frequencies=frequencies)
         tensor([10.0000,  0.2186])
     """
-    scores: Tensor = cider_scores(
-        *_batch(
-            hypotheses,
-            references,
-            frequencies,
-            hypothesis_lengths,
-            reference_lengths,
-            sigma,
-            eos_id,
-            unmatched_id,
-        ),
-        SENTENCE,
-        False,
-        is_float64(dtype),
-    )
-    return scores.view(*hypotheses.shape[:-1])
+    tables = _check_frequencies(frequencies, hypotheses)
+    check_positive("sigma", sigma)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    scores: Tensor = cider_scores(*batch, *tables, float(sigma), SENTENCE, False, check_float_type(dtype))
+    return scores
 
 
 def cider_rewards(
@@ -145,7 +138,7 @@ def cider_rewards(
     scale: str = "none",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Incremental payoffs `r_t = R(y_1..t) - R(y_1..t-1)` (equation 13).
+    """Incremental payoffs `r_t = R(y_1..t) - R(y_1..t-1)`; Eq. (13).
 
     R is the CIDEr-D of the prefix, times the length of the references where `scale` says so; R of the empty
     prefix is 0, so the rewards of a hypothesis add up to its payoff. The token `eos_id` gets reward 0.
@@ -168,23 +161,12 @@ def cider_rewards(
         >>> cider_rewards(corpus[:1], corpus[:1], frequencies=frequencies)
         tensor([[0.5402, 2.4975, 2.5638, 4.3986]])
     """
-    scaled = check_choice("scale", scale, ("none", "reference_length")) == 1
-    rewards: Tensor = cider_scores(
-        *_batch(
-            hypotheses,
-            references,
-            frequencies,
-            hypothesis_lengths,
-            reference_lengths,
-            sigma,
-            eos_id,
-            unmatched_id,
-        ),
-        REWARD,
-        scaled,
-        is_float64(dtype),
-    )
-    return rewards.view_as(hypotheses)
+    scaled = check_scale(scale)
+    tables = _check_frequencies(frequencies, hypotheses)
+    check_positive("sigma", sigma)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    rewards: Tensor = cider_scores(*batch, *tables, float(sigma), REWARD, scaled, check_float_type(dtype))
+    return rewards
 
 
 def corpus_cider(
@@ -210,7 +192,7 @@ def corpus_cider(
         >>> round(corpus_cider(corpus, corpus, frequencies=DocumentFrequencies.from_references(corpus)), 9)
         10.0
     """
-    return mean(
+    return mean_score(
         sentence_cider(
             hypotheses,
             references,
@@ -225,26 +207,43 @@ def corpus_cider(
     )
 
 
-def _batch(
-    hypotheses: Tensor,
-    references: Tensor,
-    frequencies: DocumentFrequencies,
-    hypothesis_lengths: Tensor | None,
-    reference_lengths: Tensor | None,
-    sigma: float,
-    eos_id: int | None,
-    unmatched_id: int | None,
-) -> tuple[object, ...]:
-    """The leading arguments of the operator, checked."""
-    table = frequency_arguments(frequencies, hypotheses)
-    check_positive("sigma", sigma)
-    batch = batch_arguments(
-        hypotheses,
-        references,
-        hypothesis_lengths,
-        reference_lengths,
-        frequencies.max_order,
-        eos_id,
-        unmatched_id,
+def _check_frequencies(frequencies: DocumentFrequencies, hypotheses: Tensor) -> tuple[Any, ...]:
+    """Longest n-gram, tables and the weight of an unseen n-gram, checked to be where the hypotheses are."""
+    if not isinstance(frequencies, DocumentFrequencies):
+        raise TypeError(f"frequencies must be DocumentFrequencies, got {type(frequencies).__name__}")
+    if isinstance(hypotheses, Tensor) and frequencies.device != hypotheses.device:
+        raise ValueError(
+            f"frequencies must be on the device of hypotheses, {hypotheses.device}, got {frequencies.device}; "
+            "use frequencies.to(device)"
+        )
+    return (frequencies.max_order, *frequencies.table(), frequencies.log_documents)
+
+
+def _run_scores(*arguments: Any) -> Tensor:
+    batch, (max_order, token_slots, ngram_slots, unseen, sigma, output, scaled, float64) = (
+        TokenBatch(*arguments[:6]),
+        arguments[6:],
     )
-    return (*batch, *table, float(sigma))
+    return run_batch(
+        "cider_scores",
+        "cider_workspace",
+        batch,
+        new_scores(batch.hypotheses, output, float64),
+        max_order=max_order,
+        token_slots=token_slots,
+        ngram_slots=ngram_slots,
+        unseen=unseen,
+        sigma=sigma,
+        output=output,
+        scaled=scaled,
+        float64=float64,
+    )
+
+
+cider_scores = register(
+    "cider_scores",
+    f"({BATCH_SCHEMA}, int max_order, Tensor token_slots, Tensor ngram_slots, float unseen, float sigma, "
+    "int output, bool scaled, bool float64) -> Tensor",
+    kernel=_run_scores,
+    fake=lambda *arguments: new_scores(arguments[0], arguments[11], arguments[13]),
+)

@@ -4,7 +4,7 @@ The payoff is `R(y) = -d(y, y*)`, d the Levenshtein distance of token ids: the f
 or replaced. With the row `row[j] = d(y_<t, y*_1..j)` of a prefix, completing it by `y*_j+1 .. y*_L` ends at
 distance row[j], and no completion ends below `m = min_j row[j]`. A next token w keeps m within reach where it
 equals `y*_j+1` for some j with row[j] = m; after any other token m + 1 is the best. So, in the convention of
-equations 6 and 7 (Q is the payoff still to come, ending earns 0):
+Eq. (6) and Eq. (7) (Q is the payoff still to come, ending earns 0):
 
     Q(y_<t, w) = row[L] - m where w continues a minimal entry, else row[L] - m - 1;   Q(y_<t, eos) = 0
 
@@ -13,7 +13,7 @@ Where some tokens cannot be produced (`special_ids`), `row[j]` stands for row[j]
 
 These are OPTIMAL values, a maximum over completions. `softmax(Q / tau)` over them is the target of optimal
 completion distillation (Sabour, Chan and Norouzi, ICLR 2019); at tau -> 0 it is uniform over the optimal
-tokens. They are not the soft values of equation 7, which sum over completions: a sum of `exp(-d / tau)` over
+tokens. They are not the soft values of Eq. (7), which sum over completions: a sum of `exp(-d / tau)` over
 completions, each d a minimum over j, cannot be exchanged with that minimum as a maximum can, and a sum over
 the entries of the row would count a completion once for each of its alignments. The soft values need a state
 for every possible row: `softbellman.oracle.EditAutomaton`.
@@ -32,25 +32,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softbellman.core import native
-from softbellman.core.checks import DTYPE_CODES
-from softbellman.core.launch import pointer, vector
+from softbellman.core.checks import DTYPE_CODES, check_integer
 from softbellman.core.operator import register
-from softbellman.payoffs.bleu_kernel import is_float64
-from softbellman.payoffs.tokens import (
-    check_id,
-    check_lengths,
-    check_pair,
-    check_tokens,
-    refuse_invalid_lengths,
-    unit_stride,
-)
+from softbellman.payoffs.batches import TokenBatch, check_batch, check_float_type, run_batch
 
 MOST_SPECIAL_IDS = 16
 _LONGEST = 2**29  # rows hold T + L in 32 bits
 _LARGEST_VOCABULARY = 2**30
-_DISTANCE, _REWARD = 0, 1
-_OUTPUTS = (torch.int64, torch.float32, torch.float64)  # distances, rewards, rewards
+_DISTANCE, _REWARD = 0, 1  # EditDistanceOutput of csrc/payoffs/edit_distance.h, _REWARD + 1 in float64
+_OUTPUTS = (torch.int64, torch.float32, torch.float64)
 _DTYPES = {code: dtype for dtype, code in DTYPE_CODES.items()}
 
 
@@ -65,10 +55,10 @@ def prefix_edit_distance(
     """Levenshtein distance of every prefix of every hypothesis to its whole reference.
 
     Args:
-        hypotheses: int64 tokens [B, T] or [B, K, T].
-        references: int64 tokens [B, L], shared by the K hypotheses of a source.
-        hypothesis_lengths: tokens that count, [B] or [B, K]; None: all T.
-        reference_lengths: tokens that count, [B], 0 for the empty sequence; None: all L.
+        hypotheses: int64 tokens `[B, T]` or `[B, K, T]`.
+        references: int64 tokens `[B, L]`, shared by the K hypotheses of a source.
+        hypothesis_lengths: tokens that count, `[B]` or `[B, K]`; None: all T.
+        reference_lengths: tokens that count, `[B]`, 0 for the empty sequence; None: all L.
         eos_id: the token that ends a sequence, in hypotheses and references; neither it nor what follows is
             read.
 
@@ -85,9 +75,9 @@ def prefix_edit_distance(
         >>> prefix_edit_distance(torch.tensor([[5, 7, 7]]), torch.tensor([[5, 6, 7]]))
         tensor([[2, 1, 1]])
     """
-    batch = _batch_arguments(hypotheses, references, hypothesis_lengths, reference_lengths)
-    distances: Tensor = _edit_distances(*batch, check_id("eos_id", eos_id, optional=True), _DISTANCE)
-    return distances.view_as(hypotheses)
+    batch = _check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id)
+    distances: Tensor = edit_distances(*batch[:5], _DISTANCE)
+    return distances
 
 
 def edit_distance_rewards(
@@ -99,11 +89,11 @@ def edit_distance_rewards(
     reference_lengths: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Incremental payoffs `r_t = d(y_1..t-1, y*) - d(y_1..t, y*)` (equation 13): 1, 0 or -1.
+    """Incremental payoffs `r_t = d(y_1..t-1, y*) - d(y_1..t, y*)`, Eq. (13): 1, 0 or -1.
 
     The payoff of the empty prefix is -L, so the rewards of a hypothesis add up to L minus its distance. The
-    token `eos_id` gets reward 0: the payoff of a partial sequence is that of the sequence ended there
-    (equation 4).
+    token `eos_id` gets reward 0: the payoff of a partial sequence is that of the sequence ended there,
+    Eq. (4).
 
     Args:
         hypotheses, references and the others: as in `prefix_edit_distance`.
@@ -119,10 +109,9 @@ def edit_distance_rewards(
         >>> edit_distance_rewards(torch.tensor([[5, 7, 3, 0]]), torch.tensor([[5, 6, 7]]), eos_id=3)
         tensor([[1., 1., 0., 0.]])
     """
-    batch = _batch_arguments(hypotheses, references, hypothesis_lengths, reference_lengths)
-    output = _REWARD + is_float64(dtype)
-    rewards: Tensor = _edit_distances(*batch, check_id("eos_id", eos_id, optional=True), output)
-    return rewards.view_as(hypotheses)
+    batch = _check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id)
+    rewards: Tensor = edit_distances(*batch[:5], _REWARD + check_float_type(dtype))
+    return rewards
 
 
 def optimal_completion_values(
@@ -148,23 +137,23 @@ def optimal_completion_values(
     optimal tokens) the same with `softbellman.oracle.maximal_actions(q)` in place of q and any tau.
 
     Args:
-        hypotheses: int64 tokens [B, T] or [B, K, T]. They may hold any id.
-        references: int64 tokens [B, L], shared by the K hypotheses of a source. Ids outside [0, V) raise on
+        hypotheses: int64 tokens `[B, T]` or `[B, K, T]`. They may hold any id.
+        references: int64 tokens `[B, L]`, shared by the K hypotheses of a source. Ids outside [0, V) raise on
             the CPU; on a GPU, where looking for them would wait for the device, they count as tokens that
             cannot be produced.
         vocabulary: V, from 1 to 2**30.
         eos_id: in [0, V), the action that ends a sequence; hypotheses and references are cut before it.
-        hypothesis_lengths: tokens that count, eos included where it is there, [B] or [B, K]; None: all T.
-        reference_lengths: tokens that count, [B]; None: all L.
+        hypothesis_lengths: tokens that count, eos included where it is there, `[B]` or `[B, K]`; None: all T.
+        reference_lengths: tokens that count, `[B]`; None: all L.
         special_ids: up to 16 ids in [0, V) that are never produced (padding, start, unknown). Their value is
             `-inf`, but `eos_id` keeps its own where it is among them. A reference may hold them: see the head
             of this module.
-        rows: int64 [M], places of states in the flattened [B, T] or [B, K, T], in any order. Places outside
+        rows: int64 `[M]`, places of states in the flattened `[B, T]` or `[B, K, T]`, in any order. Places outside
             raise on the CPU and give zeros on a GPU.
         dtype: float32, float64, bfloat16 or float16; the values are integers, rounded to it.
 
     Returns:
-        Values in tokens, [B, T, V] or [B, K, T, V], with `rows` [M, V]; zeros in the states behind the end.
+        Values in tokens, `[B, T, V]` or `[B, K, T, V]`, with `rows` `[M, V]`; zeros in the states behind the end.
         The largest value of a state is `V(y_<t) = max(row[L] - m, 0)`, m as at the head of this module.
 
     Raises:
@@ -177,47 +166,41 @@ def optimal_completion_values(
         tensor([[[0., 3., 2., 2., 2.],
                  [0., 1., 2., 1., 1.]]])
     """
-    batch = _batch_arguments(hypotheses, references, hypothesis_lengths, reference_lengths)
-    vocabulary = _check_int("vocabulary", vocabulary)
-    if not 1 <= vocabulary <= _LARGEST_VOCABULARY:
-        raise ValueError(f"vocabulary must be between 1 and 2**30, got {vocabulary}")
-    eos = check_id("eos_id", eos_id, below=vocabulary)
-    specials = [check_id("special_ids", token, below=vocabulary) for token in special_ids]
+    batch = _check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, None)
+    check_integer("vocabulary", vocabulary, 1, _LARGEST_VOCABULARY)
+    check_integer("eos_id", eos_id, 0, vocabulary - 1)
+    specials = list(special_ids)
+    for token in specials:
+        check_integer("special_ids", token, 0, vocabulary - 1, kind="hold ints")
     if len(specials) > MOST_SPECIAL_IDS:
         raise ValueError(f"special_ids must hold at most {MOST_SPECIAL_IDS} ids, got {len(specials)}")
     if rows is not None:
-        _check_rows_argument(rows, hypotheses)
+        _check_rows(rows, hypotheses)
     if dtype not in DTYPE_CODES:
         raise TypeError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
-    values: Tensor = _completion_values(*batch, vocabulary, eos, specials, rows, DTYPE_CODES[dtype])
-    return values if rows is not None else values.view(*hypotheses.shape, vocabulary)
+    values: Tensor = completion_values(*batch[:4], vocabulary, eos_id, specials, rows, DTYPE_CODES[dtype])
+    return values
 
 
-def _batch_arguments(
+def _check_batch(
     hypotheses: Tensor,
     references: Tensor,
     hypothesis_lengths: Tensor | None,
     reference_lengths: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """The arguments, checked: hypotheses [B, K, T], references [B, L], lengths [B, K] and [B]."""
-    check_tokens("hypotheses", hypotheses, (2, 3), longest=_LONGEST)
-    check_tokens("references", references, (2,), longest=_LONGEST)
-    check_pair(hypotheses, references)
-    hypothesis_lengths = check_lengths("hypothesis_lengths", hypothesis_lengths, "hypotheses", hypotheses)
-    reference_lengths = check_lengths("reference_lengths", reference_lengths, "references", references)
-    if hypotheses.dim() == 2:  # (B, T) -> (B, 1, T)
-        hypotheses = hypotheses.unsqueeze(1)
-        hypothesis_lengths = None if hypothesis_lengths is None else hypothesis_lengths.unsqueeze(1)
-    return hypotheses, references, hypothesis_lengths, reference_lengths
+    eos_id: int | None,
+) -> TokenBatch:
+    return check_batch(
+        hypotheses,
+        references,
+        hypothesis_lengths,
+        reference_lengths,
+        eos_id,
+        reference_dimensions=(2,),
+        longest=_LONGEST,
+    )
 
 
-def _check_int(name: str, value: int) -> int:
-    if isinstance(value, (bool, float, str, Tensor)) or value is None:
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    return value
-
-
-def _check_rows_argument(rows: Tensor, hypotheses: Tensor) -> None:
+def _check_rows(rows: Tensor, hypotheses: Tensor) -> None:
     if not isinstance(rows, Tensor):
         raise TypeError(f"rows must be a tensor, got {type(rows).__name__}")
     if rows.dtype != torch.int64:
@@ -228,126 +211,46 @@ def _check_rows_argument(rows: Tensor, hypotheses: Tensor) -> None:
         raise ValueError(f"rows must be on the device of hypotheses, {hypotheses.device}, got {rows.device}")
 
 
-class _Batch:
-    """A batch for the native core: `fields` in its order, `place` the trailing arguments of its functions."""
-
-    def __init__(
-        self,
-        hypotheses: Tensor,
-        references: Tensor,
-        hypothesis_lengths: Tensor | None,
-        reference_lengths: Tensor | None,
-        eos_id: int | None,
-    ) -> None:
-        hypotheses, references = unit_stride(hypotheses), unit_stride(references)
-        lengths, reference_lengths = vector(hypothesis_lengths), vector(reference_lengths)
-        self.device, self.states = hypotheses.device, hypotheses.numel()
-        self.kept_alive = (hypotheses, references, lengths, reference_lengths)
-        self.fields = (
-            hypotheses.data_ptr(),
-            *hypotheses.stride()[:2],
-            pointer(lengths),
-            references.data_ptr(),
-            references.stride(0),
-            pointer(reference_lengths),
-            *hypotheses.shape,
-            references.shape[1],
-            eos_id is not None,
-            0 if eos_id is None else eos_id,
-        )
-        if hypotheses.is_cuda:
-            self.core = native.cuda()
-            stream = torch.cuda.current_stream(self.device.index).cuda_stream
-            self.place: tuple[int, ...] = (self.device.index, stream)
-        else:
-            self.core, self.place = native.cpu, (torch.get_num_threads(),)
-            refuse_invalid_lengths("hypothesis_lengths", lengths, hypotheses.shape[-1])
-            refuse_invalid_lengths("reference_lengths", reference_lengths, references.shape[-1])
-
-    def run(self, kernel: str, workspace_kernel: str, *arguments: Any) -> None:
-        size = getattr(self.core, workspace_kernel)(self.fields, *self.place)
-        workspace = torch.empty(size, dtype=torch.uint8, device=self.device)
-        getattr(self.core, kernel)(self.fields, *arguments, workspace.data_ptr(), *self.place)
+def _new_distances(hypotheses: Tensor, output: int) -> Tensor:
+    return hypotheses.new_empty(*hypotheses.shape, dtype=_OUTPUTS[output])
 
 
-def _new_distances(*arguments: Any) -> Tensor:
-    hypotheses, output = arguments[0], arguments[5]
-    distances: Tensor = hypotheses.new_empty(*hypotheses.shape, dtype=_OUTPUTS[output])
-    return distances
+def _run_distances(*arguments: Any) -> Tensor:
+    batch, output = TokenBatch(*arguments[:5]), arguments[5]
+    out = _new_distances(batch.hypotheses, output)
+    return run_batch("edit_distances", "edit_workspace", batch, out, output=output)
 
 
-def _distances_kernel(*arguments: Any) -> Tensor:
-    out = _new_distances(*arguments)
-    if out.numel() > 0:
-        _Batch(*arguments[:5]).run("edit_distances", "edit_workspace", arguments[5], out.data_ptr())
-    return out
-
-
-def _new_values(
-    hypotheses: Tensor,
-    references: Tensor,
-    hypothesis_lengths: Tensor | None,
-    reference_lengths: Tensor | None,
-    vocabulary: int,
-    eos_id: int,
-    special_ids: Sequence[int],
-    rows: Tensor | None,
-    dtype_code: int,
-) -> Tensor:
+def _new_values(hypotheses: Tensor, vocabulary: int, rows: Tensor | None, dtype_code: int) -> Tensor:
     states = hypotheses.shape if rows is None else rows.shape
     return hypotheses.new_empty(*states, vocabulary, dtype=_DTYPES[dtype_code])
 
 
-def _values_kernel(
-    hypotheses: Tensor,
-    references: Tensor,
-    hypothesis_lengths: Tensor | None,
-    reference_lengths: Tensor | None,
-    vocabulary: int,
-    eos_id: int,
-    special_ids: Sequence[int],
-    rows: Tensor | None,
-    dtype_code: int,
-) -> Tensor:
-    tokens = (hypotheses, references, hypothesis_lengths, reference_lengths)
-    out = _new_values(*tokens, vocabulary, eos_id, special_ids, rows, dtype_code)
-    if out.numel() == 0:
-        return out
-    batch, selected = _Batch(*tokens, eos_id), vector(rows)
-    if batch.device.type == "cpu":
-        _refuse_invalid_ids(batch, vocabulary, selected)
-    batch.run(
+def _run_values(*arguments: Any) -> Tensor:
+    tokens, (vocabulary, eos_id, special_ids, rows, dtype_code) = arguments[:4], arguments[4:]
+    batch = TokenBatch._make((*tokens, eos_id, None))
+    return run_batch(
         "completion_values",
         "completion_workspace",
-        *(vocabulary, list(special_ids), pointer(selected), out.numel() // vocabulary, dtype_code),
-        out.data_ptr(),
+        batch,
+        _new_values(batch.hypotheses, vocabulary, rows, dtype_code),
+        vocabulary=vocabulary,
+        special_ids=special_ids,
+        rows=rows,
+        dtype=dtype_code,
     )
-    return out
 
 
-def _refuse_invalid_ids(batch: _Batch, vocabulary: int, rows: Tensor | None) -> None:
-    wrong = native.cpu.edit_first_invalid_reference(batch.fields, vocabulary)
-    if wrong >= 0:
-        token = int(batch.kept_alive[1].reshape(-1)[wrong])
-        raise ValueError(f"references must be ids in [0, {vocabulary}), got {token}")
-    if rows is not None:
-        wrong = native.cpu.bleu_first_invalid_length(rows.data_ptr(), rows.numel(), batch.states - 1)
-        if wrong >= 0:
-            raise ValueError(
-                f"rows must be places below {batch.states}, the number of states, got {int(rows[wrong])}"
-            )
-
-
-_BATCH_SCHEMA = "Tensor hypotheses, Tensor references, Tensor? hypothesis_lengths, Tensor? reference_lengths"
-_edit_distances = register(
+_TOKENS_SCHEMA = "Tensor hypotheses, Tensor references, Tensor? hypothesis_lengths, Tensor? reference_lengths"
+edit_distances = register(
     "edit_distances",
-    f"({_BATCH_SCHEMA}, int? eos_id, int output) -> Tensor",
-    kernel=_distances_kernel,
-    fake=_new_distances,
+    f"({_TOKENS_SCHEMA}, int? eos_id, int output) -> Tensor",
+    kernel=_run_distances,
+    fake=lambda *arguments: _new_distances(arguments[0], arguments[5]),
 )
-_completion_values = register(
+completion_values = register(
     "completion_values",
-    f"({_BATCH_SCHEMA}, SymInt vocabulary, int eos_id, int[] special_ids, Tensor? rows, int dtype_code) -> Tensor",
-    kernel=_values_kernel,
-    fake=_new_values,
+    f"({_TOKENS_SCHEMA}, SymInt vocabulary, int eos_id, int[] special_ids, Tensor? rows, int dtype_code) -> Tensor",
+    kernel=_run_values,
+    fake=lambda *arguments: _new_values(arguments[0], arguments[4], arguments[7], arguments[8]),
 )

@@ -1,7 +1,7 @@
 """Random edits of references with their exact densities, and importance weights: the sampler of RAML and VAML.
 
 RAML and VAML train on sequences near the reference y*, weighted so that they stand for the payoff
-distribution `P_R(y) = exp(R(y; y*) / tau) / Z` (equation 1). A sample y of a proposal q carries the weight
+distribution `P_R(y) = exp(R(y; y*) / tau) / Z`, Eq. (1). A sample y of a proposal q carries the weight
 `exp(R(y) / tau) / q(y)`, so q(y) must be known exactly, whichever way y was reached. Four proposals:
 
 | proposal | draws |
@@ -23,7 +23,8 @@ probabilities of their tokens.
 
 Notation: B references, K samples each, L padded length, W width of the results, V vocabulary, A the alphabet
 of substitutes (the ids of the vocabulary that are not special), n the tokens of a row that are not special, d
-the positions that changed. docs/payoffs.md derives the densities."""
+the positions that changed. docs/payoffs.md derives the densities.
+"""
 
 from __future__ import annotations
 
@@ -31,24 +32,15 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from softbellman.core.checks import check_counter, check_positive
-from softbellman.payoffs.bleu import bleu_rewards
-from softbellman.payoffs.bleu_kernel import is_float64
-from softbellman.payoffs.edits_kernel import (
-    LARGEST_LENGTH,
-    check_int,
-    edit_density,
-    edit_samples,
-    proposal_arguments,
-)
-from softbellman.payoffs.tokens import check_lengths, check_tokens
+from softbellman.core.checks import check_counter, check_integer, check_positive
+from softbellman.payoffs.batches import check_lengths, check_tokens
+from softbellman.payoffs.proposals import LARGEST_LENGTH, edit_density, edit_samples, proposal_arguments
 
 
 class Edits(NamedTuple):
-    """Edited `tokens` [B, K, W], `pad_id` behind their `lengths` [B, K]; `log_density` [B, K] in nats, float64."""
+    """Edited `tokens` `[B, K, W]`, `pad_id` behind their `lengths` `[B, K]`; `log_density` `[B, K]` in nats, float64."""
 
     tokens: Tensor
     lengths: Tensor
@@ -56,25 +48,8 @@ class Edits(NamedTuple):
 
 
 class ImportanceWeights(NamedTuple):
-    """`weights` [B, K] that sum to 1, `effective_sample_size` [B] and `log_normalizer` [B], both float64."""
+    """`weights` `[B, K]` that sum to 1, `effective_sample_size` `[B]` and `log_normalizer` `[B]`, both float64."""
 
-    weights: Tensor
-    effective_sample_size: Tensor
-    log_normalizer: Tensor
-
-
-class WeightedEdits(NamedTuple):
-    """What `sample_edits`, `bleu_rewards` and `importance_weights` give, in one call.
-
-    `tokens` and `rewards` [B, K, W]; `lengths`, `payoff`, `log_density` and `weights` [B, K];
-    `effective_sample_size` and `log_normalizer` [B].
-    """
-
-    tokens: Tensor
-    lengths: Tensor
-    rewards: Tensor
-    payoff: Tensor
-    log_density: Tensor
     weights: Tensor
     effective_sample_size: Tensor
     log_normalizer: Tensor
@@ -105,8 +80,8 @@ def sample_edits(
     bits: in rows of up to 4,096 tokens no probability is off by more than 2^-40. Nothing is differentiable.
 
     Args:
-        tokens: int64 references [B, L], without eos unless it is special.
-        lengths: tokens that count, [B]; None: all L.
+        tokens: int64 references `[B, L]`, without eos unless it is special.
+        lengths: tokens that count, `[B]`; None: all L.
         samples: K.
         proposal: "ngram", "corrupt", "hamming" or "edit"; see the head of this module.
         vocabulary: V, 1 to 2**24.
@@ -125,7 +100,7 @@ def sample_edits(
         pad_id: what stands behind the length.
 
     Returns:
-        tokens int64 [B, K, W] with W = L, for "edit" L + E; lengths int64 [B, K]; log_density float64 [B, K]
+        tokens int64 `[B, K, W]` with W = L, for "edit" L + E; lengths int64 `[B, K]`; log_density float64 `[B, K]`
         in nats. A row without touchable tokens stays as it is, with density 1.
 
     Raises:
@@ -139,10 +114,10 @@ def sample_edits(
         (tensor([[[5, 4, 7]]]), tensor([[-5.1159]], dtype=torch.float64))
     """
     lengths = _check_references(tokens, lengths)
-    check_int("samples", samples, 0, 2**31 - 1)
+    check_integer("samples", samples, 0, 2**31 - 1)
     check_counter("seed", seed)
     check_counter("offset", offset)
-    check_int("pad_id", pad_id, -(2**63), 2**63 - 1)
+    check_integer("pad_id", pad_id, -(2**63), 2**63 - 1)
     arguments = proposal_arguments(
         tokens.shape[1], proposal, vocabulary, special_ids,
         max_order, rate, temperature, max_distance, operation_weights,
@@ -166,15 +141,15 @@ def edit_log_density(
     operation_weights: Sequence[float] = (1.0, 1.0, 1.0),
     keep_gold: bool = False,
 ) -> Tensor:
-    """The log density of any sequences under a proposal, float64 [B, K] in nats.
+    """The log density of any sequences under a proposal, float64 `[B, K]` in nats.
 
     What `sample_edits` returns beside its samples, for sequences from elsewhere: another proposal (so that
     several can be mixed), a model, a decoder. `-inf` where the proposal cannot produce the sequence.
 
     Args:
-        tokens, lengths: int64 references [B, L] and [B], as in `sample_edits`.
-        edited: int64 sequences [B, K, W], of any width W.
-        edited_lengths: tokens that count, [B, K]; None: all W.
+        tokens, lengths: int64 references `[B, L]` and `[B]`, as in `sample_edits`.
+        edited: int64 sequences `[B, K, W]`, of any width W.
+        edited_lengths: tokens that count, `[B, K]`; None: all W.
         keep_gold: the density of the mixture with the reference for K samples.
         proposal and the others: as in `sample_edits`.
 
@@ -213,14 +188,14 @@ def importance_weights(
     stand for `q(y) exp(R / tau)`, not for the payoff distribution.
 
     Args:
-        payoff: R of each sample, floating [B, K].
-        log_q: log density of each sample under what it was drawn from, floating [B, K] in nats; None or
+        payoff: R of each sample, floating `[B, K]`.
+        log_q: log density of each sample under what it was drawn from, floating `[B, K]` in nats; None or
             anything where `corrected` is False.
         tau: temperature of the payoff distribution, above 0.
         corrected: divide by the density.
 
     Returns:
-        weights [B, K] in the type of `payoff`; effective_sample_size and log_normalizer float64 [B]. A payoff
+        weights `[B, K]` in the type of `payoff`; effective_sample_size and log_normalizer float64 `[B]`. A payoff
         of `-inf` and an infinite log density give weight 0; a row of such samples, and one without samples,
         gives weights and effective size 0 and log_normalizer `-inf`. Samples of payoff `+inf` share the whole
         weight. NaN comes out only where NaN went in. Nothing here is differentiable.
@@ -261,109 +236,6 @@ def importance_weights(
     size = total.squeeze(-1).square() / scaled.square().sum(-1).clamp(min=1.0)
     log_normalizer = (largest + total.log()).squeeze(-1) - math.log(samples)
     return ImportanceWeights(weights.to(payoff.dtype), size, log_normalizer)
-
-
-def weighted_edits(
-    tokens: Tensor,
-    lengths: Tensor | None = None,
-    *,
-    samples: int,
-    proposal: str,
-    vocabulary: int,
-    seed: int,
-    tau: float,
-    offset: int = 0,
-    special_ids: Sequence[int] = (),
-    max_order: int = 4,
-    rate: float = 0.2,
-    temperature: float = 1.0,
-    max_distance: int | None = None,
-    operation_weights: Sequence[float] = (1.0, 1.0, 1.0),
-    keep_gold: bool = False,
-    pad_id: int = 0,
-    corrected: bool = True,
-    references: Tensor | None = None,
-    reference_lengths: Tensor | None = None,
-    bleu_order: int = 4,
-    smoothing: str = "add-k",
-    smooth_value: float | None = None,
-    effective_order: bool = False,
-    unmatched_id: int | None = None,
-    scale: str = "reference_length",
-    dtype: torch.dtype = torch.float32,
-) -> WeightedEdits:
-    """A training batch of RAML or VAML: edited references, their prefix payoffs, and importance weights.
-
-    `sample_edits`, then `bleu_rewards` against the references, then `importance_weights` of the summed
-    rewards; no loop over rows and, on a CUDA device, no waiting for it.
-
-    Args:
-        tokens to pad_id: as in `sample_edits`.
-        tau, corrected: as in `importance_weights`; tau is in the unit of the payoff, which `scale` sets.
-        references: int64 [B, L'] or [B, R, L'] for the payoff; None: `tokens` with `lengths`.
-        reference_lengths: [B] or [B, R]; only with `references`.
-        bleu_order: longest n-gram of BLEU, 1 to 8.
-        smoothing, smooth_value, effective_order, unmatched_id, scale: as in `bleu_rewards`.
-        dtype: of rewards, payoff and weights, float32 or float64.
-
-    Returns:
-        `WeightedEdits`; the rewards of a sample are 0 behind its length and add up to its payoff.
-
-    Raises:
-        TypeError, ValueError: as the three functions.
-
-    Example:
-        >>> batch = weighted_edits(
-        ...     torch.tensor([[5, 6, 7]]), samples=4, proposal="ngram", vocabulary=9, seed=1, tau=0.5, keep_gold=True
-        ... )
-        >>> batch.tokens.shape, batch.payoff[0, 0].item()
-        (torch.Size([1, 4, 3]), 3.0)
-    """
-    check_positive("tau", tau)
-    is_float64(dtype)
-    if references is None and reference_lengths is not None:
-        raise ValueError("reference_lengths must come with references, got references=None")
-    edits = sample_edits(
-        tokens,
-        lengths,
-        samples=samples,
-        proposal=proposal,
-        vocabulary=vocabulary,
-        seed=seed,
-        offset=offset,
-        special_ids=special_ids,
-        max_order=max_order,
-        rate=rate,
-        temperature=temperature,
-        max_distance=max_distance,
-        operation_weights=operation_weights,
-        keep_gold=keep_gold,
-        pad_id=pad_id,
-    )
-    rewards = bleu_rewards(
-        edits.tokens,
-        tokens if references is None else references,
-        hypothesis_lengths=edits.lengths,
-        reference_lengths=lengths if references is None else reference_lengths,
-        max_order=bleu_order,
-        smoothing=smoothing,
-        smooth_value=smooth_value,
-        effective_order=effective_order,
-        unmatched_id=unmatched_id,
-        scale=scale,
-        dtype=torch.float64,
-    )
-    payoff = rewards.sum(-1)
-    weights = importance_weights(payoff, edits.log_density, tau=tau, corrected=corrected)
-    return WeightedEdits(
-        edits.tokens,
-        edits.lengths,
-        rewards.to(dtype),
-        payoff.to(dtype),
-        edits.log_density,
-        weights.weights.to(dtype),
-        *weights[1:],
-    )
 
 
 def _check_references(tokens: Tensor, lengths: Tensor | None) -> Tensor | None:

@@ -2,10 +2,12 @@
 
 A document is the set of references of one source; the document frequency df(g) of an n-gram is the number of
 documents in which it occurs, and its weight is `log D - log max(1, df(g))` with D documents, so an n-gram that the
-corpus does not hold weighs log D. Counting and look-up compare n-grams token by token: they are exact."""
+corpus does not hold weighs log D. Counting and look-up compare n-grams token by token: they are exact.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from os import PathLike
 
@@ -13,9 +15,16 @@ import torch
 from torch import Tensor
 
 from softbellman.core import native
-from softbellman.core.launch import vector
-from softbellman.payoffs.bleu_kernel import LARGEST_ORDER, batch_arguments, batch_fields
-from softbellman.payoffs.tokens import refuse_invalid_lengths, unit_stride
+from softbellman.core.checks import check_integer
+from softbellman.core.launch import CODES
+from softbellman.payoffs.batches import (
+    LARGEST_ORDER,
+    check_id,
+    check_lengths,
+    check_tokens,
+    rows_of_tokens,
+    token_field,
+)
 
 _FORMAT = "softbellman document frequencies 1"
 
@@ -26,9 +35,9 @@ class DocumentFrequencies:
     Made by `from_references`, `from_batches` or `load`, immutable, and on one device: `to` gives a copy elsewhere.
 
     Args:
-        ngrams: for each order n = 1, 2, ... the n-grams, int64 [M_n, n] on the CPU. With an n-gram its shorter
+        ngrams: for each order n = 1, 2, ... the n-grams, int64 `[M_n, n]` on the CPU. With an n-gram its shorter
             beginnings and its last token must be there.
-        counts: for each order their document frequencies, int64 [M_n].
+        counts: for each order their document frequencies, int64 `[M_n]`.
         documents: how many documents there are.
 
     Raises:
@@ -41,10 +50,7 @@ class DocumentFrequencies:
     """
 
     def __init__(self, ngrams: Sequence[Tensor], counts: Sequence[Tensor], documents: int) -> None:
-        if isinstance(documents, bool) or not isinstance(documents, int):
-            raise TypeError(f"documents must be an int, got {type(documents).__name__}")
-        if not 1 <= documents < 2**53:
-            raise ValueError(f"documents must be between 1 and 2**53 - 1, got {documents}")
+        check_integer("documents", documents, 1, 2**53 - 1)
         if not 1 <= len(ngrams) <= LARGEST_ORDER or len(counts) != len(ngrams):
             raise ValueError(
                 f"ngrams and counts must hold 1 to {LARGEST_ORDER} orders each, got {len(ngrams)} and {len(counts)}"
@@ -63,24 +69,26 @@ class DocumentFrequencies:
         self.ngrams = tuple(rows.contiguous() for rows in ngrams)
         self.counts = tuple(numbers.contiguous() for numbers in counts)
         self.documents, self.max_order = documents, len(ngrams)
-        self.log_documents = float(torch.tensor(documents, dtype=torch.float64).log())
+        self.log_documents = math.log(documents)
         sizes = [len(rows) for rows in self.ngrams]
         bits = [native.cpu.document_table_bits(size) for size in (sizes[0], sum(sizes[1:]))]
-        # slots of (key, bits of the float64 weight): DocumentSlot in csrc/common/cider.h
+        # slots of (key, bits of the float64 weight): DocumentSlot in csrc/payoffs/cider.h
         self._tokens, self._longer = (torch.empty((2**bit, 2), dtype=torch.int64) for bit in bits)
-        table = (self._tokens.data_ptr(), self._longer.data_ptr(), *bits)
-        row, order = native.cpu.fill_document_table(
-            [rows.data_ptr() for rows in self.ngrams],
-            [numbers.data_ptr() for numbers in self.counts],
-            sizes,
-            documents,
-            table,
-        )
-        if row >= 0:
-            raise ValueError(
-                f"ngrams of order {order} must be different, hold known shorter ones and have counts between 1 and "
-                f"{documents}, got {self.ngrams[order - 1][row].tolist()} with {int(self.counts[order - 1][row])}"
+        for order, (rows, numbers) in enumerate(zip(self.ngrams, self.counts, strict=True), start=1):
+            row = native.cpu.fill_document_table(
+                token_slots=_array(self._tokens),
+                ngram_slots=_array(self._longer),
+                unseen=self.log_documents,
+                documents=documents,
+                order=order,
+                ngrams=_array(rows),
+                counts=_array(numbers),
             )
+            if row >= 0:
+                raise ValueError(
+                    f"ngrams of order {order} must be different, hold known shorter ones and have counts between 1 and "
+                    f"{documents}, got {rows[row].tolist()} with {int(numbers[row])}"
+                )
 
     @classmethod
     def from_references(
@@ -95,9 +103,9 @@ class DocumentFrequencies:
         """Count the n-grams of a corpus held in one tensor.
 
         Args:
-            references: int64 tokens [B, L] or [B, R, L]; each of the B sources is a document. CUDA tensors are
+            references: int64 tokens `[B, L]` or `[B, R, L]`; each of the B sources is a document. CUDA tensors are
                 copied to the CPU.
-            reference_lengths: tokens that count, [B] or [B, R], 0 where a reference is absent; None: all L.
+            reference_lengths: tokens that count, `[B]` or `[B, R]`, 0 where a reference is absent; None: all L.
             max_order: longest n-gram, 1 to 8.
             eos_id: the token that ends a reference; neither it nor what follows is read.
             unmatched_id: a token, such as UNK; n-grams that hold it are not counted.
@@ -123,16 +131,22 @@ class DocumentFrequencies:
         Memory grows with the different n-grams, not with the corpus. Shapes and the other arguments are those of
         `from_references`; the batches may differ in R and L. No source may come in two batches.
         """
+        check_integer("max_order", max_order, 1, LARGEST_ORDER)
+        check_id("eos_id", eos_id)
+        check_id("unmatched_id", unmatched_id)
         counter = None
         for references, lengths in batches:
-            references = references.cpu() if isinstance(references, Tensor) else references
-            lengths = lengths.cpu() if isinstance(lengths, Tensor) else lengths
-            none = torch.empty((*references.shape[:1], 0), dtype=torch.int64)
-            batch = batch_arguments(none, references, None, lengths, max_order, eos_id, unmatched_id)
-            rows, numbers = unit_stride(batch[1]), vector(batch[3])
-            refuse_invalid_lengths("reference_lengths", numbers, rows.shape[-1])
+            check_tokens("references", references, (2, 3))
+            counted = check_lengths("reference_lengths", lengths, "references", references)
+            rows = rows_of_tokens(references.cpu())
+            numbers = None if counted is None else counted.cpu().contiguous()
             counter = counter or native.cpu.DocumentCounter(max_order)
-            counter.add(batch_fields(batch[0], rows, None, numbers, *batch[4:]))
+            counter.add(
+                references=token_field("references", rows, rows),
+                reference_lengths=None if numbers is None else _array(numbers),
+                eos_id=eos_id,
+                unmatched_id=unmatched_id,
+            )
         if counter is None or counter.documents() == 0:
             raise ValueError("references must hold at least one document, got none")
         ngrams, counts = [], []
@@ -166,11 +180,11 @@ class DocumentFrequencies:
         return copy
 
     def table(self) -> tuple[Tensor, Tensor]:
-        """What the kernels look up: slots of the tokens and of the longer n-grams (csrc/common/cider.h)."""
+        """What the kernels look up: slots of the tokens and of the longer n-grams (csrc/payoffs/cider.h)."""
         return self._tokens, self._longer
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a safetensors file: `ngrams_n` [M_n, n] and `counts_n` [M_n] for each order, and `documents`."""
+        """Write a safetensors file: `ngrams_n` `[M_n, n]` and `counts_n` `[M_n]` for each order, and `documents`."""
         from safetensors.torch import save_file
 
         tensors = {"documents": torch.tensor([self.documents])}
@@ -202,3 +216,8 @@ class DocumentFrequencies:
             raise ValueError(f"{path} does not hold n-grams and counts of the orders 1, 2, ...")
         ngrams, counts = ([tensors[f"{part}_{n}"] for n in orders] for part in ("ngrams", "counts"))
         return cls(ngrams, counts, int(tensors["documents"])).to(device)
+
+
+def _array(tensor: Tensor) -> tuple[int, int, int]:
+    """A contiguous tensor as a field of the native core; the caller holds it."""
+    return tensor.data_ptr(), tensor.numel(), CODES[tensor.dtype]

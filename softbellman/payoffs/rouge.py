@@ -12,16 +12,31 @@ here has a gradient.
 
 Notation: B sources, K samples per source, R references per source, T and L padded lengths. A sequence is its
 first `length` tokens, cut before the first `eos_id`; a reference of length 0 is absent. A token `unmatched_id`
-counts in the lengths and matches nothing."""
+counts in the lengths and matches nothing.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from softbellman.core.checks import check_choice, check_positive
-from softbellman.payoffs.bleu_kernel import PREFIX, REWARD, SENTENCE, batch_arguments, is_float64
-from softbellman.payoffs.payoff_kernel import mean, rouge_scores
+from softbellman.core.checks import check_positive
+from softbellman.core.operator import register
+from softbellman.payoffs.batches import (
+    BATCH_SCHEMA,
+    PREFIX,
+    REWARD,
+    SENTENCE,
+    TokenBatch,
+    check_batch,
+    check_float_type,
+    check_scale,
+    mean_score,
+    new_scores,
+    run_batch,
+)
 
 
 def prefix_rouge_l(
@@ -38,10 +53,10 @@ def prefix_rouge_l(
     """ROUGE-L in [0, 1] of every prefix of every hypothesis.
 
     Args:
-        hypotheses: int64 tokens [B, T] or [B, K, T].
-        references: int64 tokens [B, L] or [B, R, L], shared by the K hypotheses of a source.
-        hypothesis_lengths: tokens that count, [B] or [B, K]; None: all T.
-        reference_lengths: tokens that count, [B] or [B, R], 0 where a reference is absent; None: all L. A
+        hypotheses: int64 tokens `[B, T]` or `[B, K, T]`.
+        references: int64 tokens `[B, L]` or `[B, R, L]`, shared by the K hypotheses of a source.
+        hypothesis_lengths: tokens that count, `[B]` or `[B, K]`; None: all T.
+        reference_lengths: tokens that count, `[B]` or `[B, R]`, 0 where a reference is absent; None: all L. A
             source without any reference scores 0.
         beta: weight of recall against precision, above 0 and at most 1e6.
         unmatched_id: a token, such as UNK, that matches nothing.
@@ -62,9 +77,10 @@ def prefix_rouge_l(
         >>> prefix_rouge_l(torch.tensor([[5, 6, 7]]), torch.tensor([[5, 8, 7]]))
         tensor([[0.4586, 0.3861, 0.6667]])
     """
-    batch = _batch(hypotheses, references, hypothesis_lengths, reference_lengths, beta, eos_id, unmatched_id)
-    scores: Tensor = rouge_scores(*batch, PREFIX, False, is_float64(dtype))
-    return scores.view_as(hypotheses)
+    _check_beta(beta)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    scores: Tensor = rouge_scores(*batch, float(beta), PREFIX, False, check_float_type(dtype))
+    return scores
 
 
 def sentence_rouge_l(
@@ -80,16 +96,17 @@ def sentence_rouge_l(
 ) -> Tensor:
     """ROUGE-L in [0, 1] of whole hypotheses.
 
-    Takes what `prefix_rouge_l` takes and returns its score at the last token, [B] or [B, K]; 0 for an empty
+    Takes what `prefix_rouge_l` takes and returns its score at the last token, `[B]` or `[B, K]`; 0 for an empty
     hypothesis.
 
     Example:
         >>> sentence_rouge_l(torch.tensor([[5, 6, 7]]), torch.tensor([[5, 8, 7]]))
         tensor([0.6667])
     """
-    batch = _batch(hypotheses, references, hypothesis_lengths, reference_lengths, beta, eos_id, unmatched_id)
-    scores: Tensor = rouge_scores(*batch, SENTENCE, False, is_float64(dtype))
-    return scores.view(*hypotheses.shape[:-1])
+    _check_beta(beta)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    scores: Tensor = rouge_scores(*batch, float(beta), SENTENCE, False, check_float_type(dtype))
+    return scores
 
 
 def rouge_l_rewards(
@@ -104,7 +121,7 @@ def rouge_l_rewards(
     scale: str = "none",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Incremental payoffs `r_t = R(y_1..t) - R(y_1..t-1)` (equation 13).
+    """Incremental payoffs `r_t = R(y_1..t) - R(y_1..t-1)`; Eq. (13).
 
     R is the ROUGE-L of the prefix, times the length of the references where `scale` says so; R of the empty
     prefix is 0, so the rewards of a hypothesis add up to its payoff. The token `eos_id` gets reward 0.
@@ -125,10 +142,11 @@ def rouge_l_rewards(
         >>> rouge_l_rewards(torch.tensor([[5, 6, 7, 3]]), torch.tensor([[5, 8, 7, 3]]), eos_id=3)
         tensor([[ 0.4586, -0.0726,  0.2806,  0.0000]])
     """
-    scaled = check_choice("scale", scale, ("none", "reference_length")) == 1
-    batch = _batch(hypotheses, references, hypothesis_lengths, reference_lengths, beta, eos_id, unmatched_id)
-    rewards: Tensor = rouge_scores(*batch, REWARD, scaled, is_float64(dtype))
-    return rewards.view_as(hypotheses)
+    scaled = check_scale(scale)
+    _check_beta(beta)
+    batch = check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, eos_id, unmatched_id)
+    rewards: Tensor = rouge_scores(*batch, float(beta), REWARD, scaled, check_float_type(dtype))
+    return rewards
 
 
 def corpus_rouge_l(
@@ -151,7 +169,7 @@ def corpus_rouge_l(
         >>> corpus_rouge_l(torch.tensor([[5, 6], [7, 8]]), torch.tensor([[5, 6], [5, 6]]))
         0.5
     """
-    return mean(
+    return mean_score(
         sentence_rouge_l(
             hypotheses,
             references,
@@ -165,20 +183,22 @@ def corpus_rouge_l(
     )
 
 
-def _batch(
-    hypotheses: Tensor,
-    references: Tensor,
-    hypothesis_lengths: Tensor | None,
-    reference_lengths: Tensor | None,
-    beta: float,
-    eos_id: int | None,
-    unmatched_id: int | None,
-) -> tuple[object, ...]:
-    """The leading arguments of the operator, checked; orders of n-grams do not matter here."""
+def _check_beta(beta: float) -> None:
     check_positive("beta", beta)
     if beta > 1e6:
         raise ValueError(f"beta must be at most 1e6, got {beta}")
-    batch = batch_arguments(
-        hypotheses, references, hypothesis_lengths, reference_lengths, 1, eos_id, unmatched_id
-    )
-    return (*batch, float(beta))
+
+
+def _run_scores(*arguments: Any) -> Tensor:
+    batch, (beta, output, scaled, float64) = TokenBatch(*arguments[:6]), arguments[6:]
+    out = new_scores(batch.hypotheses, output, float64)
+    request = {"beta": beta, "output": output, "scaled": scaled, "float64": float64}
+    return run_batch("rouge_scores", "rouge_workspace", batch, out, **request)
+
+
+rouge_scores = register(
+    "rouge_scores",
+    f"({BATCH_SCHEMA}, float beta, int output, bool scaled, bool float64) -> Tensor",
+    kernel=_run_scores,
+    fake=lambda *arguments: new_scores(arguments[0], arguments[7], arguments[9]),
+)

@@ -24,11 +24,9 @@ from softbellman.reference.edit_distance import (
 from softbellman.reference.edits import (
     Edits,
     ImportanceWeights,
-    WeightedEdits,
     edit_log_density,
     importance_weights,
     sample_edits,
-    weighted_edits,
 )
 from softbellman.reference.erac import EracCriticLoss, erac_critic_loss
 from softbellman.reference.frequencies import DocumentFrequencies
@@ -47,7 +45,6 @@ __all__ = [
     "ImportanceWeights",
     "PolicyValue",
     "TokenSample",
-    "WeightedEdits",
     "actor_loss",
     "bleu_rewards",
     "cider_rewards",
@@ -77,5 +74,4 @@ __all__ = [
     "soft_target_cross_entropy",
     "soft_value",
     "token_cross_entropy",
-    "weighted_edits",
 ]

@@ -1,7 +1,7 @@
 """BLEU of prefixes, sentences and corpora, counted the obvious way.
 
 Every prefix is counted from scratch with a `Counter` of its n-grams: quadratic in the length, and short
-enough to be checked by eye. The functions of the same names in `softbellman.ops` give the same integers and
+enough to be checked by eye. The functions of the same names in `softbellman` give the same integers and
 are tested against these.
 
 Notation: B sources, K samples per source, R references per source, T and L padded lengths. A sequence is its
@@ -97,7 +97,7 @@ def _cut(tokens: list[int], length: int, eos_id: int | None) -> list[int]:
 
 
 def _sequences(tokens: Tensor, lengths: Tensor | None, eos_id: int | None) -> list[list[list[int]]]:
-    """[B, T] or [B, K, T] -> for every source, the list of its sequences without padding."""
+    """`[B, T]` or `[B, K, T]` -> for every source, the list of its sequences without padding."""
     tokens = tokens if tokens.dim() == 3 else tokens[:, None]
     if lengths is None:
         lengths = tokens.new_full(tokens.shape[:2], tokens.shape[2])
@@ -122,7 +122,7 @@ def prefix_bleu(
     eos_id: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """BLEU in [0, 1] of every prefix, [B, T] or [B, K, T]: entry t scores t + 1 tokens; 0 beyond."""
+    """BLEU in [0, 1] of every prefix, `[B, T]` or `[B, K, T]`: entry t scores t + 1 tokens; 0 beyond."""
     scores = torch.zeros(hypotheses.shape, dtype=dtype)
     rows = scores if scores.dim() == 3 else scores[:, None]
     source_references = _sequences(references, reference_lengths, eos_id)
@@ -148,7 +148,7 @@ def sentence_bleu(
     eos_id: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """BLEU in [0, 1] of whole sentences, [B] or [B, K]."""
+    """BLEU in [0, 1] of whole sentences, `[B]` or `[B, K]`."""
     source_references = _sequences(references, reference_lengths, eos_id)
     scores = [
         _score(
@@ -178,10 +178,10 @@ def bleu_rewards(
     scale: str = "reference_length",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Incremental payoffs r_t = R(y_1..t) - R(y_1..t-1) (eq 13), [B, T] or [B, K, T].
+    """Incremental payoffs r_t = R(y_1..t) - R(y_1..t-1), Eq. (13), `[B, T]` or `[B, K, T]`.
 
     R is the prefix BLEU, times the mean length of the source's references when `scale` is "reference_length";
-    R of the empty prefix is 0. The token `eos_id` and everything after it get 0 (eq 4).
+    R of the empty prefix is 0. The token `eos_id` and everything after it get 0, Eq. (4).
     """
     if scale not in ("reference_length", "none"):
         raise ValueError(f"scale must be 'reference_length' or 'none', not {scale!r}")
@@ -222,7 +222,7 @@ def corpus_bleu_statistics(
     unmatched_id: int | None = None,
     eos_id: int | None = None,
 ) -> Tensor:
-    """Summed counts, int64 [2 * max_order + 2]: matches, totals, length, reference length."""
+    """Summed counts, int64 `[2 * max_order + 2]`: matches, totals, length, reference length."""
     source_references = _sequences(references, reference_lengths, eos_id)
     total = [0] * (2 * max_order + 2)
     for b, source_hypotheses in enumerate(_sequences(hypotheses, hypothesis_lengths, eos_id)):

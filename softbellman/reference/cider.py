@@ -1,7 +1,7 @@
 """CIDEr-D of prefixes, sentences and splits, straight from its definition.
 
 Every prefix is counted from scratch into dictionaries of its n-grams. The functions of the same names in
-`softbellman.ops` are tested against these.
+`softbellman` are tested against these.
 
 Notation: B sources, K samples per source, R references per source, T and L padded lengths. A sequence is its first
 `length` tokens, cut before the first `eos_id`; a reference of length 0 is absent.
@@ -82,7 +82,7 @@ def prefix_cider(
     eos_id: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """CIDEr-D in [0, 10] of every prefix, [B, T] or [B, K, T]: entry t scores t + 1 tokens; 0 beyond."""
+    """CIDEr-D in [0, 10] of every prefix, `[B, T]` or `[B, K, T]`: entry t scores t + 1 tokens; 0 beyond."""
     return prefix_scores(
         lambda tokens, present: _score(tokens, present, frequencies, sigma, unmatched_id),
         hypotheses,
@@ -105,7 +105,7 @@ def sentence_cider(
     eos_id: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """CIDEr-D in [0, 10] of whole sentences, [B] or [B, K]."""
+    """CIDEr-D in [0, 10] of whole sentences, `[B]` or `[B, K]`."""
     return sentence_scores(
         lambda tokens, present: _score(tokens, present, frequencies, sigma, unmatched_id),
         hypotheses,
@@ -129,7 +129,7 @@ def cider_rewards(
     scale: str = "none",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Incremental payoffs r_t = R(y_1..t) - R(y_1..t-1) (eq 13), [B, T] or [B, K, T]; 0 at eos and beyond.
+    """Incremental payoffs r_t = R(y_1..t) - R(y_1..t-1), Eq. (13), `[B, T]` or `[B, K, T]`; 0 at eos and beyond.
 
     R is the prefix CIDEr-D, times the mean length of the source's references when `scale` is "reference_length".
     """

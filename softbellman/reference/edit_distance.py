@@ -51,7 +51,7 @@ def prefix_edit_distance(
     reference_lengths: Tensor | None = None,
     eos_id: int | None = None,
 ) -> Tensor:
-    """d(y_1..t, y*), int64 [B, T] or [B, K, T]: entry t is that of t + 1 tokens; 0 beyond."""
+    """d(y_1..t, y*), int64 `[B, T]` or `[B, K, T]`: entry t is that of t + 1 tokens; 0 beyond."""
     distances = torch.zeros(hypotheses.shape, dtype=torch.int64)
     rows = distances if distances.dim() == 3 else distances[:, None]
     for b, k, tokens, reference in _pairs(
@@ -72,7 +72,7 @@ def edit_distance_rewards(
     reference_lengths: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """`r_t = d(y_1..t-1, y*) - d(y_1..t, y*)` (eq 13), [B, T] or [B, K, T]; 0 at eos (eq 4) and beyond."""
+    """`r_t = d(y_1..t-1, y*) - d(y_1..t, y*)`, Eq. (13), `[B, T]` or `[B, K, T]`; 0 at eos, Eq. (4), and beyond."""
     rewards = torch.zeros(hypotheses.shape, dtype=dtype)
     rows = rewards if rewards.dim() == 3 else rewards[:, None]
     for b, k, tokens, reference in _pairs(
@@ -85,7 +85,7 @@ def edit_distance_rewards(
 
 
 def _best_distances(row: Sequence[int], reference: Sequence[int], allowed: Tensor) -> Tensor:
-    """[V], for every token the smallest d(y w z, y*) over completions z of allowed tokens.
+    """`[V]`, for every token the smallest d(y w z, y*) over completions z of allowed tokens.
 
     A completion that leaves y w aligned with y*_1..j costs at least the tokens of y*_j+1..L that are not
     allowed, and no more when it copies the others.
@@ -112,9 +112,9 @@ def optimal_completion_values(
     rows: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """`Q(y_<t, w) = max_z R(y_<t w z) - R(y_<t)` in every state, [B, T, V] or [B, K, T, V], or of `rows` [M, V].
+    """`Q(y_<t, w) = max_z R(y_<t w z) - R(y_<t)` in every state, `[B, T, V]` or `[B, K, T, V]`, or of `rows` `[M, V]`.
 
-    The end gets 0 (eq 6), special tokens `-inf`, states behind the end zeros.
+    The end gets 0, Eq. (6), special tokens `-inf`, states behind the end zeros.
     """
     values = torch.zeros((*hypotheses.shape, vocabulary), dtype=torch.float64)
     table = values if values.dim() == 4 else values[:, None]

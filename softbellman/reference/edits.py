@@ -1,7 +1,7 @@
 """Random edits of references, their densities and importance weights, the obvious way.
 
-`_edit_processes` draws and scores one sequence with exact fractions and sums over every way to reach it; these
-operators draw the tokens of those of the same names in `softbellman.ops`, from the same Philox words.
+`edit_processes` draws and scores one sequence with exact fractions and sums over every way to reach it; these
+operators draw the tokens of those of the same names in `softbellman`, from the same Philox words.
 
 Notation: B references, K samples each, L and W padded lengths.
 """
@@ -16,13 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softbellman.reference.bleu import bleu_rewards
 from softbellman.reference.edit_processes import DECISIONS, TIES, Proposal, draw, log_density
 from softbellman.reference.philox import random_words
 
 
 class Edits(NamedTuple):
-    """Edited `tokens` [B, K, W], `pad_id` behind their `lengths` [B, K]; `log_density` [B, K] in nats, float64."""
+    """Edited `tokens` `[B, K, W]`, `pad_id` behind their `lengths` `[B, K]`; `log_density` `[B, K]` in nats, float64."""
 
     tokens: Tensor
     lengths: Tensor
@@ -30,21 +29,8 @@ class Edits(NamedTuple):
 
 
 class ImportanceWeights(NamedTuple):
-    """`weights` [B, K] that sum to 1, `effective_sample_size` [B] and `log_normalizer` [B], both float64."""
+    """`weights` `[B, K]` that sum to 1, `effective_sample_size` `[B]` and `log_normalizer` `[B]`, both float64."""
 
-    weights: Tensor
-    effective_sample_size: Tensor
-    log_normalizer: Tensor
-
-
-class WeightedEdits(NamedTuple):
-    """What `sample_edits`, `bleu_rewards` and `importance_weights` give, in one call."""
-
-    tokens: Tensor
-    lengths: Tensor
-    rewards: Tensor
-    payoff: Tensor
-    log_density: Tensor
     weights: Tensor
     effective_sample_size: Tensor
     log_normalizer: Tensor
@@ -104,7 +90,7 @@ def sample_edits(
     keep_gold: bool = False,
     pad_id: int = 0,
 ) -> Edits:
-    """K edits of every reference [B, L] by the named proposal: tokens [B, K, W], lengths and log density [B, K]."""
+    """K edits of every reference `[B, L]` by the named proposal: tokens `[B, K, W]`, lengths and log density `[B, K]`."""
     process = _proposal(
         tokens.shape[1], proposal, vocabulary, special_ids,
         max_order, rate, temperature, max_distance, operation_weights,
@@ -152,7 +138,7 @@ def edit_log_density(
     operation_weights: Sequence[float] = (1.0, 1.0, 1.0),
     keep_gold: bool = False,
 ) -> Tensor:
-    """The log density of `edited` [B, K, W] under edits of `tokens` [B, L], float64 [B, K]."""
+    """The log density of `edited` `[B, K, W]` under edits of `tokens` `[B, L]`, float64 `[B, K]`."""
     process = _proposal(
         tokens.shape[1], proposal, vocabulary, special_ids,
         max_order, rate, temperature, max_distance, operation_weights,
@@ -188,52 +174,3 @@ def importance_weights(
         sizes[b] = 1.0 / weights[b].square().sum()
     device = payoff.device
     return ImportanceWeights(weights.to(device, payoff.dtype), sizes.to(device), normalizers.to(device))
-
-
-def weighted_edits(
-    tokens: Tensor,
-    lengths: Tensor | None = None,
-    *,
-    samples: int,
-    proposal: str,
-    vocabulary: int,
-    seed: int,
-    tau: float,
-    offset: int = 0,
-    special_ids: Sequence[int] = (),
-    max_order: int = 4,
-    rate: float = 0.2,
-    temperature: float = 1.0,
-    max_distance: int | None = None,
-    operation_weights: Sequence[float] = (1.0, 1.0, 1.0),
-    keep_gold: bool = False,
-    pad_id: int = 0,
-    corrected: bool = True,
-    references: Tensor | None = None,
-    reference_lengths: Tensor | None = None,
-    bleu_order: int = 4,
-    smoothing: str = "add-k",
-    smooth_value: float | None = None,
-    effective_order: bool = False,
-    unmatched_id: int | None = None,
-    scale: str = "reference_length",
-    dtype: torch.dtype = torch.float32,
-) -> WeightedEdits:
-    """Edited references with their prefix payoffs and importance weights."""
-    edits = sample_edits(
-        tokens, lengths, samples=samples, proposal=proposal, vocabulary=vocabulary, seed=seed, offset=offset,
-        special_ids=special_ids, max_order=max_order, rate=rate, temperature=temperature, max_distance=max_distance,
-        operation_weights=operation_weights, keep_gold=keep_gold, pad_id=pad_id,
-    )  # fmt: skip
-    rewards = bleu_rewards(
-        edits.tokens, tokens if references is None else references, hypothesis_lengths=edits.lengths,
-        reference_lengths=lengths if references is None else reference_lengths, max_order=bleu_order,
-        smoothing=smoothing, smooth_value=smooth_value, effective_order=effective_order,
-        unmatched_id=unmatched_id, scale=scale, dtype=torch.float64,
-    )  # fmt: skip
-    payoff = rewards.sum(-1)
-    weights, size, log_normalizer = importance_weights(
-        payoff, edits.log_density, tau=tau, corrected=corrected
-    )
-    numbers = (rewards.to(dtype), payoff.to(dtype), edits.log_density, weights.to(dtype))
-    return WeightedEdits(edits.tokens, edits.lengths, *numbers, size, log_normalizer)

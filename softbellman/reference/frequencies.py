@@ -1,4 +1,4 @@
-"""Document frequencies of n-grams in a Python dictionary: the oracle of `softbellman.ops.DocumentFrequencies`."""
+"""Document frequencies of n-grams in a Python dictionary: the oracle of `softbellman.DocumentFrequencies`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DocumentFrequencies:
         eos_id: int | None = None,
         unmatched_id: int | None = None,
     ) -> DocumentFrequencies:
-        """Count the documents, one a source, of references [B, L] or [B, R, L]."""
+        """Count the documents, one a source, of references `[B, L]` or `[B, R, L]`."""
         return cls.from_batches(
             [(references, reference_lengths)], max_order=max_order, eos_id=eos_id, unmatched_id=unmatched_id
         )

@@ -39,7 +39,7 @@ def sentence_scores(
     reference_lengths: Tensor | None,
     eos_id: int | None,
 ) -> Tensor:
-    """float64 [B] or [B, K]: the score of whole hypotheses."""
+    """float64 `[B]` or `[B, K]`: the score of whole hypotheses."""
     source_references = _sequences(references, reference_lengths, eos_id)
     scores = [
         score(tokens, source_references[b])

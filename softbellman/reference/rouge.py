@@ -1,6 +1,6 @@
 """ROUGE-L of prefixes, sentences and splits, straight from its definition.
 
-Every prefix gets its own table of common subsequences. The functions of the same names in `softbellman.ops` are
+Every prefix gets its own table of common subsequences. The functions of the same names in `softbellman` are
 tested against these.
 
 Notation: B sources, K samples per source, R references per source, T and L padded lengths. A sequence is its first
@@ -55,7 +55,7 @@ def prefix_rouge_l(
     eos_id: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """ROUGE-L in [0, 1] of every prefix, [B, T] or [B, K, T]: entry t scores t + 1 tokens; 0 beyond."""
+    """ROUGE-L in [0, 1] of every prefix, `[B, T]` or `[B, K, T]`: entry t scores t + 1 tokens; 0 beyond."""
     return prefix_scores(
         lambda tokens, present: _score(tokens, present, beta, unmatched_id),
         hypotheses,
@@ -77,7 +77,7 @@ def sentence_rouge_l(
     eos_id: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """ROUGE-L in [0, 1] of whole sentences, [B] or [B, K]."""
+    """ROUGE-L in [0, 1] of whole sentences, `[B]` or `[B, K]`."""
     return sentence_scores(
         lambda tokens, present: _score(tokens, present, beta, unmatched_id),
         hypotheses,
@@ -100,7 +100,7 @@ def rouge_l_rewards(
     scale: str = "none",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Incremental payoffs r_t = R(y_1..t) - R(y_1..t-1) (eq 13), [B, T] or [B, K, T]; 0 at eos and beyond.
+    """Incremental payoffs r_t = R(y_1..t) - R(y_1..t-1), Eq. (13), `[B, T]` or `[B, K, T]`; 0 at eos and beyond.
 
     R is the prefix ROUGE-L, times the mean length of the source's references when `scale` is "reference_length".
     """

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from softbellman.data import BatchIterator, collate
+from softbellman.data import EOS, UNK, BatchIterator, collate
 from softbellman.decoding import Sampler, Tempered, sample
 from softbellman.models import PixelCaptioner
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.evaluation import (
     corpus_batches,
@@ -23,7 +24,6 @@ from softbellman.training.evaluation import (
 )
 from softbellman.training.health import ranking
 from softbellman.training.networks import build_actor, build_reader
-from softbellman.training.payoff import Payoff
 from softbellman.training.settings import EditSettings, ScheduleSettings, Settings
 from softbellman.training.stages import (
     ActorStage,
@@ -56,7 +56,7 @@ class Assembly:
         self, settings: Settings, task: Task, device: torch.device, payoff: Payoff | None = None
     ) -> None:
         self.settings, self.task, self.device = settings, task, device
-        self.payoff = payoff or Payoff(settings.payoff)
+        self.payoff = payoff or Payoff(settings.payoff, eos_id=EOS, unknown_id=UNK)
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.stages = [name for name in self.algorithm.stages if getattr(settings, name).schedule.epochs > 0]
         self._check_image_encoder()

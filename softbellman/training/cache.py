@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 import softbellman
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.algorithms import ALGORITHMS
-from softbellman.training.payoff import Payoff
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.stages import Stage

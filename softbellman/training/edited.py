@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softbellman.data import BOS, EOS, PAD, UNK, Batch
 from softbellman.payoffs import importance_weights, sample_edits
-from softbellman.training.payoff import Payoff
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.rollout import real_rows
 from softbellman.training.settings import EditSettings
 

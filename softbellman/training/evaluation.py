@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from softbellman.data import BatchIterator, Codec, Examples
 from softbellman.decoding import Tempered, beam_search
+from softbellman.payoffs.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores, streams
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings, LogitsForm
 from softbellman.training.stages import OracleStage, PolicyEvaluation, reference_likelihood
-from softbellman.training.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores, streams
 
 
 class BleuScore(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.decoding import as_stepwise
-from softbellman.training.payoff import Payoff
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.rollout import mode, row_logits
 
 

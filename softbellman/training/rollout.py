@@ -19,7 +19,7 @@ from softbellman.data import BOS, PAD, Batch
 from softbellman.decoding import Sampler
 from softbellman.decoding.stepwise import StepState
 from softbellman.models import Memory
-from softbellman.training.payoff import Payoff
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.settings import LogitsForm
 
 _LIKE_ROWS = 5120

@@ -10,6 +10,8 @@ import torch
 
 from softbellman import config
 from softbellman.core.devices import choose_device
+from softbellman.data import EOS, UNK
+from softbellman.payoffs.payoff import prepare_payoff
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.assembly import Assembly
@@ -19,7 +21,6 @@ from softbellman.training.evaluation import corpus_batches, corpus_bleu, further
 from softbellman.training.loop import run_stage
 from softbellman.training.networks import trainable
 from softbellman.training.observer import Observer
-from softbellman.training.payoff import prepare_payoff
 from softbellman.training.result import FinalRow, RunResult
 from softbellman.training.runfolder import RunFolder, new_run_path
 from softbellman.training.settings import Settings
@@ -68,7 +69,13 @@ class _Run:
             self.task.check_features(folder.path)
         self.task.save(folder.path)
         self.payoff = prepare_payoff(
-            settings.payoff, self.task.train, folder.frequencies_path, resume=resume, device=device
+            settings.payoff,
+            self.task.train.references,
+            folder.frequencies_path,
+            resume=resume,
+            device=device,
+            eos_id=EOS,
+            unknown_id=UNK,
         )
         self.cache = StageCache(settings, folder, self.task, self.payoff)
         self.parts = Assembly(settings, self.task, device, self.payoff)

@@ -193,7 +193,11 @@ def recorded_calls(run_once: Callable[[], object]) -> list[tuple[str, tuple[Any,
         if self.namespace == "softbellman":
             kept = [one.detach().clone() if isinstance(one, Tensor) else one for one in arguments]
             for copy, one in zip(kept, arguments, strict=True):
-                if isinstance(one, Tensor) and one.requires_grad and not self._opname.endswith(("_backward", "scaled_gradient")):
+                if (
+                    isinstance(one, Tensor)
+                    and one.requires_grad
+                    and not self._opname.endswith(("_backward", "scaled_gradient"))
+                ):
                     copy.requires_grad_()
             calls.append((self._opname, tuple(kept)))
         return call(self, *arguments, **options)

@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import nn
 
-from softbellman.data import BOS, EOS, PAD, Batch
-from softbellman.training.payoff import Payoff
+from softbellman.data import BOS, EOS, PAD, UNK, Batch
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.rollout import mode
 from softbellman.training.settings import (
     ActorStageSettings,
@@ -80,7 +80,7 @@ def test_a_transformer_trains_through_all_three_stages():
     forbidden = torch.zeros(SIZE, dtype=torch.bool)
     forbidden[[PAD, 1, BOS]] = True
     evaluation = PolicyEvaluation(
-        actor, critic, target_of(critic), payoff=Payoff(), credit=CreditSettings(target_speed=0.1),
+        actor, critic, target_of(critic), payoff=Payoff(eos_id=EOS, unknown_id=UNK), credit=CreditSettings(target_speed=0.1),
         samples=1, extra_length=2, longest=LENGTH + 2, key=5, forbidden=forbidden,
     )  # fmt: skip
 

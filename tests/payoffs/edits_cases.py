@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from itertools import combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -176,3 +176,49 @@ def row(x: tuple[int, ...]) -> Tensor:
 def sequences(tokens: Tensor, lengths: Tensor) -> list[tuple[int, ...]]:
     """[K, W] and [K] -> the sequences without padding."""
     return [tuple(y[:length]) for y, length in zip(tokens.tolist(), lengths.tolist(), strict=True)]
+
+
+class WeightedBatch(NamedTuple):
+    """A training batch of RAML: `tokens` and `rewards` `[B, K, W]`, the others `[B, K]`, the last two `[B]`."""
+
+    tokens: Tensor
+    lengths: Tensor
+    log_density: Tensor
+    rewards: Tensor
+    weights: Tensor
+    effective_sample_size: Tensor
+    log_normalizer: Tensor
+
+
+def weighted_batch(
+    module: Any,
+    tokens: Tensor,
+    lengths: Tensor | None,
+    *,
+    edits: dict[str, Any],
+    payoff: dict[str, Any],
+    tau: float,
+    compared: tuple[Tensor, Tensor | None] | None = None,
+    corrected: bool = True,
+) -> WeightedBatch:
+    """The functions of `softbellman` or of `softbellman.reference` one after the other.
+
+    Args:
+        module: whose functions.
+        tokens, lengths: the references that are edited.
+        edits: arguments of `sample_edits`.
+        payoff: arguments of `bleu_rewards`.
+        tau, corrected: of `importance_weights`.
+        compared: references of the payoff and their lengths; None: those that are edited.
+    """
+    edited = module.sample_edits(tokens, lengths, **edits)
+    references, reference_lengths = (tokens, lengths) if compared is None else compared
+    rewards = module.bleu_rewards(
+        edited.tokens,
+        references,
+        hypothesis_lengths=edited.lengths,
+        reference_lengths=reference_lengths,
+        **payoff,
+    )
+    weights = module.importance_weights(rewards.sum(-1), edited.log_density, tau=tau, corrected=corrected)
+    return WeightedBatch(*edited, rewards, *weights)

@@ -103,7 +103,7 @@ def test_counts_of_every_prefix(seed: int) -> None:
     """A quick share of benchmarks/bleu_fuzz.py, which counts a million pairs."""
     batch = random_batch(seed, sources=8, samples=4, references=1 + seed % 4, alphabet=2 + seed, length=14)
     for max_order, eos, unmatched in ((4, None, None), (7, 4, None), (2, None, 5)):
-        counts = torch.ops.softbellman.bleu_counts(*batch_positional(batch), max_order, eos, unmatched, True)
+        counts = torch.ops.softbellman.bleu_counts(*batch_positional(batch), eos, unmatched, max_order, True)
         assert counts.shape == (8, 4, 14, 2 * max_order + 2)
         sources = reference._sequences(batch.references, batch.reference_lengths, eos)
         for b, rows in enumerate(reference._sequences(batch.hypotheses, batch.hypothesis_lengths, eos)):
@@ -187,9 +187,9 @@ def raw_calls() -> list[tuple[str, tuple[Any, ...]]]:
     bare = (*batch[:2], None, None)
     calls: list[tuple[str, tuple[Any, ...]]] = []
     for output, float64 in product((0, 1, 2), (False, True)):
-        calls.append(("bleu_scores", (*batch, 4, None, 5, 2, 1.0, False, output, True, float64)))
-        calls.append(("bleu_scores", (*bare, 2, 6, None, 0, 0.0, True, output, False, float64)))
-    calls += [("bleu_counts", (*batch, 4, None, None, every)) for every in (False, True)]
+        calls.append(("bleu_scores", (*batch, None, 5, 4, 2, 1.0, False, output, True, float64)))
+        calls.append(("bleu_scores", (*bare, 6, None, 2, 0, 0.0, True, output, False, float64)))
+    calls += [("bleu_counts", (*batch, None, None, 4, every)) for every in (False, True)]
     return calls
 
 

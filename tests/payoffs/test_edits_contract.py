@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from softbellman import edit_log_density, sample_edits, weighted_edits
+import softbellman
+from payoffs.edits_cases import weighted_batch
+from softbellman import edit_log_density, sample_edits
 from softbellman.core import native
+from softbellman.core.launch import CODES
 from softbellman.reference.edit_processes import Proposal
 
 PROPOSALS = ("ngram", "corrupt", "hamming", "edit")
@@ -40,17 +43,10 @@ def test_opcheck(name: str, arguments: tuple[Any, ...]) -> None:
 
 def test_compiled_without_a_graph_break_equals_eager() -> None:
     def batch(tokens: torch.Tensor, lengths: torch.Tensor, offset: int) -> tuple[torch.Tensor, ...]:
-        return weighted_edits(
-            tokens,
-            lengths,
-            samples=3,
-            proposal="edit",
-            vocabulary=9,
-            seed=1,
-            offset=offset,
-            tau=0.5,
-            keep_gold=True,
-        )
+        edits: dict[str, Any] = {
+            "samples": 3, "proposal": "edit", "vocabulary": 9, "seed": 1, "offset": offset, "keep_gold": True,
+        }  # fmt: skip
+        return weighted_batch(softbellman, tokens, lengths, edits=edits, payoff={}, tau=0.5)
 
     torch._dynamo.reset()
     compiled = torch.compile(batch, fullgraph=True, backend="aot_eager", dynamic=True)
@@ -90,11 +86,29 @@ def test_inputs_are_not_written() -> None:
 
 
 def table(
-    name: str, length: int, columns: int, width: int, *arguments: Any
+    length: int,
+    max_distance: int,
+    alphabet: int,
+    temperature: float,
+    weights: tuple[float, float, float] | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    thresholds = torch.full(((length + 1) * columns * width,), -1)
+    """Thresholds and log normalizers of the edit proposal, without weights of hamming."""
+    cells = (length + 1) * (max_distance + 1)
+    thresholds = torch.full((cells * (4 if weights else 1),), -1)
     normalizers = torch.zeros(length + 1, dtype=torch.float64)
-    getattr(native.cpu, name)(*arguments, thresholds.data_ptr(), normalizers.data_ptr())
+    substitution, insertion, deletion = weights or (0.0, 0.0, 0.0)
+    native.cpu.fill_edit_tables(
+        edit=weights is not None,
+        length=length,
+        max_distance=max_distance,
+        alphabet=alphabet,
+        temperature=temperature,
+        substitution=substitution,
+        insertion=insertion,
+        deletion=deletion,
+        thresholds=(thresholds.data_ptr(), thresholds.numel(), CODES[torch.int64]),
+        log_normalizers=(normalizers.data_ptr(), normalizers.numel(), CODES[torch.float64]),
+    )
     return thresholds, normalizers
 
 
@@ -104,9 +118,7 @@ def test_tables_against_exact_fractions(weights: tuple[float, float, float]) -> 
     exact_weights = tuple(map(Fraction, weights))
     for name in ("hamming", "edit"):
         process = Proposal(name, tuple(range(7)), 4, 0.2, temperature, limit, exact_weights)  # type: ignore[arg-type]
-        more = weights if name == "edit" else ()
-        arguments = (length, limit + (name == "hamming"), 7, temperature, *more)
-        thresholds, normalizers = table(f"{name}_table", length, limit + 1, 4 if more else 1, *arguments)
+        thresholds, normalizers = table(length, limit, 7, temperature, weights if name == "edit" else None)
         for n in range(length + 1):
             exact = process.distances(n)
             assert normalizers[n].item() == pytest.approx(math.log(sum(exact)), abs=1e-13)
@@ -177,7 +189,7 @@ def test_sixty_four_operations_on_a_large_vocabulary(weights: tuple[float, float
 
 def test_the_geometric_sum_over_all_scripts() -> None:
     """Far from its limit, Z_n is the generating function ((1 + (s + d) x)^n / (1 - i x)^(n + 1)) at x = exp(-1/T)."""
-    _, normalizers = table("edit_table", 20, 65, 4, 20, 64, 100, 0.4, 2.0, 1.5, 0.5)
+    _, normalizers = table(20, 64, 100, 0.4, (2.0, 1.5, 0.5))
     x = math.exp(-1 / 0.4)
     for n in range(1, 21):
         expected = n * math.log1p(2.5 * x) - (n + 1) * math.log1p(-1.5 * x)
@@ -238,7 +250,7 @@ def test_refusals(error: type[Exception], message: str, changed: dict[str, Any])
 @pytest.mark.parametrize(
     ("error", "message", "changed"),
     [
-        (ValueError, "samples must be between 0 and 2147483647, got -1", {"samples": -1}),
+        (ValueError, r"samples must be between 0 and 2\*\*31 - 1, got -1", {"samples": -1}),
         (TypeError, "seed must be an int, got float", {"seed": 1.0}),
         (ValueError, r"offset must be between 0 and 2\*\*63 - 1, got -1", {"offset": -1}),
         (TypeError, "pad_id must be an int, got NoneType", {"pad_id": None}),

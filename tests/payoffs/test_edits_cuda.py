@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import softbellman
-from softbellman import edit_log_density, sample_edits, weighted_edits
+from payoffs.edits_cases import WeightedBatch, weighted_batch
+from softbellman import edit_log_density, sample_edits
 
 pytestmark = [
     pytest.mark.cuda,
@@ -25,6 +26,10 @@ def arguments(proposal: str) -> dict[str, Any]:
         "samples": 16, "proposal": proposal, "vocabulary": 4568, "seed": 2**62 + 1, "offset": 5,
         "special_ids": (0, 1, 2, 3), "temperature": 3.0, "max_distance": 20, "keep_gold": True,
     }  # fmt: skip
+
+
+def training_batch(tokens: torch.Tensor, proposal: str) -> WeightedBatch:
+    return weighted_batch(softbellman, tokens, None, edits=arguments(proposal), payoff={}, tau=0.5)
 
 
 @pytest.mark.parametrize("proposal", PROPOSALS)
@@ -49,11 +54,11 @@ def test_tokens_and_densities_are_those_of_the_cpu(proposal: str, length: int) -
 @pytest.mark.parametrize("proposal", PROPOSALS)
 def test_no_waiting_streams_and_graphs(proposal: str) -> None:
     tokens = torch.randint(4, 4568, (50, 30), generator=torch.Generator().manual_seed(0)).cuda()
-    expected = weighted_edits(tokens, tau=0.5, **arguments(proposal))
+    expected = training_batch(tokens, proposal)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        again = weighted_edits(tokens, tau=0.5, **arguments(proposal))
+        again = training_batch(tokens, proposal)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     late = torch.full_like(tokens, 4)
@@ -62,11 +67,11 @@ def test_no_waiting_streams_and_graphs(proposal: str) -> None:
     with torch.cuda.stream(stream):
         torch.cuda._sleep(100_000_000)
         late.copy_(tokens)
-        delayed = weighted_edits(late, tau=0.5, **arguments(proposal))
+        delayed = training_batch(late, proposal)
     stream.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = weighted_edits(tokens, tau=0.5, **arguments(proposal))
+        captured = training_batch(tokens, proposal)
     graph.replay()
     torch.cuda.synchronize()
     for answer in (again, delayed, captured):

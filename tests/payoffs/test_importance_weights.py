@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from payoffs.edits_cases import every_sequence, row
+import softbellman
+from payoffs.edits_cases import every_sequence, row, weighted_batch
 from softbellman import (
     bleu_rewards,
     edit_log_density,
     importance_weights,
     reference,
     sample_edits,
-    weighted_edits,
 )
 
 INFINITY = math.inf
@@ -177,44 +177,40 @@ def test_unbiased_estimates_of_the_gradient_of_raml(
     assert abs(mean_published / log_z.exp() - 1) > 0.3
 
 
-def test_weighted_edits_is_the_three_operators() -> None:
+def test_a_weighted_batch_is_that_of_the_reference() -> None:
+    """Edits, their prefix payoffs and their weights: a training batch of RAML or VAML."""
     tokens = torch.randint(3, 12, (4, 7), generator=torch.Generator().manual_seed(2))
     lengths = torch.tensor([7, 5, 2, 0])
     references = torch.randint(3, 12, (4, 2, 8), generator=torch.Generator().manual_seed(3))
     reference_lengths = torch.tensor([[8, 3], [4, 0], [1, 2], [0, 0]])
-    common: dict[str, Any] = {
-        "samples": 5,
-        "proposal": "edit",
-        "vocabulary": 12,
-        "seed": 9,
-        "special_ids": (0, 1),
-    }
-    for given in ({}, {"references": references, "reference_lengths": reference_lengths}):
-        arguments = {
-            **common, **given, "tau": 0.4, "keep_gold": True, "bleu_order": 2, "smoothing": "floor", "smooth_value": 0.2,
-            "unmatched_id": 4, "scale": "none", "dtype": torch.float64, "max_distance": 3,
-        }  # fmt: skip
-        ours = weighted_edits(tokens, lengths, **arguments)
-        expected = reference.weighted_edits(tokens, lengths, **arguments)
+    edits: dict[str, Any] = {
+        "samples": 5, "proposal": "edit", "vocabulary": 12, "seed": 9, "special_ids": (0, 1), "keep_gold": True,
+        "max_distance": 3,
+    }  # fmt: skip
+    payoff: dict[str, Any] = {
+        "max_order": 2, "smoothing": "floor", "smooth_value": 0.2, "unmatched_id": 4, "scale": "none",
+        "dtype": torch.float64,
+    }  # fmt: skip
+    for compared in ((tokens, lengths), (references, reference_lengths)):
+        arguments: dict[str, Any] = {"edits": edits, "payoff": payoff, "tau": 0.4, "compared": compared}
+        ours = weighted_batch(softbellman, tokens, lengths, **arguments)
+        expected = weighted_batch(reference, tokens, lengths, **arguments)
         for one, other in zip(ours, expected, strict=True):
             assert one.dtype == other.dtype
             torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
-        torch.testing.assert_close(ours.rewards.sum(-1), ours.payoff)
-        nonempty = ours.payoff[:, 0] > 0
-        if not given:
-            assert torch.equal(ours.payoff[:, 0].argmax(), torch.tensor(0)) and nonempty[0]
-    single = weighted_edits(tokens, lengths, tau=0.4, **common)
-    assert single.rewards.dtype == single.payoff.dtype == single.weights.dtype == torch.float32
-    assert single.log_density.dtype == torch.float64
+        if compared[0] is tokens:
+            assert ours.rewards.sum(-1)[0].argmax() == 0  # the reference itself
 
 
-def test_weighted_edits_refuses_lengths_without_references() -> None:
-    tokens = torch.tensor([[1, 2]])
-    arguments: dict[str, Any] = {"samples": 1, "proposal": "ngram", "vocabulary": 3, "seed": 1}
-    with pytest.raises(ValueError, match="reference_lengths must come with references"):
-        weighted_edits(tokens, tau=1.0, reference_lengths=torch.tensor([1]), **arguments)
-    with pytest.raises(ValueError, match="tau must be a finite number above 0"):
-        weighted_edits(tokens, tau=0.0, **arguments)
+def test_a_sentence_is_worth_the_sum_of_its_rewards() -> None:
+    """The payoff that weights need: `sentence_bleu`, or the sum of `bleu_rewards`."""
+    tokens = torch.randint(3, 12, (4, 7), generator=torch.Generator().manual_seed(2))
+    edited = sample_edits(tokens, samples=5, proposal="ngram", vocabulary=12, seed=1)
+    arguments: dict[str, Any] = {"hypothesis_lengths": edited.lengths, "dtype": torch.float64}
+    summed = bleu_rewards(edited.tokens, tokens, scale="none", **arguments).sum(-1)
+    torch.testing.assert_close(
+        softbellman.sentence_bleu(edited.tokens, tokens, **arguments), summed, rtol=1e-14, atol=1e-14
+    )
 
 
 def test_the_support_is_what_the_proposal_reaches() -> None:

@@ -103,8 +103,8 @@ def raw_calls() -> list[tuple[str, tuple[Any, ...]]]:
     table = (*native.table(), native.log_documents)
     calls: list[tuple[str, tuple[Any, ...]]] = []
     for output, float64 in product((0, 1, 2), (False, True)):
-        calls.append(("cider_scores", (*positional, 4, None, 5, *table, 6.0, output, True, float64)))
-        calls.append(("rouge_scores", (*bare, 1, 6, None, 1.2, output, False, float64)))
+        calls.append(("cider_scores", (*positional, None, 5, 4, *table, 6.0, output, True, float64)))
+        calls.append(("rouge_scores", (*bare, 6, None, 1.2, output, False, float64)))
     return calls
 
 

@@ -7,9 +7,6 @@
 
 namespace softbellman {
 void bind_cuda(pybind11::module_&);
-void bind_bleu_cuda(pybind11::module_&);
-void bind_edits_cuda(pybind11::module_&);
-void bind_edit_distance_cuda(pybind11::module_&);
 void bind_payoffs_cuda(pybind11::module_&);
 }  // namespace softbellman
 
@@ -18,9 +15,6 @@ extern "C" int simt_run_split_fault(int fault, float* total, char* message, std:
 
 PYBIND11_MODULE(SIMT_MODULE, m) {
     softbellman::bind_cuda(m);
-    softbellman::bind_bleu_cuda(m);
-    softbellman::bind_edits_cuda(m);
-    softbellman::bind_edit_distance_cuda(m);
     softbellman::bind_payoffs_cuda(m);
     // 0: threads of a block run in ascending order until they must wait, and blocks in ascending order; 1: in descending
     // order, n > 1: in a shuffled one.

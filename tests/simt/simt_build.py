@@ -78,14 +78,7 @@ def build_module() -> ModuleType:
     import pybind11
 
     kernels = [*sorted((ROOT / "csrc").rglob("*.cu")), SHIM / "faults.cu"]
-    bindings = [
-        ROOT / "csrc" / "bind" / "cuda.cpp",
-        ROOT / "csrc" / "bind" / "bleu_cuda.cpp",
-        ROOT / "csrc" / "bind" / "edits_cuda.cpp",
-        ROOT / "csrc" / "bind" / "edit_distance_cuda.cpp",
-        ROOT / "csrc" / "bind" / "payoffs_cuda.cpp",
-        SHIM / "module.cpp",
-    ]
+    bindings = [*sorted((ROOT / "csrc" / "bind").glob("*cuda.cpp")), SHIM / "module.cpp"]
     hidden = ["-fvisibility=hidden"]
     includes = [f"-isystem{pybind11.get_include()}", f"-isystem{sysconfig.get_paths()['include']}"]
     python = ["-O0", "-DSOFTBELLMAN_WITH_CUDA", f"-DSIMT_MODULE={MODULE}", *includes]

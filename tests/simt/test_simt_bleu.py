@@ -8,53 +8,28 @@ the counting 32 positions at a time and the loops over sources and hypotheses. N
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import simt_build
 import torch
+from simt_payoffs import DEVICE, STREAM, payoffs_on
 from torch import Tensor
 
-from softbellman.core import native
-from softbellman.payoffs import bleu
-from softbellman.payoffs import bleu_kernel as _bleu
+from softbellman.core import launch, native
+from softbellman.payoffs import batches, bleu
 from softbellman.reference import bleu as reference
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
 SCORES = ("prefix_bleu", "sentence_bleu", "bleu_rewards")
-DEVICE, STREAM = 1, 0x5EED
-
-
-@pytest.fixture(scope="module")
-def simt() -> ModuleType:
-    return simt_build.build_module()
 
 
 @pytest.fixture(autouse=True)
-def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The operators call the shim; the workspace comes filled with ones, as a device's may hold anything."""
-
-    def on_device(name: str) -> Any:
-        return lambda *arguments: getattr(simt, name)(*arguments[:-1], DEVICE, STREAM)
-
-    names = ("bleu_workspace", "bleu_scores", "bleu_counts")
-    core = SimpleNamespace(
-        **{name: on_device(name) for name in names},
-        bleu_first_invalid_length=native.cpu.bleu_first_invalid_length,
-    )
-    torch_empty = torch.empty
-
-    def filled_empty(*size: Any, **options: Any) -> Tensor:
-        tensor = torch_empty(*size, **options)
-        return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
-
-    monkeypatch.setattr(_bleu, "native", SimpleNamespace(cpu=core))
-    monkeypatch.setattr(torch, "empty", filled_empty)
-    simt.set_schedule(0)
-    yield
-    simt.set_schedule(0)
+def launchers(simt: ModuleType) -> Iterator[None]:
+    with payoffs_on(simt):
+        yield
 
 
 def random_batch(
@@ -122,10 +97,11 @@ def test_counts_are_those_of_the_cpu(
 ) -> None:
     for seed in range(6):
         batch = tuple(random_batch(seed, 3, 3, 2, 45, 37).values())
-        arguments = (*batch, 4 + seed % 2, eos, unmatched, True)
+        arguments = (*batch, eos, unmatched, 4 + seed % 2, True)
         counts = torch.ops.softbellman.bleu_counts(*arguments)
         with monkeypatch.context() as patch:
-            patch.setattr(_bleu, "native", native)
+            for module in (launch, batches):
+                patch.setattr(module, "native", native)
             assert torch.equal(counts, torch.ops.softbellman.bleu_counts(*arguments))
 
 

@@ -9,48 +9,31 @@ about a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from contextlib import ExitStack
+from types import ModuleType
 from typing import Any
 
 import pytest
 import simt_build
 import torch
+from simt_payoffs import DEVICE, STREAM, payoffs_on
 from torch import Tensor
 
-from softbellman.core import native
+from softbellman.core.launch import CODES
 from softbellman.payoffs import edit_distance as ops
+from softbellman.payoffs.batches import token_field
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
-DEVICE, STREAM = 1, 0x5EED
 SENTINEL = 77.0
 Launchers = Callable[[], None]
 
 
 @pytest.fixture
-def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launchers]:
-    """From its call on the operators use the shim, with workspaces full of ones: a device's may hold anything."""
-
-    def on_device(name: str) -> Any:
-        return lambda *arguments: getattr(simt, name)(*arguments[:-1], DEVICE, STREAM)
-
-    names = ("edit_workspace", "edit_distances", "completion_workspace", "completion_values")
-    checks = ("bleu_first_invalid_length", "edit_first_invalid_reference")
-    core = SimpleNamespace(
-        **{name: on_device(name) for name in names},
-        **{name: getattr(native.cpu, name) for name in checks},
-    )
-    torch_empty = torch.empty
-
-    def filled_empty(*size: Any, **options: Any) -> Tensor:
-        tensor = torch_empty(*size, **options)
-        return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
-
-    def install() -> None:
-        monkeypatch.setattr(ops, "native", SimpleNamespace(cpu=core))
-        monkeypatch.setattr(torch, "empty", filled_empty)
-
-    yield install
+def launchers(simt: ModuleType) -> Iterator[Launchers]:
+    """From its call on the operators use the shim."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(payoffs_on(simt))
 
 
 def random_batch(seed: int, sources: int, samples: int, length: int, width: int) -> dict[str, Tensor]:
@@ -130,14 +113,8 @@ def test_rows_of_any_length_and_type(launchers: Launchers, vocabulary: int, dtyp
     assert torch.equal(selected, expected.view(-1, vocabulary)[rows])
 
 
-def raw_fields(batch: dict[str, Tensor], eos: int) -> tuple[int, ...]:
-    hypotheses, references = batch["hypotheses"], batch["references"]
-    strides = hypotheses.stride()
-    return (
-        *(hypotheses.data_ptr(), *strides[:2], batch["hypothesis_lengths"].data_ptr()),
-        *(references.data_ptr(), references.stride(0), batch["reference_lengths"].data_ptr()),
-        *(*hypotheses.shape, references.shape[1], 1, eos),
-    )
+def array(tensor: Tensor) -> tuple[int, int, int]:
+    return tensor.data_ptr(), tensor.numel(), CODES[tensor.dtype]
 
 
 @pytest.mark.parametrize("shift", range(4))
@@ -148,12 +125,22 @@ def test_what_lies_outside_is_neither_read_nor_written(simt: ModuleType, shift: 
     batch["hypothesis_lengths"][0, 0], batch["reference_lengths"][0] = 99, -5
     batch["references"][1, ::2] += torch.tensor([2**40, -100, vocabulary])
     rows = torch.tensor([3, -1, 16, 2**50, 12, 0])
-    fields = raw_fields(batch, 1)
-    workspace = torch.full((simt.completion_workspace(fields, DEVICE, STREAM) + 16,), 255, dtype=torch.uint8)
+    sizes = {name: token_field(name, batch[name], rows) for name in ("hypotheses", "references")}
+    lengths = {name: array(batch[name]) for name in ("hypothesis_lengths", "reference_lengths")}
+    workspace = torch.full((simt.completion_workspace(**sizes) + 16,), 255, dtype=torch.uint8)
     out = torch.full((shift + len(rows) * vocabulary + 5,), SENTINEL)
     simt.completion_values(
-        *(fields, vocabulary, [2], rows.data_ptr(), len(rows), 0),
-        *(out[shift:].data_ptr(), workspace.data_ptr(), DEVICE, STREAM),
+        **sizes,
+        **lengths,
+        eos_id=1,
+        vocabulary=vocabulary,
+        special_ids=[2],
+        rows=array(rows),
+        dtype=0,
+        out=array(out[shift : shift + len(rows) * vocabulary]),
+        workspace=array(workspace[:-16]),
+        device=DEVICE,
+        stream=STREAM,
     )
     assert (out[:shift] == SENTINEL).all() and (out[shift + len(rows) * vocabulary :] == SENTINEL).all()
     assert (workspace[-16:] == 255).all()

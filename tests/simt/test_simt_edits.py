@@ -6,41 +6,32 @@ a script drawn ahead, sums, and the dynamic programme over its operations. No cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 import simt_build
 import torch
+from simt_payoffs import DEVICE, STREAM, payoffs_on
 from torch import Tensor
 
 from softbellman import edit_log_density, sample_edits
-from softbellman.core import native
-from softbellman.payoffs import edits_kernel as _edits
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
 PROPOSALS = ("ngram", "corrupt", "hamming", "edit")
-DEVICE, STREAM = 1, 0x5EED
 
 
 @pytest.fixture
-def on_simt(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+def on_simt(simt: ModuleType) -> Callable[..., Any]:
     """Calls an operator with the shim's launcher; tables and checks stay the host's, as on a device."""
 
-    def edit_rows(*arguments: Any) -> None:
-        simt.edit_rows(*arguments[:-1], DEVICE, STREAM)
-
-    host = {name: getattr(native.cpu, name) for name in dir(native.cpu) if not name.startswith("_")}
-    core = SimpleNamespace(**{**host, "edit_rows": edit_rows})
-
     def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(_edits, "native", SimpleNamespace(cpu=core))
+        with payoffs_on(simt):
             return function(*arguments, **options)
 
-    yield call
+    return call
 
 
 # Rows beyond 32 and 64 positions go round the loops over positions and steps; the shim launches at most three
@@ -108,21 +99,13 @@ def test_any_order_of_threads(simt: ModuleType, on_simt: Callable[..., Any], sch
         simt.set_schedule(0)
 
 
-def test_what_the_host_refuses_the_device_leaves_alone(simt: ModuleType) -> None:
+def test_what_the_host_refuses_the_device_leaves_alone(on_simt: Callable[..., Any]) -> None:
     """Lengths outside their range are clamped, tokens outside the vocabulary stay and count as special."""
     tokens = torch.tensor([[4, 77, -3, 5], [4, 5, 6, 7]])
-    for code, proposal in enumerate(PROPOSALS):
-        lengths = torch.tensor([9, -2])
-        edited = torch.full((2, 30, 4 + 3 * (proposal == "edit")), -9)
-        edited_lengths, density = torch.full((2, 30), -9), torch.full((2, 30), 9.0, dtype=torch.float64)
-        tables = _edits._tables(code, 4, 9, 1.0, 3, (1.0, 1.0, 1.0), False)
-        pointers = [0 if table is None else table.data_ptr() for table in tables[:2]]
-        simt.edit_rows(
-            (
-                tokens.data_ptr(), 4, lengths.data_ptr(), 2, 30, 4, edited.shape[2], 9, 1, 0,
-                code, 4, 3, *pointers, tables[2], False, True, -1,
-                edited.data_ptr(), edited_lengths.data_ptr(), density.data_ptr(),
-            ), [], (0.5, 1.0, 1.0, 1.0, 1.0), DEVICE, STREAM,
+    for proposal in PROPOSALS:
+        edited, edited_lengths, density = on_simt(
+            sample_edits, tokens, torch.tensor([9, -2]), samples=30, proposal=proposal, vocabulary=9, seed=1,
+            rate=0.5, max_distance=3, pad_id=-1,
         )  # fmt: skip
         assert (edited[1] == -1).all() and not edited_lengths[1].any() and not density[1].any()
         assert density.isfinite().all() and len(edited[0].unique(dim=0)) > 3

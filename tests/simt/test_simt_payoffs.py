@@ -8,50 +8,31 @@ made of integers until the last division: its bits must be the CPU's. CIDEr-D ad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import ModuleType, SimpleNamespace
+from contextlib import ExitStack
+from types import ModuleType
 from typing import Any
 
 import pytest
 import simt_build
 import torch
+from simt_payoffs import DEVICE, STREAM, payoffs_on
 from torch import Tensor
 
 import softbellman as ops
 from softbellman import DocumentFrequencies
-from softbellman.core import native
-from softbellman.payoffs import bleu_kernel as _bleu
 
 pytestmark = pytest.mark.skipif(simt_build.compiler() is None, reason="no g++ to build the SIMT shim with")
 
-DEVICE, STREAM = 1, 0x5EED
 Launchers = Callable[[], None]
 CIDER: tuple[Callable[..., Tensor], ...] = (ops.prefix_cider, ops.sentence_cider, ops.cider_rewards)
 ROUGE: tuple[Callable[..., Tensor], ...] = (ops.prefix_rouge_l, ops.sentence_rouge_l, ops.rouge_l_rewards)
 
 
 @pytest.fixture
-def launchers(simt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launchers]:
-    """From its call on the operators use the shim, with workspaces full of ones: a device's may hold anything."""
-
-    def on_device(name: str) -> Any:
-        return lambda *arguments: getattr(simt, name)(*arguments[:-1], DEVICE, STREAM)
-
-    names = ("cider_workspace", "cider_scores", "rouge_workspace", "rouge_scores")
-    core = SimpleNamespace(
-        **{name: on_device(name) for name in names},
-        bleu_first_invalid_length=native.cpu.bleu_first_invalid_length,
-    )
-    torch_empty = torch.empty
-
-    def filled_empty(*size: Any, **options: Any) -> Tensor:
-        tensor = torch_empty(*size, **options)
-        return tensor.fill_(255) if tensor.dtype == torch.uint8 else tensor
-
-    def install() -> None:
-        monkeypatch.setattr(_bleu, "native", SimpleNamespace(cpu=core))
-        monkeypatch.setattr(torch, "empty", filled_empty)
-
-    yield install
+def launchers(simt: ModuleType) -> Iterator[Launchers]:
+    """From its call on the operators use the shim."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(payoffs_on(simt))
 
 
 def random_batch(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from softbellman.data import BOS, EOS, PAD, UNK, BatchIterator
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.assembly import Assembly
 from softbellman.training.edited import SharedRows, edit_references, share_prefixes
-from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import real_rows
 from softbellman.training.settings import AugmentedStageSettings, DataSettings, EditSettings
 from softbellman.training.stages import augmented
@@ -29,7 +29,7 @@ def draw(batch, *, proposal="ngram", tau=0.5, corrected=True, offset=0, **edits)
     return edit_references(
         batch,
         EditSettings(proposal=proposal, **edits),
-        Payoff(),
+        Payoff(eos_id=EOS, unknown_id=UNK),
         vocabulary=vocabulary,
         tau=tau,
         corrected=corrected,

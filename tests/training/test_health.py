@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from softbellman.data import EOS, UNK
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.evaluation import corpus_batches
 from softbellman.training.health import _continue, _mean_spearman, ranking
 from softbellman.training.networks import build_actor
-from softbellman.training.payoff import Payoff
 from softbellman.training.task import load_task
 
 
@@ -60,7 +61,7 @@ def test_a_critic_that_knows_the_returns_is_perfect(tiny_settings, sign):
     forbidden = torch.arange(len(task.target_codec)) >= 40
     forbidden[:3] = True
     batch = next(iter(corpus_batches(task.dev, 4).epoch(0)))
-    payoff = Payoff()
+    payoff = Payoff(eos_id=EOS, unknown_id=UNK)
     critic = KnowingCritic(actor, batch, payoff, forbidden, sign)
     found = ranking(actor, critic, batch, payoff=payoff, max_length=12, forbidden=forbidden)
     assert found.correlation == pytest.approx(sign, abs=1e-9)

@@ -11,8 +11,8 @@ import torch
 import softbellman as ops
 from softbellman import config, reference
 from softbellman.data import BOS, EOS, PAD, UNK, collate
+from softbellman.payoffs.payoff import Payoff, describe_payoff, prepare_payoff
 from softbellman.training.edited import edit_references
-from softbellman.training.payoff import Payoff, describe_payoff, prepare_payoff
 from softbellman.training.settings import PRESETS, EditSettings, PayoffSettings, Settings
 
 CPU = torch.device("cpu")
@@ -47,7 +47,15 @@ def corpus():
 
 def prepare(tmp_path, corpus, resume=False, **settings):
     path = tmp_path / "document_frequencies.safetensors"
-    return prepare_payoff(PayoffSettings(**settings), corpus, path, resume=resume, device=CPU)
+    return prepare_payoff(
+        PayoffSettings(**settings),
+        corpus.references,
+        path,
+        resume=resume,
+        device=CPU,
+        eos_id=EOS,
+        unknown_id=UNK,
+    )
 
 
 def batch_of(corpus):
@@ -178,7 +186,7 @@ def test_what_cannot_be_a_payoff_is_named(tmp_path, corpus):
     with pytest.raises(ValueError, match=r"document_frequencies\.safetensors is not a safetensors file"):
         prepare(tmp_path, corpus, metric="cider", resume=True)
     with pytest.raises(ValueError, match=r"frequencies must be given where payoff\.metric is cider"):
-        Payoff(PayoffSettings(metric="cider"))
+        Payoff(PayoffSettings(metric="cider"), eos_id=EOS, unknown_id=UNK)
     with pytest.raises(ValueError, match=r"payoff\.sigma must be above 0"):
         PayoffSettings(sigma=0.0)
     with pytest.raises(ValueError, match=r"payoff\.max_order must lie between 1 and 8, got 9"):
@@ -225,13 +233,13 @@ def test_payoffs_in_words():
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("corrected", [True, False])
 def test_weights_of_edits_are_those_of_their_payoffs(tmp_path, corpus, metric, corrected):
-    """Sequences, densities and, for BLEU, everything else are those of the fused call, bit for bit."""
+    """Sequences, densities and, for BLEU, everything else are those of the operators, bit for bit."""
     payoff = prepare(tmp_path, corpus, metric=metric)
     batch = batch_of(corpus)
     edits = EditSettings(samples=4, proposal="edit", temperature=0.5, max_distance=3)
     own = {"vocabulary": 12, "tau": 0.3, "corrected": corrected, "seed": 5, "offset": 2}
     edited = edit_references(batch, edits, payoff, **own)
-    fused = ops.weighted_edits(
+    drawn = ops.sample_edits(
         batch.labels[:, :-1].contiguous(),
         batch.mask.sum(1) - 1,
         samples=4,
@@ -244,25 +252,32 @@ def test_weights_of_edits_are_those_of_their_payoffs(tmp_path, corpus, metric, c
         max_distance=3,
         keep_gold=True,
         pad_id=PAD,
-        references=batch.references[:, :1],
+    )
+    rewards = ops.bleu_rewards(
+        drawn.tokens,
+        batch.references[:, :1],
+        hypothesis_lengths=drawn.lengths,
         reference_lengths=batch.reference_lengths[:, :1],
         scale="reference_length" if corrected else "none",
         unmatched_id=UNK,
-        tau=0.3 if corrected else 1.0,
-        corrected=corrected,
+        dtype=torch.float64,
+    )
+    weights, size, _ = ops.importance_weights(
+        rewards.sum(-1), drawn.log_density, tau=0.3 if corrected else 1.0, corrected=corrected
     )
     width = edited.labels.shape[1]
-    assert torch.equal(edited.mask.sum(1) - 1, fused.lengths.flatten())
+    assert torch.equal(edited.mask.sum(1) - 1, drawn.lengths.flatten())
     kept = edited.mask & (edited.labels != EOS)
     assert torch.equal(
-        edited.labels[kept], torch.nn.functional.pad(fused.tokens.view(32, -1), (0, 1))[:, :width][kept]
+        edited.labels[kept], torch.nn.functional.pad(drawn.tokens.view(32, -1), (0, 1))[:, :width][kept]
     )
     if metric == "bleu":
-        for name in ("weights", "effective_sample_size", "payoff"):
-            assert torch.equal(getattr(edited, name), getattr(fused, name))
-        assert torch.equal(edited.rewards[:, : width - 1], fused.rewards.view(32, -1)[:, : width - 1])
+        assert torch.equal(edited.weights, weights.float())
+        assert torch.equal(edited.effective_sample_size, size)
+        assert torch.equal(edited.payoff, rewards.sum(-1).float())
+        assert torch.equal(edited.rewards[:, : width - 1], rewards.float().view(32, -1)[:, : width - 1])
     torch.testing.assert_close(edited.rewards.sum(1), edited.payoff.flatten(), rtol=1e-5, atol=1e-5)
-    logits = edited.payoff.double() / (0.3 if corrected else 1.0) - fused.log_density * corrected
+    logits = edited.payoff.double() / (0.3 if corrected else 1.0) - drawn.log_density * corrected
     torch.testing.assert_close(edited.weights, logits.softmax(1).float(), rtol=1e-4, atol=1e-6)
     whole = batch.mask.sum(1)[1:].float() - 1 if corrected else torch.ones(7)
     torch.testing.assert_close(edited.payoff[1:, 0], whole)  # the reference itself

@@ -13,11 +13,12 @@ import torch
 
 import softbellman as ops
 from softbellman import config
+from softbellman.data import EOS, UNK
+from softbellman.payoffs.payoff import prepare_payoff
 from softbellman.report import Console
 from softbellman.training import run
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
-from softbellman.training.payoff import prepare_payoff
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import DataSettings, PayoffSettings, Settings
 from softbellman.training.stages import AugmentedStage
@@ -71,7 +72,15 @@ def records_of(folder: Path, *, drop=("time", "train_seconds", "peak_memory_byte
 def test_every_stage_makes_an_update(settings, tmp_path, metric, references):
     payoff_settings = PayoffSettings(metric=metric, references=references)
     task = load_task(settings.data)
-    payoff = prepare_payoff(payoff_settings, task.train, tmp_path / "df", resume=False, device=CPU)
+    payoff = prepare_payoff(
+        payoff_settings,
+        task.train.references,
+        tmp_path / "df",
+        resume=False,
+        device=CPU,
+        eos_id=EOS,
+        unknown_id=UNK,
+    )
     for algorithm, stages in STAGES.items():
         own = replace(settings, algorithm=algorithm, payoff=payoff_settings)
         parts = Assembly(own, task, CPU, payoff)
@@ -140,7 +149,7 @@ def test_a_resumed_run_takes_the_frequencies_it_started_with(settings, tmp_path,
     monkeypatch.setattr(AugmentedStage, "update", update)
     kept = tmp_path / "again" / "document_frequencies.safetensors"
     assert kept.read_bytes() == (whole.folder / kept.name).read_bytes()
-    monkeypatch.setattr("softbellman.training.payoff.DocumentFrequencies", Kept)
+    monkeypatch.setattr("softbellman.payoffs.payoff.DocumentFrequencies", Kept)
     stored = config.load(Settings, Path(again.output) / "config.yaml")
     resumed = run(stored, resume=Path(again.output))
     assert records_of(resumed.folder) == records_of(whole.folder)
@@ -158,7 +167,9 @@ def test_the_cache_knows_payoffs_and_frequencies(settings, tmp_path):
             },
         )
         path = tmp_path / "document_frequencies.safetensors"
-        made = prepare_payoff(own.payoff, few, path, resume=False, device=CPU)
+        made = prepare_payoff(
+            own.payoff, few.references, path, resume=False, device=CPU, eos_id=EOS, unknown_id=UNK
+        )
         return StageCache(own, RunFolder(tmp_path / "run"), task, made).key(stage)
 
     assert key("critic") == key("critic", count=20) != key("critic", metric="rouge_l")

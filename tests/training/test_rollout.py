@@ -13,9 +13,9 @@ from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import known_logits
 from softbellman.objectives import actor_objective
 from softbellman.payoffs import sentence_bleu
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.evaluation import corpus_batches
 from softbellman.training.networks import build_actor
-from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, roll_out, row_features, row_logits
 from softbellman.training.task import load_task
 
@@ -32,7 +32,7 @@ def setting(tiny_settings):
 def draw(setting, **changes):
     actor, batch, forbidden = setting
     arguments = {
-        "payoff": Payoff(),
+        "payoff": Payoff(eos_id=EOS, unknown_id=UNK),
         "samples": 3,
         "extra_length": 4,
         "longest": 15,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from softbellman.payoffs.payoff import PayoffSettings
 from softbellman.training.settings.actor_critic import (
     ActorStageSettings,
     CreditSettings,
@@ -27,7 +28,6 @@ from softbellman.training.settings.task import (
     DataSettings,
     EvaluationSettings,
     ModelSettings,
-    PayoffSettings,
 )
 
 __all__ = [

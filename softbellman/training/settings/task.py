@@ -1,12 +1,9 @@
-"""Settings of what is learnt: data, network sizes, payoff, decoding of the validation and test sets."""
+"""Settings of what is learnt: data, network sizes, decoding of the validation and test sets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-
-Smoothing = Literal["none", "floor", "add-k", "exp", "add-one-all"]
 
 
 @dataclass(frozen=True)
@@ -103,51 +100,6 @@ class ModelSettings:
     `likelihood`: maximum likelihood alone, the later stages move the decoder; `random`: nothing, they stay as they start."""
     image_width: int = 64
     """scenes: features at each position of the image encoder's grid, a multiple of 16."""
-
-
-@dataclass(frozen=True)
-class PayoffSettings:
-    """The payoff R of a partial hypothesis: a score of its prefix, Eq. (4) and (13).
-
-    The score lies in [0, 1], and is multiplied by the reference's length where `scale` says so.
-    """
-
-    metric: Literal["bleu", "cider", "rouge_l"] = "bleu"
-    """The score. `bleu`: sentence BLEU; `cider`: CIDEr-D over what a correct caption scores, with the document frequencies of
-    the training references; `rouge_l`: ROUGE-L (docs/payoffs.md)."""
-    max_order: int = 4
-    """bleu and cider: longest n-gram."""
-    smoothing: Smoothing = "add-k"
-    """bleu: smoothing of the n-gram precisions; `add-one-all` is the published code's."""
-    sigma: float = 6.0
-    """cider: width of the length penalty, in tokens; a larger one holds the first tokens down less."""
-    beta: float = 1.2
-    """rouge_l: weight of the recall against the precision."""
-    scale: Literal["reference_length", "none"] = "reference_length"
-    """`reference_length`: multiply by the length of the reference, without its end token; `none`: the score itself."""
-    unknown_matches: bool = False
-    """An <unk> in the hypothesis matches an <unk> of the reference (the published code's training payoff)."""
-    references: Literal["one", "all"] = "one"
-    """Score against the training target alone, or against every reference the corpus has for the source (or image)."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_order <= 8:
-            raise ValueError(f"payoff.max_order must lie between 1 and 8, got {self.max_order}")
-        for name, value in (("sigma", self.sigma), ("beta", self.beta)):
-            if not 0.0 < value <= 1e6:
-                raise ValueError(f"payoff.{name} must be above 0 and at most 1e6, got {value}")
-
-    def check_keys(self, preset: Mapping[str, str]) -> None:
-        """Raises ValueError where a key of another metric has a value of its own, neither the default nor the preset's."""
-        for name, metrics in _OWNERS.items():
-            value, default = getattr(self, name), getattr(type(self), name)
-            if self.metric not in metrics and value != default and str(value) != preset.get(f"payoff.{name}"):
-                raise ValueError(
-                    f"payoff.{name} is of payoff.metric {' and '.join(metrics)} alone, got {value} with {self.metric}"
-                )
-
-
-_OWNERS = {"max_order": ("bleu", "cider"), "smoothing": ("bleu",), "sigma": ("cider",), "beta": ("rouge_l",)}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from softbellman.losses import policy_value
 from softbellman.models import AttentionDecoder, DecoderState, Memory
 from softbellman.models.projection import known_logits
 from softbellman.objectives import Objective, actor_objective, critic_objective, td_targets
-from softbellman.training.payoff import Payoff
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.rollout import (
     LinearHead,
     Rollout,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from softbellman.data import PAD, Batch
 from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.edited import Edited, edit_references, share_prefixes
-from softbellman.training.payoff import Payoff
 from softbellman.training.rollout import mode, real_rows, vocabulary_rows
 from softbellman.training.settings import (
     AugmentedStageSettings,

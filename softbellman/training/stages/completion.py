@@ -12,7 +12,7 @@ from softbellman.data import BOS, EOS, PAD, Batch
 from softbellman.decoding import Sampler, sample
 from softbellman.objectives import known_distillation
 from softbellman.payoffs import optimal_completion_values
-from softbellman.training.payoff import Payoff
+from softbellman.payoffs.payoff import Payoff
 from softbellman.training.rollout import mode, roll_out, vocabulary_rows
 from softbellman.training.settings import CompletionStageSettings, LogitsForm
 from softbellman.training.stages.augmented import EditSource

@@ -1,7 +1,8 @@
-"""How the arguments of the edits are checked and reach the native core.
+"""The proposals of random edits: how their arguments are checked and reach the native core.
 
 Notation: B references, K samples per reference, L and W padded lengths of references and edited sequences, A
-the size of the alphabet of substitutes."""
+the size of the alphabet of substitutes.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +14,16 @@ import torch
 from torch import Tensor
 
 from softbellman.core import native
-from softbellman.core.checks import check_choice, check_fraction, check_not_negative, check_positive
-from softbellman.core.launch import pointer, vector
+from softbellman.core.checks import (
+    check_choice,
+    check_fraction,
+    check_integer,
+    check_not_negative,
+    check_positive,
+)
+from softbellman.core.launch import CODES, launch
 from softbellman.core.operator import register
-from softbellman.payoffs.tokens import refuse_invalid_lengths, unit_stride
+from softbellman.payoffs.batches import rows_of_tokens, token_field
 
 PROPOSALS = ("ngram", "corrupt", "hamming", "edit")  # by the native core's number
 HAMMING, EDIT = 2, 3
@@ -28,16 +35,6 @@ _LARGEST_TABLE = 2**24  # thresholds
 
 # proposal, vocabulary, special_ids, max_order, rate, temperature, max_distance, operation_weights
 _Arguments = tuple[int, int, tuple[int, ...], int, float, float, int, tuple[float, ...]]
-
-
-def check_int(name: str, value: int, low: int, high: int) -> None:
-    """A Python integer in [low, high]."""
-    if type(value) is int and low <= value <= high:
-        return
-    if isinstance(value, (bool, float, str, Tensor)) or value is None:
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, got {value}")
 
 
 def proposal_arguments(
@@ -70,14 +67,13 @@ def _check_proposal(
     operation_weights: Sequence[float],
 ) -> _Arguments:
     code = check_choice("proposal", proposal, PROPOSALS)
-    check_int("vocabulary", vocabulary, 1, LARGEST_VOCABULARY)
+    check_integer("vocabulary", vocabulary, 1, LARGEST_VOCABULARY)
     for token in special_ids:
-        if isinstance(token, (bool, float, str, Tensor)) or token is None:
-            raise TypeError(f"special_ids must hold ints, got {type(token).__name__}")
+        check_integer("special_ids", token, kind="hold ints")
     specials = tuple(sorted({token for token in special_ids if 0 <= token < vocabulary}))
     if len(specials) > MOST_SPECIALS:
         raise ValueError(f"special_ids must hold at most {MOST_SPECIALS} ids, got {len(specials)}")
-    check_int("max_order", max_order, 1, LARGEST_ORDER)
+    check_integer("max_order", max_order, 1, LARGEST_ORDER)
     check_fraction("rate", rate)
     check_positive("temperature", temperature)
     weights = operation_weights
@@ -90,7 +86,7 @@ def _check_proposal(
     if not any(weights):
         raise ValueError("operation_weights must not all be 0")
     if max_distance is not None:
-        check_int("max_distance", max_distance, 0, MOST_OPERATIONS if code == EDIT else LARGEST_LENGTH)
+        check_integer("max_distance", max_distance, 0, MOST_OPERATIONS if code == EDIT else LARGEST_LENGTH)
     if code == HAMMING:
         distance = length if max_distance is None else min(length, max_distance)
     elif code == EDIT:
@@ -150,85 +146,82 @@ def _tables(
     cells *= 4 if proposal == EDIT else 1
     thresholds = torch.empty(cells, dtype=torch.int64, device="cpu", pin_memory=pinned)
     normalizers = torch.empty(length + 1, dtype=torch.float64, device="cpu", pin_memory=pinned)
-    pointers = (thresholds.data_ptr(), normalizers.data_ptr())
-    if proposal == HAMMING:
-        native.cpu.hamming_table(length, distance + 1, alphabet, temperature, *pointers)
-        return _Tables(thresholds, normalizers, 0)
-    exponent = native.cpu.edit_table(length, distance, alphabet, temperature, *weights, *pointers)
+    substitution, insertion, deletion = weights
+    exponent = native.cpu.fill_edit_tables(
+        edit=proposal == EDIT,
+        length=length,
+        max_distance=distance,
+        alphabet=alphabet,
+        temperature=temperature,
+        substitution=substitution,
+        insertion=insertion,
+        deletion=deletion,
+        thresholds=(thresholds.data_ptr(), thresholds.numel(), CODES[thresholds.dtype]),
+        log_normalizers=(normalizers.data_ptr(), normalizers.numel(), CODES[normalizers.dtype]),
+    )
     return _Tables(thresholds, normalizers, exponent)
 
 
-def _launch(
+def _run(
     tokens: Tensor,
     lengths: Tensor | None,
     edited: Tensor,
     edited_lengths: Tensor | None,
     log_density: Tensor,
     arguments: tuple[Any, ...],
-    draw: bool,
-    pad_id: int = 0,
-    seed: int = 0,
-    offset: int = 0,
+    **draw: Any,
 ) -> None:
     """Fill the results, of which every element is written, where the references live.
 
-    `arguments`: those of `proposal_arguments`, and whether sample 0 is the reference.
+    Args:
+        tokens, lengths: references `[B, L]` and `[B]`.
+        edited, edited_lengths: sequences `[B, K, W]` and `[B, K]`, drawn or given.
+        log_density: `[B, K]`.
+        arguments: those of `proposal_arguments`, and whether sample 0 is the reference.
+        draw: the fields draw, pad_id, seed and offset.
     """
     if log_density.numel() == 0:
         return
-    proposal, vocabulary, special_ids, max_order, *numbers = arguments
-    rate, temperature, max_distance, operation_weights, keep_gold = numbers
-    tokens = unit_stride(tokens)
-    lengths, edited_lengths = vector(lengths), vector(edited_lengths)
-    length, on_device = tokens.shape[1], tokens.is_cuda
-    sources, samples, width = edited.shape
-    core: Any
-    place: tuple[int, ...]
-    if on_device:
-        core, index = native.cuda(), tokens.device.index
-        place = (index, torch.cuda.current_stream(index).cuda_stream)
-    else:
-        core, place = native.cpu, (torch.get_num_threads(),)
+    proposal, vocabulary, special_ids, max_order, rate, temperature, max_distance, weights, keep_gold = (
+        arguments
+    )
+    tokens = rows_of_tokens(tokens)
+    substitution, insertion, deletion = weights
     tables = _NO_TABLES
     if proposal in (HAMMING, EDIT):  # the others are spared the look-up
         alphabet = vocabulary - len(special_ids)
-        settings = (length, alphabet, temperature, max_distance, tuple(operation_weights))
-        tables = _tables(proposal, *settings, on_device)
-        if on_device:
+        tables = _tables(
+            proposal, tokens.shape[-1], alphabet, temperature, max_distance, tuple(weights), tokens.is_cuda
+        )
+        if tokens.is_cuda:
             # A copy a call, ordered on the stream: one kept on the device could be read by another stream too early.
             tables = tables.on(tokens.device)
-    batch = (
-        tokens.data_ptr(),
-        tokens.stride(0),
-        pointer(lengths),
-        sources,
-        samples,
-        length,
-        width,
-        vocabulary,
-        seed,
-        offset,
-        proposal,
-        max_order,
-        max_distance,
-        pointer(tables.thresholds),
-        pointer(tables.log_normalizers),
-        tables.scale_exponent,
-        keep_gold,
-        draw,
-        pad_id,
-        edited.data_ptr(),
-        pointer(edited_lengths),
-        log_density.data_ptr(),
+    launch(
+        "edit_rows",
+        log_density,
+        tokens=token_field("tokens", tokens, log_density),
+        lengths=lengths,
+        samples=edited.shape[1],
+        width=edited.shape[2],
+        edited=edited,
+        edited_lengths=edited_lengths,
+        log_density=log_density,
+        proposal=proposal,
+        vocabulary=vocabulary,
+        special_ids=special_ids,
+        max_order=max_order,
+        rate=rate,
+        temperature=temperature,
+        max_distance=max_distance,
+        substitution=substitution,
+        insertion=insertion,
+        deletion=deletion,
+        thresholds=tables.thresholds,
+        log_normalizers=tables.log_normalizers,
+        scale_exponent=tables.scale_exponent,
+        keep_gold=keep_gold,
+        **draw,
     )
-    if not on_device:
-        refuse_invalid_lengths("lengths", lengths, length)
-        if not draw:
-            refuse_invalid_lengths("edited_lengths", edited_lengths, width)
-    wrong = core.edit_rows(batch, special_ids, (rate, temperature, *operation_weights), *place)
-    if wrong is not None and wrong >= 0:  # on the CPU alone
-        token = int(tokens[wrong // length, wrong % length])
-        raise ValueError(f"tokens must be ids below the vocabulary, {vocabulary}, got {token}")
 
 
 def _new_edits(
@@ -253,9 +246,8 @@ def _sample(
     *proposal: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     edited, edited_lengths, log_density = _new_edits(tokens, samples, proposal[0], proposal[6])
-    _launch(
-        tokens, lengths, edited, edited_lengths, log_density, proposal, True, pad_id, seed, offset
-    )  # fmt: skip
+    draw = {"draw": True, "pad_id": pad_id, "seed": seed, "offset": offset}
+    _run(tokens, lengths, edited, edited_lengths, log_density, proposal, **draw)
     return edited, edited_lengths, log_density
 
 
@@ -263,7 +255,8 @@ def _score(
     tokens: Tensor, lengths: Tensor | None, edited: Tensor, edited_lengths: Tensor | None, *proposal: Any
 ) -> Tensor:
     log_density = edited.new_empty(*edited.shape[:2], dtype=torch.float64)
-    _launch(tokens, lengths, edited.contiguous(), edited_lengths, log_density, proposal, False)
+    given = {"draw": False, "pad_id": 0, "seed": 0, "offset": 0}
+    _run(tokens, lengths, edited.contiguous(), edited_lengths, log_density, proposal, **given)
     return log_density
 
 

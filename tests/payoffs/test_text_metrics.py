@@ -9,12 +9,12 @@ from typing import get_args, get_type_hints
 
 import pytest
 import sacrebleu
-from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
 
+from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
+from softbellman.payoffs.text_metrics import cider_scores, mean, rouge_l_scores
 from softbellman.report.titles import METRIC_TITLES
 from softbellman.training.evaluation import METRICS, further_metrics
 from softbellman.training.settings import EvaluationSettings
-from softbellman.training.text_metrics import cider_scores, mean, rouge_l_scores
 
 HYPOTHESES = [text for text, _ in CAPTIONS]
 REFERENCES = [list(texts) for _, texts in CAPTIONS]
@@ -97,7 +97,7 @@ def test_strings_score_what_the_coco_tools_say():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_against_a_scorer_on_words(seed, monkeypatch):
-    monkeypatch.setattr("softbellman.training.text_metrics._CHUNK", 7)  # several chunks, one corpus
+    monkeypatch.setattr("softbellman.payoffs.text_metrics._CHUNK", 7)  # several chunks, one corpus
     hypotheses, references = random_texts(seed)
     found = cider_scores(hypotheses, references)
     assert found == pytest.approx(cider_by_words(hypotheses, references), rel=1e-12, abs=1e-12)

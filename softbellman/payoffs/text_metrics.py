@@ -18,8 +18,10 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from torch import Tensor
 
-from softbellman.data.batching import pad_references
-from softbellman.payoffs import DocumentFrequencies, sentence_cider, sentence_rouge_l
+from softbellman.payoffs.batches import pad_references
+from softbellman.payoffs.cider import sentence_cider
+from softbellman.payoffs.frequencies import DocumentFrequencies
+from softbellman.payoffs.rouge import sentence_rouge_l
 
 _CHUNK = 1024  # hypotheses padded together
 
@@ -29,7 +31,7 @@ TextGroups = Sequence[Sequence[str]]
 
 
 class _Chunk(NamedTuple):
-    """Ids of some hypotheses ``[N, 1, T]`` and their references ``[N, R, L]``, with lengths ``[N, 1]`` and ``[N, R]``."""
+    """Ids of some hypotheses `[N, 1, T]` and their references `[N, R, L]`, with lengths `[N, 1]` and `[N, R]`."""
 
     hypotheses: Tensor
     references: Tensor
