@@ -46,9 +46,16 @@ def length_limits(max_length: int | Tensor, source: Tensor) -> tuple[Tensor, int
 
 
 def forbidden_tokens(
-    forbidden: Tensor | Sequence[int] | None, allow_unknown: bool, vocabulary: int, device: torch.device
+    forbidden: Tensor | Sequence[int] | None,
+    allow_unknown: bool,
+    vocabulary: int,
+    device: torch.device,
+    *,
+    read: bool = True,
 ) -> Tensor:
     """The tokens that are never produced, bool [V]: `forbidden`, or PAD, BOS and UNK when it is None.
+
+    `read=False` does not look at the numbers of a mask, which waits for its device.
 
     Raises:
         TypeError, ValueError: for a mask of another shape or type, an id outside [0, V), or nothing left to
@@ -62,6 +69,7 @@ def forbidden_tokens(
         if forbidden.shape != (vocabulary,):
             raise ValueError(f"forbidden must have shape [{vocabulary}], got {tuple(forbidden.shape)}")
         banned = forbidden.to(device=device, dtype=torch.bool)
+        nothing_left = read and bool(banned.all())
     else:
         banned = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         if forbidden is None:
@@ -76,6 +84,7 @@ def forbidden_tokens(
                 if not 0 <= token < vocabulary:
                     raise ValueError(f"forbidden holds id {token}, outside the vocabulary of {vocabulary}")
         banned[ids] = True
-    if bool(banned.all()):
+        nothing_left = len(set(ids)) == vocabulary
+    if nothing_left:
         raise ValueError(f"forbidden covers all {vocabulary} tokens")
     return banned

@@ -48,7 +48,7 @@ class GraphSampler(Drawer):
     Experimental until it ran on a GPU: a stand-in for graphs tests it on the CPU.
 
     The draws are those of `sample` with the same arguments, but where rounding decides between two tokens: matmuls have other
-    sizes. A call reads from the device three times, and once every `check_every` steps to see whether all rows have
+    sizes. A call reads from the device twice, and once every `check_every` steps to see whether all rows have
     ended.
 
     Sources and positions are filled up to multiples so that few graphs serve many batches. The model's mode, autocast and
@@ -126,7 +126,9 @@ class GraphSampler(Drawer):
         step = captured.step
         step.load(state, limits, request.seed, request.offset)
         step.banned.copy_(
-            forbidden_tokens(request.forbidden, request.allow_unknown, len(step.banned), step.banned.device)
+            forbidden_tokens(
+                request.forbidden, request.allow_unknown, len(step.banned), step.banned.device, read=False
+            )
         )
         kept = None if step.logits is None else step.logits.new_empty(steps, *step.logits.shape)
         for done in range(steps):
