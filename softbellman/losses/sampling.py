@@ -151,7 +151,7 @@ def sample_forward(
     if not logits.is_cuda and bool(log_prob.isnan().any()):
         row = int(log_prob.reshape(-1).isnan().nonzero()[0])
         raise ValueError(
-            f"logits must be neither NaN nor +inf, got such a number in row {row} of {log_prob.numel()}"
+            f"logits are not finite (NaN or +inf) in row {row} of {log_prob.numel()}, no token can be drawn"
         )
     return results
 
