@@ -15,8 +15,8 @@ class DivergenceRows(NamedTuple):
     """What each row gets, [...] in the statistic type; all but the first serve the backward pass.
 
     The normaliser of a row is `temperature * log sum_w exp(logits / temperature)`, rounded; its correction is what the
-    weights `exp((logits - log_normalizer) / temperature)` have to be multiplied by. `mixture_divergence` is
-    `KL(p || m)` of the distribution p that makes the larger part of the mixture m (kind "jsd", else 0).
+    weights `exp((logits - log_normalizer) / temperature)` have to be multiplied by. `mixture_divergence` is the KL
+    divergence of the mixture from the distribution that makes the larger part of it (kind "jsd", else 0).
     """
 
     divergence: Tensor
