@@ -18,7 +18,8 @@ enum DivergenceKind : int { kForwardKl = 0, kReverseKl = 1, kJensenShannon = 2 }
 
 // `log_normalizer` is temperature * log sum_w exp(logits / temperature), in the unit of the logits, `correction` what the
 // weights exp((logits - log_normalizer) / temperature) of its row have to be multiplied by, since it is rounded.
-// `mixture_divergence` is KL(second || m), second being the logits where beta <= 1/2, else other; 0 for the other kinds.
+// `mixture_divergence` is KL(second || m), `second` as below: of the logits where beta <= 1/2, else of other; 0 for the
+// other kinds.
 struct DivergenceForward {
     Rows shape;
     Matrix logits, other;

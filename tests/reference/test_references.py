@@ -51,8 +51,36 @@ def test_gumbel_noise_has_the_moments_of_a_gumbel_distribution() -> None:
 def test_soft_value_by_hand() -> None:
     q = torch.tensor([[0.0, 0.0], [1.0, -math.inf], [-math.inf, -math.inf]], dtype=torch.float64)
     assert reference.soft_value(q, tau=2.0).tolist() == pytest.approx([2 * math.log(2), 1.0, -math.inf])
-    prior = torch.tensor([3.0, 1.0], dtype=torch.float64)
-    assert reference.soft_value(q[:1], tau=2.0, prior=prior).item() == pytest.approx(2 * math.log(4))
+    prior = torch.tensor([[math.log(3.0), 0.0]], dtype=torch.float64)  # 3/4, 1/4
+    assert reference.soft_value(q[1:2], tau=2.0, prior=prior).item() == pytest.approx(1 + 2 * math.log(0.75))
+    assert reference.soft_value(q[:1], tau=2.0, prior=prior).item() == pytest.approx(0.0, abs=1e-15)
+
+
+def test_policy_value_under_a_prior_by_hand() -> None:
+    logits, q = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[1.0, 3.0]], dtype=torch.float64)
+    prior = torch.tensor([[math.log(3.0), 0.0]], dtype=torch.float64)  # 3/4, 1/4
+    expected = 2 - 0.5 * (0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25))
+    assert reference.policy_value(logits, q, tau=0.5, prior=prior).value.item() == pytest.approx(expected)
+    assert reference.actor_loss(logits, q, tau=0.5, prior=prior).loss.item() == pytest.approx(-expected)
+
+
+def test_divergence_by_hand() -> None:
+    """o = (1/2, 1/2) beside p = (1/4, 3/4); a token that p rules out; no token at all."""
+    other = torch.zeros(3, 2, dtype=torch.float64)
+    logits = torch.tensor(
+        [[0.0, math.log(3.0)], [0.0, -math.inf], [-math.inf, -math.inf]], dtype=torch.float64
+    )
+    forward, reverse = 0.5 * math.log(4 / 3), 0.75 * math.log(3) - math.log(2)
+    assert reference.divergence(logits, other).tolist() == pytest.approx([forward, math.inf, 0.0])
+    assert reference.divergence(logits, other, kind="reverse_kl").tolist() == pytest.approx(
+        [reverse, math.log(2), 0.0]
+    )
+    mixed = reference.divergence(logits, other, kind="jsd", beta=0.25)
+    # m = (5/16, 11/16), then (7/8, 1/8)
+    of_other = 0.5 * math.log(0.5 / (5 / 16)) + 0.5 * math.log(0.5 / (11 / 16))
+    of_policy = 0.25 * math.log(0.25 / (5 / 16)) + 0.75 * math.log(0.75 / (11 / 16))
+    ruled_out = 0.25 * (0.5 * math.log(0.5 / 0.875) + 0.5 * math.log(0.5 / 0.125)) - 0.75 * math.log(0.875)
+    assert mixed.tolist() == pytest.approx([0.25 * of_other + 0.75 * of_policy, ruled_out, 0.0])
 
 
 def test_bellman_residual_by_hand() -> None:
