@@ -102,7 +102,9 @@ def test_quick_run_records_every_sweep(benchmarks: SimpleNamespace, content: Any
     for size, ours, eager in zip(values["sizes"], peaks["ours"], peaks["eager"], strict=True):
         assert 2 * 4 * size <= ours < eager
     draws = next(row for row in rows if row["operator"].startswith("sample_tokens"))
-    assert draws["contenders"]["ours"]["peak_exponent"] == pytest.approx(0.0)  # no matrix
+    # no matrix: a row's token, two numbers and a flag, and one byte for the whole call
+    assert max(draws["contenders"]["ours"]["peak_bytes"]) < 8 + 2 * 4 + 1 + 1
+    assert draws["contenders"]["ours"]["peak_exponent"] == pytest.approx(0.0, abs=0.01)
     linear = next(row for row in rows if row["operator"].startswith("head: "))
     assert linear["contenders"].keys() == {"sum", "rows", "whole", "eager"}
     for i, logits in enumerate(linear["logits_bytes"]):
