@@ -7,8 +7,8 @@
 // vectors it straddles (the second is in the L1 cache already: a neighbour needs it too); vectors at the two ends of a
 // row are read element by element, so no byte outside the row is touched.
 #pragma once
-#include "core/portability.h"
 #include "core/launch.cuh"
+#include "core/portability.h"
 
 namespace softbellman::cuda {
 
