@@ -84,7 +84,7 @@ class Kernels:
         out, grad = self.vectors("value correction gathered"), self.matrix()
         row = {"q": self.q, "tau": 0.5, "actions": self.actions}
         self.call("soft_value_forward", **row, **out)
-        saved = {name: out[name] for name in ("value", "correction")}
+        saved = {"normalizer": out["value"], "correction": out["correction"]}
         self.call(
             "soft_value_backward", **row, **saved, grad_value=self.ones, grad_gathered=self.ones, grad_q=grad
         )

@@ -87,6 +87,7 @@ Field = RowMatrix | Tensor | float | None
 
 # The codes of csrc/core/rows.h.
 CODES = {**DTYPE_CODES, torch.int64: 4, torch.int32: 5, torch.bool: 6, torch.uint8: 7}
+NO_CODE = -1  # of a type that no kernel takes; the binding names the field
 
 
 def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Field) -> None:
@@ -107,15 +108,17 @@ def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Fie
     if like.numel() == 0:
         return
     index = like.get_device()
-    kept: list[Tensor] = []  # contiguous copies live until the kernel was started
-    passed: dict[str, Any] = fields  # filled in place: every field is replaced by what the kernel takes
+    kept: list[Tensor] = []  # contiguous copies live until the kernel was started, as `fields` does
+    passed: dict[str, Any] = {}
     for name, value in fields.items():
         if type(value) is Tensor and value.is_contiguous() and value.get_device() == index:
-            passed[name] = (value.data_ptr(), value.numel(), CODES[value.dtype])
+            passed[name] = (value.data_ptr(), value.numel(), CODES.get(value.dtype, NO_CODE))
         elif type(value) is RowMatrix and value.tensor.get_device() == index:
             passed[name] = value[1:]
         elif isinstance(value, (Tensor, RowMatrix)):
             passed[name] = copied(name, value, like, kept)
+        else:
+            passed[name] = value
     if index < 0:
         passed["threads"] = torch.get_num_threads()
         getattr(native.cpu, kernel)(**passed)
@@ -134,7 +137,7 @@ def copied(name: str, value: Tensor | RowMatrix, like: Tensor, kept: list[Tensor
         raise ValueError(f"{name} must be on {like.device} like the rows, got {tensor.device}")
     copy = tensor.contiguous()
     kept.append(copy)
-    field = (copy.data_ptr(), copy.numel(), CODES[copy.dtype])
+    field = (copy.data_ptr(), copy.numel(), CODES.get(copy.dtype, NO_CODE))
     return field if copy.data_ptr() == tensor.data_ptr() else (*field, True)
 
 

@@ -87,8 +87,8 @@ def divergence_forward(
     """The divergences of rows `[..., V]`, and what the backward pass needs of a row besides.
 
     A normaliser is `temperature log sum_w exp(logits / temperature)`, rounded; its correction is what the weights
-    `exp((logits - log_normalizer) / temperature)` have to be multiplied by. `mixture_divergence` is the KL divergence
-    of the mixture of "jsd" from the distribution that makes its larger part.
+    `exp((logits - log_normalizer) / temperature)` have to be multiplied by. `mixture_divergence` is `KL(second, m)` of
+    "jsd", the second being p for beta up to 1/2 and o above; else 0.
     """
     results = several_per_row(logits, 6)
     names = DIVERGENCE.results

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
 
+from softbellman.core import native
 from softbellman.core.launch import launch, row_matrix
 
 
@@ -45,6 +48,27 @@ def test_tensors_of_another_device_are_refused() -> None:
         soft_value(q, torch.ones(3, dtype=torch.bool, device="cuda"))
     with pytest.raises(ValueError, match="mask must be on cuda:0 like the rows, got cpu"):
         soft_value(q.cuda(), torch.ones(3, dtype=torch.bool))
+
+
+def test_fields_live_until_the_kernel_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that nobody else holds: copies of strided vectors and of rows, and what the caller made for the call."""
+    held: list[weakref.ref[Tensor]] = []
+
+    def made(tensor: Tensor) -> Tensor:
+        held.append(weakref.ref(tensor))
+        return tensor
+
+    def probe(**fields: object) -> None:
+        assert len(held) == 2 and all(reference() is not None for reference in held)
+
+    monkeypatch.setattr(native.cpu, "probe", probe, raising=False)
+    rows = torch.randn(4, 3).t()
+    launch("probe", rows, q=row_matrix(made(rows.clone())), mask=made(torch.ones(3, dtype=torch.bool)))
+
+
+def test_a_type_that_no_kernel_takes_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="mask must"):
+        soft_value(torch.randn(3, 4), torch.ones(3, dtype=torch.int16))
 
 
 def test_a_tensor_without_memory_is_refused() -> None:

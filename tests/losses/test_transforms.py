@@ -130,9 +130,7 @@ def test_temperatures_without_a_float32_inverse_are_refused(tau: float) -> None:
 def test_draws_from_undefined_logits_are_refused(bad: float) -> None:
     logits = torch.zeros(4, 9)
     logits[2, 5] = bad
-    with pytest.raises(
-        ValueError, match=r"logits are not finite \(NaN or \+inf\) in row 2 of 4"
-    ):
+    with pytest.raises(ValueError, match=r"logits are not finite \(NaN or \+inf\) in row 2 of 4"):
         sb.sample_tokens(logits, seed=3)
     mask = torch.tensor([True, True, False, True])
     assert sb.sample_tokens(logits, seed=3, mask=mask).tokens[2] == 0
