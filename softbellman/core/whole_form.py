@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from softbellman.core.launch import per_row
+from softbellman.core.launch import new_gradient, per_row
 from softbellman.core.operator import register, register_backward
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class WholeForm:
         passed, wanted = arguments[:-count], arguments[-count:]
         rows = passed[self.of.outputs : self.of.outputs + len(self.of.rows)]
         gradients = [
-            rows[place].new_empty(rows[place].shape) if want else None
+            new_gradient(rows[place]) if want else None
             for place, want in zip(differentiable_places(self.of), wanted, strict=True)
         ]
         if write:

@@ -36,9 +36,11 @@ def moments_terms(
     if mask is not None:
         hidden = hidden.masked_fill(~mask.unsqueeze(-1), 0.0)
         actions = actions.masked_fill(~mask, 0)
-    if not actions.is_cuda and not torch.compiler.is_compiling():
-        _check_ids(actions, len(weight))
-    taken = (hidden * embedding(actions, weight)).sum(-1) + embedding(actions, bias.unsqueeze(1)).squeeze(-1)
+    try:
+        chosen = embedding(actions, weight)
+    except IndexError:  # the CPU's; a device does not look
+        raise _id_error(actions, len(weight)) from None
+    taken = (hidden * chosen).sum(-1) + embedding(actions, bias.unsqueeze(1)).squeeze(-1)
     error = taken - targets.to(dtype)
     if needs_spread_gradient:
         spread = vocabulary_spread(hidden, weight, bias)
@@ -50,14 +52,12 @@ def moments_terms(
     return error, spread
 
 
-def _check_ids(actions: Tensor, vocabulary: int) -> None:
+def _id_error(actions: Tensor, vocabulary: int) -> ValueError:
     flat = actions.reshape(-1)
-    wrong = ((flat < 0) | (flat >= vocabulary)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise ValueError(
-            f"actions must be ids in [0, {vocabulary}), got {int(flat[row])} in row {row} of {len(flat)}"
-        )
+    row = int(((flat < 0) | (flat >= vocabulary)).nonzero()[0])
+    return ValueError(
+        f"actions must be ids in [0, {vocabulary}), got {int(flat[row])} in row {row} of {len(flat)}"
+    )
 
 
 def vocabulary_spread(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

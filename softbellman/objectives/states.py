@@ -64,8 +64,8 @@ class StateTargets(NamedTuple):
         weights: of the states, sums of their positions', `[D]`.
         oracle_share: part of a state's target that is the oracle's, a number or `[D]`.
         tokens: the smallest label of each state, int64, `[D]`; None where the oracle has everything.
-        states: of the O positions whose label is another one, `[O]`.
-        labels: their own, `[O]`.
+        states: of the O positions that have a label of their own, `[O]`; none where the oracle has everything.
+        labels: these labels, `[O]`.
         moved: their weights: what goes from the state's token to the label, `[O]`.
     """
 
@@ -112,8 +112,7 @@ def state_targets(
     share = 1.0 - sum_by_state(plain, states, count) / total.clamp(min=torch.finfo(total.dtype).tiny)
     most = torch.iinfo(labels.dtype).max
     lowest = labels.new_full((count,), most).scatter_reduce_(0, states, labels, "amin")
-    other = (labels != lowest[states]).nonzero().squeeze(1)
-    return StateTargets(total, share, lowest, states[other], labels[other], plain[other])
+    return StateTargets(total, share, lowest, states, labels, plain)
 
 
 class _Entries(torch.autograd.Function):

@@ -62,7 +62,7 @@ def test_fields_live_until_the_kernel_ran(monkeypatch: pytest.MonkeyPatch) -> No
         assert len(held) == 2 and all(reference() is not None for reference in held)
 
     monkeypatch.setattr(native.cpu, "probe", probe, raising=False)
-    rows = torch.randn(4, 3).t()
+    rows = torch.randn(3, 4)
     launch("probe", rows, q=row_matrix(made(rows.clone())), mask=made(torch.ones(3, dtype=torch.bool)))
 
 
