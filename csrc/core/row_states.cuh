@@ -65,24 +65,11 @@ __device__ __forceinline__ void extend(SoftmaxState<A>& state, const A (&x)[kN],
     state.sum += sum;
 }
 
-// The same with weights; an element of weight 0 does not exist.
+// x + tau * prior, in place of x.
 template <class A, int kN>
-__device__ __forceinline__ void extend(SoftmaxState<A>& state, A (&x)[kN], const A (&prior)[kN], A scale, A scale_log2) {
+__device__ __forceinline__ void add_prior(A (&x)[kN], const A (&prior)[kN], A tau) {
 #pragma unroll
-    for (int k = 0; k < kN; ++k) x[k] = prior[k] == A(0) ? -infinity<A>() : x[k];
-    const A top = largest(x);
-    if (top > state.maximum) {
-        state.sum *= shifted_weight(state.maximum, top, scale);
-        state.maximum = top;
-    }
-    if (state.maximum == -infinity<A>()) {
-        for (int k = 0; k < kN; ++k) state.push(x[k], scale, prior[k]);
-        return;
-    }
-    A sum = A(0);
-#pragma unroll
-    for (int k = 0; k < kN; ++k) sum += prior[k] * power_of_two((x[k] - state.maximum) * scale_log2);
-    state.sum += sum;
+    for (int k = 0; k < kN; ++k) x[k] += tau * prior[k];
 }
 
 template <class A, int kN>

@@ -55,7 +55,11 @@ class WholeForm:
         passed, wanted = arguments[:-count], arguments[-count:]
         rows = passed[self.of.outputs : self.of.outputs + len(self.of.rows)]
         gradients = [
-            new_gradient(rows[place]) if want else None
+            None
+            if not want
+            else new_gradient(rows[place])
+            if write
+            else rows[place].new_empty(rows[place].shape)
             for place, want in zip(differentiable_places(self.of), wanted, strict=True)
         ]
         if write:
