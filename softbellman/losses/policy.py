@@ -129,7 +129,10 @@ def check_prior(prior: Rows | None, rows_name: str, rows: Rows) -> Rows | None:
     if prior is None:
         return None
     if isinstance(prior, Tensor) and prior.dim() == 1 and len(rows.shape) > 1:
-        prior = prior.expand(rows.shape) if prior.shape == rows.shape[-1:] else prior
+        if prior.shape != rows.shape[-1:]:
+            allowed = f"{tuple(rows.shape[-1:])} or {tuple(rows.shape)}"
+            raise ValueError(f"prior must have shape {allowed}, got {tuple(prior.shape)}")
+        prior = prior.expand(rows.shape)
     check_rows_beside("prior", prior, rows_name, rows)
     return prior.detach()
 
