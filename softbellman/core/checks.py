@@ -90,21 +90,21 @@ def check_vocabulary_vector(
 
 def check_positive(name: str, value: float) -> None:
     """A finite Python number above 0."""
-    _check_number(name, value)
+    check_number(name, value)
     if not 0.0 < value < _INFINITY:
         raise ValueError(f"{name} must be a finite number above 0, got {value}")
 
 
 def check_not_negative(name: str, value: float) -> None:
     """A finite Python number of at least 0."""
-    _check_number(name, value)
+    check_number(name, value)
     if not 0.0 <= value < _INFINITY:
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
 
 
 def check_temperature(name: str, value: float, *, zero: bool = False) -> None:
     """A Python number whose inverse is one too: between 1e-30 and 1e30, or 0 where `zero` allows it."""
-    _check_number(name, value)
+    check_number(name, value)
     if zero and value == 0.0:
         return
     if not SMALLEST_TEMPERATURE <= value <= LARGEST_TEMPERATURE:
@@ -114,7 +114,7 @@ def check_temperature(name: str, value: float, *, zero: bool = False) -> None:
 
 def check_fraction(name: str, value: float) -> None:
     """A Python number in [0, 1]."""
-    _check_number(name, value)
+    check_number(name, value)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} must be between 0 and 1, got {value}")
 
@@ -174,7 +174,8 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> int:
     return choices.index(value)
 
 
-def _check_number(name: str, value: float) -> None:
+def check_number(name: str, value: float) -> None:
+    """A Python number."""
     if isinstance(value, (bool, str, Tensor)) or value is None:
         raise TypeError(f"{name} must be a Python number, got {type(value).__name__}")
 

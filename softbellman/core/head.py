@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softbellman.core.checks import check_positive, check_rows
+from softbellman.core.checks import (
+    LARGEST_TEMPERATURE,
+    SMALLEST_TEMPERATURE,
+    check_number,
+    check_rows,
+    check_temperature,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +31,8 @@ class Head:
         hidden: hidden states `[..., H]`, in any floating type.
         weight: output embeddings `[V, H]` with the dtype and device of hidden.
         bias: `[V]` like weight, or None; `-inf` forbids a token, whatever the cap.
-        scale: what the matmul is multiplied by (Cohere, Granite); finite, not 0.
-        softcap: `softcap * tanh(logits / softcap)` (Gemma), above 0; None leaves the logits as they are.
+        scale: what the matmul is multiplied by (Cohere, Granite), between 1e-30 and 1e30 in size.
+        softcap: `softcap * tanh(logits / softcap)` (Gemma), between 1e-30 and 1e30; None leaves the logits as they are.
         chunk_rows: rows whose logits exist at one time, at least 1; None chooses a twentieth of the rows, at least 64.
 
     Raises:
@@ -70,15 +76,16 @@ class Head:
         self._check_options()
 
     def _check_options(self) -> None:
-        if isinstance(self.scale, (bool, str, Tensor)) or not 0.0 < abs(self.scale) < float("inf"):
-            raise ValueError(f"scale must be a finite number other than 0, got {self.scale}")
+        check_number("scale", self.scale)
+        if not SMALLEST_TEMPERATURE <= abs(self.scale) <= LARGEST_TEMPERATURE:
+            raise ValueError(f"scale must have a size between 1e-30 and 1e30, got {self.scale}")
         if self.softcap is not None:
-            check_positive("softcap", self.softcap)
+            check_temperature("softcap", self.softcap)
         if self.chunk_rows is not None:
             if isinstance(self.chunk_rows, (bool, float, str, Tensor)):
                 raise TypeError(f"chunk_rows must be an int or None, got {type(self.chunk_rows).__name__}")
-            if self.chunk_rows < 1:
-                raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}")
+            if not 1 <= self.chunk_rows < 2**63:
+                raise ValueError(f"chunk_rows must be at least 1 and below 2**63, got {self.chunk_rows}")
 
     @property
     def shape(self) -> torch.Size:
@@ -105,7 +112,7 @@ class Head:
         return self.hidden.dim()
 
     def __getitem__(self, rows: Any) -> Head:
-        """The head of some rows: `hidden` indexed in its leading dimensions."""
+        """The head of some rows: `hidden` indexed in its leading dimensions, never in its last."""
         return replace(self, hidden=self.hidden[rows])
 
     def detach(self) -> Head:

@@ -10,6 +10,8 @@ from torch import Tensor
 from softbellman.core import native
 from softbellman.core.checks import DTYPE_CODES, statistic_dtype
 
+NO_CODE = -1  # of a type that no kernel takes; the binding names the field
+
 
 class RowMatrix(NamedTuple):
     """A [..., V] tensor as N rows: `tensor` keeps the memory alive, `stride` is in elements."""
@@ -37,7 +39,9 @@ def row_matrix(tensor: Tensor) -> RowMatrix:
         else:
             tensor = matrix
             stride = matrix.stride(0) if rows > 1 else vocabulary
-    return RowMatrix(tensor, tensor.data_ptr(), stride, rows, vocabulary, DTYPE_CODES[tensor.dtype])
+    return RowMatrix(
+        tensor, tensor.data_ptr(), stride, rows, vocabulary, DTYPE_CODES.get(tensor.dtype, NO_CODE)
+    )
 
 
 def _collapse(tensor: Tensor) -> Tensor | None:
@@ -87,7 +91,6 @@ Field = RowMatrix | Tensor | float | None
 
 # The codes of csrc/core/rows.h.
 CODES = {**DTYPE_CODES, torch.int64: 4, torch.int32: 5, torch.bool: 6, torch.uint8: 7}
-NO_CODE = -1  # of a type that no kernel takes; the binding names the field
 
 
 def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Field) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from softbellman.core.checks import check_choice, check_mask, check_temperature
+from softbellman.core.checks import check_choice, check_mask, check_number, check_temperature
 from softbellman.core.head import Rows, check_row_argument, check_rows_beside
 from softbellman.core.launch import launch, row_matrix, several_per_row, vector
 from softbellman.core.row_operator import RowOperator, check_reduction
@@ -63,7 +63,8 @@ def divergence(
     check_row_argument("logits", logits)
     check_rows_beside("other", other, "logits", logits)
     number = check_choice("kind", kind, KINDS)
-    if isinstance(beta, (bool, str, Tensor)) or not 0.0 < beta < 1.0:
+    check_number("beta", beta)
+    if not 0.0 < beta < 1.0:
         raise ValueError(f"beta must lie between 0 and 1, both excluded, got {beta}")
     check_temperature("temperature", temperature)
     if other_temperature is None:

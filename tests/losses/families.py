@@ -356,26 +356,3 @@ FAMILIES = (
     MIXTURE,
     TOKEN,
 )
-
-
-def _divergence(kind: str) -> Family:
-    """On heads alone: test_divergence.py has an error model of its own."""
-    return Family(
-        name=f"divergence {kind}",
-        make=lambda shape, generator: {
-            "logits": _random(shape, generator),
-            "other": _random(shape, generator),
-            "kind": kind,
-            "temperature": 0.7,
-            "mask": None,
-        },
-        call=lambda module, arguments: {"loss": module.divergence(**arguments)},
-        rows=("logits", "other"),
-        gradients=("logits", "other"),
-        outputs=("loss",),
-        magnitude=_policy_magnitude,
-        function="divergence",
-    )
-
-
-DIVERGENCES = tuple(_divergence(kind) for kind in ("forward_kl", "reverse_kl", "jsd"))

@@ -89,5 +89,7 @@ def test_errors_name_the_argument() -> None:
         soft_value(q, tau=1.0, mask=torch.ones(2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"prior must have shape \(3,\) or \(2, 3\), got \(2,\)"):
         soft_value(q, tau=1.0, prior=torch.ones(2))
-    with pytest.raises(TypeError, match="prior must be float32, float64, bfloat16 or float16, got torch.int64"):
+    with pytest.raises(
+        TypeError, match=r"prior must be float32, float64, bfloat16 or float16, got torch.int64"
+    ):
         soft_value(q, tau=1.0, prior=torch.ones(3, dtype=torch.int64))
