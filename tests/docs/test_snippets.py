@@ -8,6 +8,8 @@ import pytest
 import torch
 from pages import PAGES, blocks_of, name_of
 
+from softbellman.training.algorithms import ALGORITHMS
+
 WITH_SNIPPETS = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
 
 
@@ -15,11 +17,17 @@ WITH_SNIPPETS = [page for page in PAGES if any(block.language == "python" for bl
 def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
+    # A page may register an algorithm; the tests after this one must not see it.
+    known = set(ALGORITHMS)
     namespace: dict[str, object] = {"__name__": "snippet"}
-    for block in blocks_of(page):
-        if block.language == "python" and block.runs:
-            source = "\n" * (block.line - 1) + block.text  # a traceback names the line of the page
-            exec(compile(source, str(page), "exec"), namespace)
+    try:
+        for block in blocks_of(page):
+            if block.language == "python" and block.runs:
+                source = "\n" * (block.line - 1) + block.text  # a traceback names the line of the page
+                exec(compile(source, str(page), "exec"), namespace)
+    finally:
+        for name in set(ALGORITHMS) - known:
+            del ALGORITHMS[name]
 
 
 def test_few_snippets_are_left_out() -> None:
