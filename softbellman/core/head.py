@@ -5,7 +5,7 @@ Notation: N rows, H hidden units, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -90,7 +90,7 @@ class Head:
     @property
     def shape(self) -> torch.Size:
         """The shape `[..., V]` of the logits."""
-        return torch.Size((*self.hidden.shape[:-1], self.weight.shape[0]))
+        return self.hidden.shape[:-1] + self.weight.shape[:1]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -113,12 +113,17 @@ class Head:
 
     def __getitem__(self, rows: Any) -> Head:
         """The head of some rows: `hidden` indexed in its leading dimensions, never in its last."""
-        return replace(self, hidden=self.hidden[rows])
+        return self._with(self.hidden[rows], self.weight, self.bias)
 
     def detach(self) -> Head:
         """The same head without a graph."""
         bias = None if self.bias is None else self.bias.detach()
-        return replace(self, hidden=self.hidden.detach(), weight=self.weight.detach(), bias=bias)
+        return self._with(self.hidden.detach(), self.weight.detach(), bias)
+
+    def _with(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:
+        """Other tensors, the same options; not `dataclasses.replace`, which torch 2.6 does not compile."""
+        options = {"scale": self.scale, "softcap": self.softcap, "chunk_rows": self.chunk_rows}
+        return Head(hidden, weight, bias, **options)  # type: ignore[arg-type]
 
     def logits(self) -> Tensor:
         """All logits `[..., V]`, in plain PyTorch: what a head stands for."""
@@ -141,7 +146,7 @@ class Head:
             dtype = torch.get_autocast_dtype(kind)
             bias = None if self.bias is None else _cast(self.bias, dtype)
             hidden, weight = _cast(self.hidden, dtype), _cast(self.weight, dtype)
-            head = replace(self, hidden=hidden, weight=weight, bias=bias)
+            head = self._with(hidden, weight, bias)
         for name, tensor in (("weight", head.weight), ("bias", head.bias)):
             if tensor is not None and tensor.dtype != head.hidden.dtype:
                 raise TypeError(
