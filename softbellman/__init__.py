@@ -44,6 +44,7 @@ def __getattr__(name: str) -> Any:
     if not name.startswith("_"):
         operators = _operators()
         if name in operators:
+            globals().update(operators)  # from now on found without coming here
             return operators[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -50,7 +50,7 @@ py::dict build_info() {
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
-    module.doc() = "Native kernels of softbellman; softbellman.ops is the interface meant for use.";
+    module.doc() = "Native kernels of softbellman; softbellman itself is the interface meant for use.";
     module.def("build_info", &build_info, "What was built: compiler, instruction sets, CUDA, version, source digest.");
 
     py::module_ cpu = module.def_submodule("cpu", "Kernels on host memory.");

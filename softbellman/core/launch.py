@@ -62,11 +62,6 @@ def vector(tensor: Tensor | None, dtype: torch.dtype | None = None) -> Tensor | 
     return tensor.contiguous()
 
 
-def pointer(tensor: Tensor | None) -> int:
-    """The address of the data, 0 for an absent tensor."""
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 def per_row(rows: Tensor) -> Tensor:
     """An uninitialised result [...] in the statistic type of `rows` [..., V]."""
     sizes = rows.shape[:-1] or ((),)  # torch reads one by one faster than as a shape

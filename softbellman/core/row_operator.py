@@ -93,25 +93,18 @@ class RowOperator:
         whole = not any(isinstance(one, Head) for one in rows)
         if kind == "none" or whole:
             first, *others = self(rows, inputs, mask)
-            if weights is not None:
-                first = first * _real(weights.detach().to(first.dtype), mask)
             if kind == "none":
-                return first, *others
-            total = first.sum()
-        else:
-            if weights is not None:
-                weights = _real(weights.detach(), mask)
-            taken = 0
-            if torch.is_grad_enabled():
-                for number, place in enumerate(differentiable_places(self)):
-                    taken |= _wanted(rows[place]) << (3 * number)
-            _, *others, total = self._chunk(rows, inputs, mask, weights, taken, inplace)[
-                : len(self.results) + 1
-            ]
-        if kind == "mean":
-            count = max(rows[0].shape[:-1].numel(), 1) if mask is None else mask.sum().clamp(min=1)  # type: ignore[union-attr]
-            total = total / count
-        return total, *(other.detach() for other in others)
+                return reduced(first, reduction, mask), *others
+            return reduced(first, reduction, mask), *(other.detach() for other in others)
+        if weights is not None:
+            weights = _real(weights.detach(), mask)
+        taken = 0
+        if torch.is_grad_enabled():
+            for number, place in enumerate(differentiable_places(self)):
+                taken |= _wanted(rows[place]) << (3 * number)
+        count = len(self.results) + 1
+        first, *others, total = self._chunk(rows, inputs, mask, weights, taken, inplace)[:count]
+        return _mean(total, first, mask) if kind == "mean" else total, *(other.detach() for other in others)
 
     def _chunk(
         self,
@@ -144,6 +137,20 @@ def check_reduction(
     if not isinstance(inplace_backward, bool):
         raise TypeError(f"inplace_backward must be a bool, got {type(inplace_backward).__name__}")
     return Reduction(kind, row_weights, inplace_backward)
+
+
+def reduced(losses: Tensor, reduction: Reduction, mask: Tensor | None) -> Tensor:
+    """Losses `[...]` of rows, 0 where masked, as `RowOperator.reduce` says."""
+    kind, weights, _ = reduction
+    if weights is not None:
+        losses = losses * _real(weights.detach().to(losses.dtype), mask)
+    if kind == "none":
+        return losses
+    return _mean(losses.sum(), losses, mask) if kind == "mean" else losses.sum()
+
+
+def _mean(total: Tensor, losses: Tensor, mask: Tensor | None) -> Tensor:
+    return total / (max(losses.numel(), 1) if mask is None else mask.sum().clamp(min=1))
 
 
 def _real(weights: Tensor, mask: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from softbellman.core.checks import check_ids, check_mask, check_not_negative, check_numbers, statistic_dtype
 from softbellman.core.head import Head, Rows, check_row_argument
 from softbellman.core.launch import launch, row_matrix, several_per_row, vector
-from softbellman.core.row_operator import Reduction, RowOperator, check_reduction
+from softbellman.core.row_operator import Reduction, RowOperator, check_reduction, reduced
 from softbellman.losses.second_moments import moments_pay, moments_terms
 
 
@@ -88,14 +88,7 @@ def _from_moments(
     loss = error.square()
     if smoothness > 0:
         loss = loss + smoothness * spread
-    if how.row_weights is not None:
-        weights = how.row_weights.detach().to(loss.dtype)
-        loss = loss * (weights if mask is None else weights.masked_fill(~mask, 0.0))
-    if how.kind != "none":
-        loss = loss.sum()
-    if how.kind == "mean":
-        loss = loss / (max(error.numel(), 1) if mask is None else mask.sum().clamp(min=1))
-    return CriticLoss(loss, error.detach(), spread.detach())
+    return CriticLoss(reduced(loss, how, mask), error.detach(), spread.detach())
 
 
 def critic_forward(
