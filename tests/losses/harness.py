@@ -10,8 +10,7 @@ and by half a unit in the last place of the type in which it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -165,20 +164,12 @@ def assert_close(what: str, actual: Tensor, expected: Tensor, magnitude: Tensor,
     assert worst <= 1.0, f"{what}: error {error.max().item():.3e} is {worst:.2f} times the tolerance"
 
 
-@contextmanager
-def dispatched() -> Iterator[list[str]]:
-    """The operators of this package that are called through the dispatcher."""
-    called: list[str] = []
-    call = torch._ops.OpOverload.__call__
-
-    def counting(self: Any, /, *arguments: Any, **options: Any) -> Any:
-        if self.namespace == "softbellman":
-            called.append(str(self))
-        return call(self, *arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch._ops.OpOverload, "__call__", counting)
-        yield called
+def registered_operators() -> set[str]:
+    """The names of this package's operators but for `_detached`, the same kernel without a gradient."""
+    names = {name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if "softbellman::" in name}
+    detached = {name.removesuffix("_detached") for name in names if name.endswith("_detached")}
+    assert detached <= names
+    return {name for name in names if not name.endswith("_detached")}
 
 
 def recorded_calls(run_once: Callable[[], object]) -> list[tuple[str, tuple[Any, ...]]]:
@@ -191,15 +182,16 @@ def recorded_calls(run_once: Callable[[], object]) -> list[tuple[str, tuple[Any,
 
     def recording(self: Any, /, *arguments: Any, **options: Any) -> Any:
         if self.namespace == "softbellman":
+            name = self._opname.removesuffix("_detached")
             kept = [one.detach().clone() if isinstance(one, Tensor) else one for one in arguments]
             for copy, one in zip(kept, arguments, strict=True):
                 if (
                     isinstance(one, Tensor)
                     and one.requires_grad
-                    and not self._opname.endswith(("_backward", "scaled_gradient"))
+                    and not name.endswith(("_backward", "scaled_gradient"))
                 ):
                     copy.requires_grad_()
-            calls.append((self._opname, tuple(kept)))
+            calls.append((name, tuple(kept)))
         return call(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,6 @@ from losses.harness import (
     Family,
     cast,
     compare,
-    dispatched,
     lay_out,
     random_upstream,
     run,
@@ -62,15 +61,6 @@ def make(family: Family, shape: tuple[int, ...], dtype: torch.dtype) -> Argument
 @pytest.mark.parametrize("shape", (*SHAPES, (300, 33), (2, 50257), (1, 131072)), ids=str)
 def test_shapes_and_types(family: Family, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     compare(family, make(family, shape, dtype))
-
-
-@every_family
-def test_calls_go_round_the_dispatcher(family: Family) -> None:
-    arguments = make(family, (3, 4, 33), torch.float32)
-    upstream = random_upstream(family, arguments, torch.Generator().manual_seed(1))
-    with dispatched() as called:
-        run(family, softbellman, arguments, upstream)
-    assert called == []
 
 
 @every_family

@@ -72,6 +72,15 @@ def test_second_derivatives_of_transforms_are_refused(call: Callable[[Tensor], T
         torch.func.grad(lambda x: torch.func.grad(squared)(x).sum())(rows())
 
 
+@every_call
+def test_a_batched_call_is_refused_not_cut_from_its_graph(call: Callable[[Tensor], Tensor]) -> None:
+    batch = rows()[None].expand(2, -1, -1)
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.vmap(call)(batch)
+    with pytest.raises(RuntimeError, match="vmap"):
+        torch.func.grad(lambda x: torch.func.vmap(call)(x).sum())(batch)
+
+
 SHORT = torch.ones(1, dtype=torch.bool)
 
 
