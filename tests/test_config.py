@@ -7,13 +7,24 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softbellman.config import ConfigError, describe, describe_sections, dump, load, nearest, to_plain
+from softbellman.config import (
+    ConfigError,
+    Range,
+    check_ranges,
+    describe,
+    describe_sections,
+    dump,
+    flatten,
+    load,
+    nearest,
+    to_plain,
+)
 
 
 @dataclass(frozen=True)
@@ -246,7 +257,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 def test_describe_reports_every_key_with_its_text() -> None:
     keys = {key.name: key for key in describe(Root)}
-    assert keys["actor.learning_rate"] == ("actor.learning_rate", "float", 0.6, "Step size at the start.")
+    assert keys["actor.learning_rate"] == ("actor.learning_rate", "float", 0.6, "Step size at the start.", "")
     assert keys["mode"].type == "one of none, off, 3"
     assert keys["limit"].type == "int or null"
     assert keys["stages.N.epochs"].default == 3
@@ -301,6 +312,64 @@ def test_to_plain_holds_only_plain_values() -> None:
     plain = to_plain(Root())
     assert plain["data"] == {"path": "here", "references": [], "split": [0.9, 0.1]}
     assert plain["stages"][0]["optimizer"] == {"name": "adam", "learning_rate": 1e-3}
+
+
+@dataclass(frozen=True)
+class Limited:
+    rate: Annotated[float, Range(above=0)] = 1.0
+    tau: Annotated[float, Range(least=1e-30, most=1e30, or_zero=True)] = 0.1
+    clip: Annotated[float, Range(above=0, or_infinite=True)] = 5.0
+    share: Annotated[float, Range(least=0, below=1)] = 0.5
+    seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 1
+    free: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Limited = field(default_factory=Limited)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "range"),
+    [
+        ("rate", "0", "above 0"),
+        ("rate", "-1e-9", "above 0"),
+        ("rate", ".inf", "above 0"),
+        ("rate", ".nan", "above 0"),
+        ("tau", "1e-31", "0 or from 1e-30 to 1e+30"),
+        ("tau", "-1", "0 or from 1e-30 to 1e+30"),
+        ("clip", "0", "above 0 or infinite"),
+        ("share", "1", "at least 0 and below 1"),
+        ("seed", "-5", "from 0 to 2**63 - 1"),
+        ("seed", str(2**63), "from 0 to 2**63 - 1"),
+        ("free", "nan", "a number"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_where_they_are_read_and_used(
+    tmp_path: Path, key: str, text: str, range: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--inner.{key}: 'inner.{key}' must be {range}, given ")):
+        load(Outer, overrides=[(f"inner.{key}", text)])
+    with pytest.raises(ConfigError, match=r"run\.yaml:2: 'inner"):
+        load(Outer, write(tmp_path, f"inner:\n  {key}: {text}\n"))
+    value = int(text) if key == "seed" else float(text.removeprefix("."))
+    with pytest.raises(ConfigError, match=re.escape(f"'inner.{key}' must be {range}, given ")):
+        check_ranges(Outer(Limited(**{key: value})))
+
+
+def test_numbers_in_range_pass() -> None:
+    given = [
+        ("rate", "1e-9"),
+        ("tau", "0"),
+        ("tau", "1e-30"),
+        ("clip", ".inf"),
+        ("share", "0"),
+        ("free", "-.inf"),
+    ]
+    for key, text in given:
+        check_ranges(load(Outer, overrides=[(f"inner.{key}", text)]))
+    assert {key.name: key.range for key in describe(Outer)}["inner.clip"] == "above 0 or infinite"
+    assert flatten(Outer())["inner.tau"] == 0.1
 
 
 def test_nearest_prefers_the_last_part() -> None:

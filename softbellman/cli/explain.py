@@ -98,7 +98,8 @@ def _head(key: Key) -> str:
     """The option of a key, the values it takes, its default; on two lines where one is too narrow."""
     values = key.type.removeprefix("one of ")
     metavar = values.replace(", ", "|") if values != key.type else _METAVARS.get(key.type, key.type)
-    head, default = f"  --{key.name} {metavar}", f"(default: {_show(key.default)})"
+    limits = f", {key.range}" if key.range else ""
+    head, default = f"  --{key.name} {metavar}{limits}", f"(default: {_show(key.default)})"
     fits = len(head) + len(default) + 2 <= help_width()
     return f"{head}  {default}" if fits else f"{head}\n      {default}"
 

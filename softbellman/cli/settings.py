@@ -65,8 +65,13 @@ def load_settings(files: Iterable[Path], overrides: Sequence[Override]) -> Setti
     value in a file gives way, so that one file serves several algorithms.
     """
     given = load(Settings, *files, overrides=overrides, presets={"preset": PRESETS})
-    settled = ALGORITHMS[given.algorithm].settle(given)
+    algorithm = ALGORITHMS[given.algorithm]
+    settled = algorithm.settle(given)
     for key, text in overrides:
+        if not algorithm.uses(key):
+            raise ConfigError(
+                f"--{key}: the algorithm {given.algorithm!r} does not use it; its stages are {', '.join(algorithm.stages)}"
+            )
         if _value(settled, key) != _value(given, key) and key in _names(Settings):
             raise ConfigError(
                 f"--{key}: the algorithm {given.algorithm!r} is defined by {key} = {_value(settled, key)}; "

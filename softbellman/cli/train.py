@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from softbellman.cli.common import INTERRUPTED, Parser, UserError, run_command
+from softbellman.cli.common import Parser, UserError, run_command
 from softbellman.cli.explain import explain_section, summarise_settings
 from softbellman.cli.settings import find_config, load_settings, split_overrides
 from softbellman.config import dump
@@ -96,15 +95,14 @@ def command(arguments: Sequence[str]) -> int:
     from softbellman.report import Console, Progress
     from softbellman.training import run
     from softbellman.training.runfolder import new_run_path
+    from softbellman.training.stopping import Stopped
 
     if options.resume is None and not settings.output:
         settings = replace(settings, output=str(new_run_path(settings.algorithm)))
     try:
         run(settings, options.resume, observer=Console(Progress(quiet=options.quiet)))
-    except KeyboardInterrupt:
-        folder = shlex.quote(str(options.resume or settings.output))
-        print(f"softbellman: interrupted; softbellman-train --resume {folder} continues", file=sys.stderr)
-        return INTERRUPTED
+    except Stopped as stopped:
+        return 128 + stopped.signal  # 130 for Ctrl-C, 143 for SIGTERM
     return 0
 
 

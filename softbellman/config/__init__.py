@@ -7,6 +7,8 @@ under its field, so the class itself is the manual:
     class OptimizerSettings:
         learning_rate: float = 1e-3
         "Step size at the start."
+        clip: Annotated[float, Range(above=0)] = 5.0
+        "Largest gradient norm."
 
     settings = load(Settings, "run.yaml", overrides=[("optimizer.learning_rate", "1e-4")])
 
@@ -15,17 +17,21 @@ YAML is read as a tree of text with line numbers and every scalar is parsed by t
 file may start from another one: `base: other.yaml`, relative to the file that says so.
 """
 
+from softbellman.config.ranges import Range, check_ranges
 from softbellman.config.reader import load
 from softbellman.config.schema import Key, describe, describe_sections, nearest
 from softbellman.config.text import ConfigError
-from softbellman.config.writer import dump, to_plain
+from softbellman.config.writer import dump, flatten, to_plain
 
 __all__ = [
     "ConfigError",
     "Key",
+    "Range",
+    "check_ranges",
     "describe",
     "describe_sections",
     "dump",
+    "flatten",
     "load",
     "nearest",
     "to_plain",

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import yaml
 
+from softbellman.config.ranges import check_value
 from softbellman.config.schema import (
     describe,
     element_section_of,
@@ -144,7 +145,12 @@ class _Reader:
         elif rest:
             self.unknown(".".join([key, *rest]), at)
         else:
-            values[name] = self.convert(field.type, node, key)
+            value = self.convert(field.type, node, key)
+            try:
+                check_value(key, field.range, value)
+            except ConfigError as error:
+                raise ConfigError(f"{origin(node)}: {error}") from None
+            values[name] = value
 
     def assign_element(
         self, cls: type, items: Any, path: list[str], node: yaml.Node, prefix: str, at: yaml.Node

@@ -27,6 +27,8 @@ class Key(NamedTuple):
     """The default value, or `dataclasses.MISSING` where the key must be given."""
     help: str
     """What the string under the field says."""
+    range: str = ""
+    """The numbers it takes, in words; empty where all are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Field:
     help: str
     default: Any
     default_factory: Any
+    range: Any = None
+    """The `Range` in its annotation."""
 
     def make_default(self) -> Any:
         """The default, made anew where it comes from a factory; `dataclasses.MISSING` where there is none."""
@@ -58,7 +62,8 @@ def describe(cls: type, *, default: Any = dataclasses.MISSING, prefix: str = "")
         if section is not None:
             keys += describe(section, default=value, prefix=f"{prefix}{name}.")
             continue
-        keys.append(Key(prefix + name, type_words(field.type), value, field.help))
+        limits = "" if field.range is None else str(field.range)
+        keys.append(Key(prefix + name, type_words(field.type), value, field.help, limits))
         if element is not None:
             keys += describe(element, prefix=f"{prefix}{name}.N.")
     return keys
@@ -92,16 +97,30 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 @functools.cache
 def fields(cls: type) -> dict[str, Field]:
     """The fields of a settings class by name."""
-    hints = typing.get_type_hints(cls)
+    hints = {name: _unwrapped(hint) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):
             texts |= _field_texts(base)
     return {
-        field.name: Field(hints[field.name], texts.get(field.name, ""), field.default, field.default_factory)
+        field.name: Field(
+            hints[field.name][0],
+            texts.get(field.name, ""),
+            field.default,
+            field.default_factory,
+            hints[field.name][1],
+        )
         for field in dataclasses.fields(cls)
         if field.init
     }
+
+
+def _unwrapped(hint: Any) -> tuple[Any, Any]:
+    """The type of an annotation, and what `Annotated` adds to it."""
+    if typing.get_origin(hint) is not typing.Annotated:
+        return hint, None
+    plain, *added = typing.get_args(hint)
+    return plain, added[0]
 
 
 def _field_texts(cls: type) -> dict[str, str]:

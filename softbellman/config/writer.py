@@ -33,6 +33,21 @@ def to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def flatten(settings: Any) -> dict[str, Any]:
+    """Settings as plain values by dotted key."""
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, section: dict[str, Any]) -> None:
+        for name, value in section.items():
+            if isinstance(value, dict):
+                add(f"{prefix}{name}.", value)
+            else:
+                flat[prefix + name] = value
+
+    add("", to_plain(settings))
+    return flat
+
+
 def _lines(settings: Any, indent: str, comments: bool) -> Iterator[str]:
     cls: type = type(settings)
     for name, field in fields(cls).items():

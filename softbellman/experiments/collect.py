@@ -162,21 +162,6 @@ def actor_stages(settings: Settings) -> list[str]:
     ]
 
 
-def flatten(settings: Settings) -> dict[str, Any]:
-    """Settings by dotted key."""
-    flat: dict[str, Any] = {}
-
-    def add(prefix: str, section: Mapping[str, Any]) -> None:
-        for name, value in section.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{name}.", value)
-            else:
-                flat[prefix + name] = value
-
-    add("", config.to_plain(settings))
-    return flat
-
-
 def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
     """What decides the actor at the end of a stage, the seed and the place of files left out.
 
@@ -186,11 +171,11 @@ def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
     sections = {"data", "model", "actor", "evaluation"}
     if stage != "actor":
         every_stage = {name for algorithm in ALGORITHMS.values() for name in algorithm.stages}
-        present = {key.partition(".")[0] for key in flatten(settings)}
+        present = {key.partition(".")[0] for key in config.flatten(settings)}
         sections = present - (every_stage - set(ALGORITHMS[settings.algorithm].stages))
     return {
         key: value
-        for key, value in flatten(settings).items()
+        for key, value in config.flatten(settings).items()
         if key.partition(".")[0] in sections and key not in (*_MACHINE, *_APART)
     }
 
@@ -200,7 +185,7 @@ def check_same_data(first: FinishedRun, other: FinishedRun) -> None:
 
     A data set may lie in another folder now: paths that differ are the same data where the vocabularies are.
     """
-    mine, theirs = (flatten(run.settings) for run in (first, other))
+    mine, theirs = (config.flatten(run.settings) for run in (first, other))
     for key in mine:
         if not key.startswith("data.") or key.removeprefix("data.") in _TRAINING_TEXT:
             continue

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from softbellman import config
 from softbellman.data import CaptionCorpus, Corpus
-from softbellman.experiments.collect import Collection, FinishedRun, SystemResult, flatten
+from softbellman.experiments.collect import Collection, FinishedRun, SystemResult
 from softbellman.training.evaluation import METRICS, further_metrics
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
@@ -32,7 +33,7 @@ def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
     test_sets: dict[str, Corpus | CaptionCorpus] = {}
 
     def test_set(settings: Settings) -> Corpus | CaptionCorpus:
-        facts = {key: value for key, value in flatten(settings).items() if key.startswith("data.")}
+        facts = {key: value for key, value in config.flatten(settings).items() if key.startswith("data.")}
         key = repr((facts, settings.evaluation.drop_long))
         if key not in test_sets:
             test = load_task(settings.data).test

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +169,13 @@ class Payoff:
             found.update(tensor.numpy().tobytes())
         return found.hexdigest()
 
+    def save(self, path: Path) -> None:
+        """Write the document frequencies, a safetensors file; nothing where there are none."""
+        if self.frequencies is not None:
+            temporary = path.with_name(f".{path.name}.part")
+            self.frequencies.save(temporary)
+            temporary.replace(path)
+
     def describe(self) -> str:
         """The payoff in words."""
         facts = ""
@@ -189,14 +195,7 @@ def describe_payoff(settings: PayoffSettings) -> str:
 
 
 def prepare_payoff(
-    settings: PayoffSettings,
-    corpus: Corpus,
-    path: Path,
-    *,
-    resume: bool,
-    device: torch.device,
-    eos_id: int,
-    unknown_id: int,
+    settings: PayoffSettings, corpus: Corpus, *, device: torch.device, eos_id: int, unknown_id: int
 ) -> Payoff:
     """The payoff of a run, with the document frequencies of its training references where it is CIDEr-D.
 
@@ -205,28 +204,18 @@ def prepare_payoff(
     Args:
         settings: of the payoff.
         corpus: the references of the training corpus.
-        path: where the frequencies are kept, a safetensors file.
-        resume: take those of `path` if they are there, whatever the corpus now holds.
         device: where hypotheses will be scored.
         eos_id, unknown_id: as in `Payoff`.
 
     Raises:
-        ValueError: all n-grams weigh 0, as with one training source alone, or `path` holds something else.
+        ValueError: all n-grams weigh 0, as with one training source alone.
     """
     if settings.metric != "cider":
         return Payoff(settings, eos_id=eos_id, unknown_id=unknown_id)
     unmatched_id = _unmatched(settings, unknown_id)
-    if resume and path.exists():
-        frequencies = DocumentFrequencies.load(path)
-        if frequencies.max_order != settings.max_order:
-            raise ValueError(
-                f"{path} holds n-grams up to length {frequencies.max_order}, but payoff.max_order is {settings.max_order}"
-            )
-    else:
-        frequencies = DocumentFrequencies.from_batches(
-            _batches(corpus), max_order=settings.max_order, unmatched_id=unmatched_id
-        )
-        _save(frequencies, path)
+    frequencies = DocumentFrequencies.from_batches(
+        _batches(corpus), max_order=settings.max_order, unmatched_id=unmatched_id
+    )
     if all(bool((counts == frequencies.documents).all()) for counts in frequencies.counts):
         raise ValueError(
             "payoff.metric cider weighs n-grams by how few training sources have them, but each is in all of the "
@@ -272,10 +261,3 @@ def _batches(corpus: Corpus) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _unmatched(settings: PayoffSettings, unknown_id: int) -> int | None:
     return None if settings.unknown_matches else unknown_id
-
-
-def _save(frequencies: DocumentFrequencies, path: Path) -> None:
-    """Under another name first: a killed run leaves no half of a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    frequencies.save(temporary)
-    os.replace(temporary, path)

@@ -51,6 +51,10 @@ class Console(Observer):
         numbers = "  ".join(describe_numbers(metrics))
         self.progress.line(f"[{minutes:3d}:{seconds:02d}] {stage:<10} epoch {epoch:5.2f} {star} {numbers}")
 
+    def warned(self, message: str) -> None:
+        """One line on standard error, in quiet mode too."""
+        self.progress.warn(f"softbellman: {message}")
+
     def stage_ended(self, stage: str, folder: RunFolder) -> None:
         """Draws the learning curve anew."""
         draw_curve(folder.metrics_path, folder.curve_path)

@@ -86,6 +86,13 @@ class Progress:
             print(text, file=self.out)
         self.out.flush()
 
+    def warn(self, text: str) -> None:
+        """A line on standard error, above any bar, in quiet mode too."""
+        if self.on_terminal:
+            tqdm.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     @contextmanager
     def count(self, label: str, total: int | None, *, unit: str) -> Iterator[Bar]:
         """Any work that can be counted; `unit` is the singular of what is counted."""

@@ -33,6 +33,23 @@ class Algorithm:
     reader: Literal["critic", "oracle"] = "critic"
     settle: Callable[[Settings], Settings] = _as_given
 
+    def uses(self, key: str) -> bool:
+        """Whether a setting, by its dotted name, plays a part in this algorithm."""
+        section = key.partition(".")[0]
+        if "." not in key or section in _ALWAYS:
+            return True
+        return section in self.stages or any(section in _SHARED.get(stage, ()) for stage in self.stages)
+
+
+_ALWAYS = ("data", "model", "evaluation", "checkpoint")
+_SHARED = {
+    "critic": ("payoff", "credit"),
+    "joint": ("payoff", "credit"),
+    "oracle": ("payoff",),
+    "augmented": ("payoff",),
+    "completion": ("payoff", "credit"),
+}
+"""Sections that are no stage's own, by the stages that read them."""
 
 ALGORITHMS = {
     "mle": Algorithm("MLE", ("actor",)),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from typing import Any
 import torch
 
 import softbellman
+from softbellman.core import native
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training.algorithms import ALGORITHMS
+from softbellman.training.files import beside, digest, flush_folder, read_json, write_atomically, write_json
+from softbellman.training.record import package_digest
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.stages import Stage
@@ -29,11 +34,34 @@ _INPUTS: dict[str, tuple[str, ...]] = {
 augmented, completion) is its own result and is not shared."""
 
 
-class StageCache:
-    """Copies finished stages between run folders and `settings.cache`; does nothing when that is empty."""
+METRICS = "metrics.jsonl"
+_CONTENTS = "contents.json"
+"""The file of an entry that names the others with their digests; written last."""
 
-    def __init__(self, settings: Settings, folder: RunFolder, task: Task, payoff: Payoff) -> None:
-        self._settings, self._folder = settings, folder
+
+class StageCache:
+    """Copies finished stages between run folders and `settings.cache`; does nothing when that is empty.
+
+    An entry is built aside and renamed when it is whole. One that lacks a file, or whose files have other digests than it
+    says, is as good as none.
+
+    Args:
+        settings, folder, task, payoff: of the run.
+        device: where it trains; part of the key, as numbers differ.
+        warn: is told of bad entries.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: RunFolder,
+        task: Task,
+        payoff: Payoff,
+        *,
+        device: torch.device,
+        warn: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self._settings, self._folder, self._device, self._warn = settings, folder, device, warn
         self._corpora = task.digest() if settings.cache else ""
         self._payoff = payoff.digest() if settings.cache else ""
         self._root = Path(settings.cache) if settings.cache else None
@@ -64,34 +92,66 @@ class StageCache:
             stage=stage,
             seed=settings["seed"],
             version=softbellman.__version__,
+            source=[package_digest(), native.build_info()["source_digest"]],
+            torch=torch.__version__,
+            device=self._device.type,
             threads=torch.get_num_threads(),
         )
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def fetch(self, key: str | None, stage: Stage) -> bool:
         """Put a kept stage into the run folder, unless the folder has the stage already."""
-        if key is None or self._root is None or self._state(stage).exists():
+        if key is None or self._root is None or self._folder.has_checkpoints(stage.name):
             return False
         kept = self._root / f"{stage.name}-{key}"
-        if not (kept / "complete").exists():
+        if not kept.is_dir():
             return False
-        for item in kept.glob(f"{stage.name}*"):
-            shutil.copy2(item, self._folder.checkpoints / item.name)
-        self._folder.append_metrics(kept / "metrics.jsonl")
+        files = _read_entry(kept)
+        if files is None:
+            self._warn(f"the cache's {kept} is damaged; the stage is trained anew")
+            return False
+        self._folder.truncate_metrics(stage.name, None)
+        self._folder.append_metrics(kept / METRICS)
+        for name in sorted(
+            files, key=lambda name: name.endswith(".json")
+        ):  # what makes a checkpoint count comes last
+            if name != METRICS:
+                write_atomically(self._folder.checkpoints / name, files[name])
         return True
 
     def keep(self, key: str | None, stage: Stage) -> None:
-        """Keep a finished stage."""
+        """Keep a finished stage; an entry that is there stays, a damaged one gives way."""
         if key is None or self._root is None:
             return
         kept = self._root / f"{stage.name}-{key}"
-        if (kept / "complete").exists():
+        if _read_entry(kept) is not None:
             return
-        kept.mkdir(parents=True, exist_ok=True)
-        for item in self._folder.checkpoints.glob(f"{stage.name}*"):
-            shutil.copy2(item, kept / item.name)
-        self._folder.copy_metrics(stage.name, kept / "metrics.jsonl")
-        (kept / "complete").touch()
+        self._root.mkdir(parents=True, exist_ok=True)
+        building = beside(kept)
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        for path in self._folder.final_files(stage.name):
+            shutil.copy2(path, building / path.name)
+        self._folder.copy_metrics(stage.name, building / METRICS)
+        write_json(
+            building / _CONTENTS,
+            {path.name: digest(path.read_bytes()) for path in sorted(building.iterdir())},
+        )
+        try:
+            if kept.exists():
+                os.replace(kept, aside := beside(kept.with_name(f"{kept.name}-damaged")))
+                shutil.rmtree(aside, ignore_errors=True)
+            os.replace(building, kept)
+            flush_folder(self._root)
+        except OSError:  # another run was faster
+            shutil.rmtree(building, ignore_errors=True)
 
-    def _state(self, stage: Stage) -> Path:
-        return self._folder.checkpoints / f"{stage.name}.state"
+
+def _read_entry(kept: Path) -> dict[str, bytes] | None:
+    """The files of an entry by name; None where one is missing or holds other bytes than were written."""
+    try:
+        contents: dict[str, str] = read_json(kept / _CONTENTS)
+        files = {name: (kept / name).read_bytes() for name in contents}
+        return files if all(digest(files[name]) == known for name, known in contents.items()) else None
+    except (OSError, ValueError, AttributeError):
+        return None

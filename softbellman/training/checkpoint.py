@@ -1,39 +1,82 @@
-"""Checkpoints: weights as safetensors, the rest of the state in one small file that is loaded without pickled code."""
+"""Weights as safetensors that say what they are, the rest of the state in a file that is loaded without pickled code."""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from softbellman.training.files import DamagedFile, digest, write_atomically
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush to the disk, rename: a killed run never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+Weights = dict[str, Tensor]
 
 
-def save_modules(path: Path, modules: dict[str, nn.Module]) -> None:
-    """Weights of named modules as one safetensors file, tensors named MODULE.PARAMETER."""
-    tensors: dict[str, Tensor] = {}
+def save_modules(path: Path, modules: dict[str, nn.Module], *, stage: str, step: int) -> str:
+    """Weights of named modules as one safetensors file, tensors named MODULE.PARAMETER.
+
+    The metadata hold the stage, its update and a digest of the tensors.
+
+    Returns:
+        The digest.
+    """
+    tensors: Weights = {}
     for name, module in modules.items():
         for key, value in module.state_dict().items():
             tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
-    write_atomically(path, save(tensors))
+    found = digest_of_tensors(tensors)
+    metadata = {"stage": stage, "step": str(step), "digest": found}
+    write_atomically(path, save(tensors, metadata))
+    return found
 
 
-def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
+def digest_of_tensors(tensors: Weights) -> str:
+    """SHA-256 over names, types, shapes and numbers."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def read_weights(path: Path, expected: str | None = None) -> tuple[Weights, dict[str, str]]:
+    """The tensors of `save_modules` and the file's metadata.
+
+    Args:
+        path: the file.
+        expected: the digest that a checkpoint noted of it; None: that of the file's own metadata.
+
+    Raises:
+        DamagedFile: no safetensors file, or other numbers than were written.
+    """
+    if not path.is_file():
+        raise DamagedFile(f"{path} is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DamagedFile(f"{path} is damaged: it holds no readable weights ({reason})") from None
+    wanted = expected or metadata.get("digest")
+    if wanted is not None and digest_of_tensors(tensors) != wanted:
+        what = (
+            "other weights than were written"
+            if expected is None
+            else "other weights than its checkpoint says"
+        )
+        raise DamagedFile(f"{path} is damaged or was replaced: it holds {what}")
+    return tensors, metadata
+
+
+def load_modules(path: Path, modules: dict[str, nn.Module], expected: str | None = None) -> None:
     """Load weights of `save_modules` into modules of the same shapes; missing or extra names are errors."""
-    tensors = load_file(path)
+    tensors, _ = read_weights(path, expected)
     for name, module in modules.items():
         state = {
             key.removeprefix(f"{name}."): value
@@ -49,16 +92,31 @@ def load_modules(path: Path, modules: dict[str, nn.Module]) -> None:
             raise ValueError(f"{path} does not fit the {name} of these settings and data: {first}") from None
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Optimisers, counters and selection records: tensors, numbers, strings, lists and dicts only."""
-    import io
-
+def save_state(path: Path, state: dict[str, Any]) -> str:
+    """Optimisers, counters and random states: tensors, numbers, strings, lists and dicts only; returns the digest."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomically(path, buffer.getvalue())
+    return digest(buffer.getvalue())
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read `save_state`'s file; objects other than tensors and plain values are refused."""
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+def load_state(path: Path, expected: str) -> dict[str, Any]:
+    """Read `save_state`'s file; objects other than tensors and plain values are refused.
+
+    Raises:
+        DamagedFile: another digest than `expected`, or no such file.
+    """
+    if not path.is_file():
+        raise DamagedFile(f"{path} is missing")
+    content = path.read_bytes()
+    if digest(content) != expected:
+        raise DamagedFile(
+            f"{path} is damaged or was replaced: it holds another state than its checkpoint says"
+        )
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    except Exception:  # torch's own text advises to load code
+        raise DamagedFile(
+            f"{path} holds no state of a stage, or more than numbers; it was not loaded"
+        ) from None
     return state

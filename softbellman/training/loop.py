@@ -1,26 +1,43 @@
 """The loop of a stage: updates, validation, selection, learning-rate decay, checkpoints, resumption.
 
-A stage is validated every `interval` updates (or once an epoch). At each validation the state is written, so a killed
-run continues from the last one. Random numbers are seeded anew there from (seed, stage, update), which makes the continued run
-repeat the uninterrupted one.
+A stage is validated every `interval` updates (or once an epoch), which selects and decays. Checkpoints are written there and,
+by minutes or updates, in between; they change no number. A run that was stopped continues from the last one and repeats
+what it would have done. Random numbers are seeded from (seed, stage, update) after each validation; in between the state of
+their generators is kept.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from safetensors.torch import save as serialise
 
-from softbellman.data import BatchIterator
+from softbellman.data import Batch, BatchIterator
 from softbellman.models.projection import Bfloat16, bfloat16_products
-from softbellman.training.checkpoint import load_modules, load_state, save_modules, save_state
+from softbellman.training.checkpoint import load_modules, save_modules
+from softbellman.training.files import write_atomically
+from softbellman.training.generations import Generation, Generations
 from softbellman.training.observer import Observer
 from softbellman.training.runfolder import RunFolder
+from softbellman.training.settings import CheckpointSettings
 from softbellman.training.stages import Stage, Sums, draw_key
+from softbellman.training.stopping import Stopped, StopRequest
+from softbellman.training.sums import Totals, means
+
+MOST_SKIPPED = 10
+"""Updates in a row whose loss or gradients are not finite, after which a stage stops."""
+
+LARGEST_PERPLEXITY = 1e9
+"""Above it a model is far worse than one that guesses among any vocabulary: it has diverged, though its numbers are finite."""
+
+SMALLEST_START = 1.0
+"""A selection score that starts below it, of 0 to 100, is too small to tell a collapse by."""
+
+_FETCHED_TOGETHER = 20
 
 
 @dataclass
@@ -33,8 +50,10 @@ class Cursor:
         decays: learning-rate decays done.
         best: best selection score so far (larger is better).
         best_step: the update it was reached after.
+        first: the first selection score; None before it.
+        validations: validations done.
         seconds: training time so far, validation included.
-        done: the stage has ended.
+        ended: why the stage ended: `epochs`, `updates`, `decays`, `collapse`; empty while it goes on.
     """
 
     epoch: int = 0
@@ -43,199 +62,331 @@ class Cursor:
     decays: int = 0
     best: float = -math.inf
     best_step: int = -1
+    first: float | None = None
+    validations: int = 0
     seconds: float = 0.0
-    done: bool = False
+    ended: str = ""
 
 
-def run_stage(
-    stage: Stage,
-    batches: BatchIterator,
-    folder: RunFolder,
-    observer: Observer,
-    *,
-    seed: int,
-    device: torch.device,
-    resume: bool,
-    bfloat16: Bfloat16 = "none",
-) -> None:
-    """Train a stage to its end; its modules then hold the selected weights.
+@dataclass
+class Interval:
+    """What happened since the last validation.
 
-    `bfloat16` names the products that have bfloat16 factors in updates; validation has none.
-
-    Files in the run folder: `checkpoints/STAGE-last.safetensors` and `-best.safetensors`, `checkpoints/STAGE.state`.
+    Attributes:
+        totals: diagnostics.
+        seconds: time spent.
+        random: states of the random number generators; None where the interval has not begun.
     """
-    cursor = Cursor()
-    if resume:
-        state_path = folder.checkpoints / f"{stage.name}.state"
-        if state_path.exists():
-            cursor = _restore(stage, folder, state_path)
-        folder.truncate_metrics(stage.name, cursor.step if state_path.exists() else -1)
-    if stage.start_is_candidate and cursor.step == 0 and not cursor.done:
-        metrics = stage.evaluate()
-        folder.log(stage=stage.name, kind="dev", epoch=0.0, step=0, time=0.0, **metrics)
-        observer.validated(stage.name, 0.0, metrics, best=False)
-        _select(stage, cursor, metrics, folder)
-    while not cursor.done:
-        _interval(stage, cursor, batches, folder, observer, seed=seed, device=device, bfloat16=bfloat16)
-    load_modules(folder.checkpoints / f"{stage.name}-best.safetensors", stage.modules)
+
+    totals: Totals = field(default_factory=Totals)
+    seconds: float = 0.0
+    random: dict[str, Any] | None = None
 
 
-def _interval(
-    stage: Stage,
-    cursor: Cursor,
-    batches: BatchIterator,
-    folder: RunFolder,
-    observer: Observer,
-    *,
-    seed: int,
-    device: torch.device,
-    bfloat16: Bfloat16,
-) -> None:
-    """Updates up to the next validation, the validation, selection, decay, checkpoint."""
-    schedule = stage.schedule
-    torch.manual_seed(draw_key(seed, f"{stage.name}/{cursor.step}"))
-    started = time.perf_counter()
-    epoch_length = batches.epoch_length(cursor.epoch)
-    count = epoch_length - cursor.position
-    if schedule.interval:
-        count = min(count, schedule.interval)
-    if schedule.max_updates:
-        count = min(count, schedule.max_updates - cursor.step)
-    totals: dict[str, float] = {}
-    pending: list[Sums] = []
-    with observer.updates(stage.name, cursor.epoch + 1, schedule.epochs, count) as bar:
-        for batch in batches.epoch(cursor.epoch, start=cursor.position):
-            with bfloat16_products(bfloat16):
-                pending.append(stage.update(batch.to(device), cursor.step))
-            cursor.step += 1
-            cursor.position += 1
-            count -= 1
-            if len(pending) == 20 or not count:
-                latest = _drain(pending, totals)
-                bar.update(len(pending), _means(latest))
-                pending.clear()
-            if not count:
-                break
-    trained = time.perf_counter() - started
-    if cursor.position >= epoch_length:
-        cursor.epoch, cursor.position = cursor.epoch + 1, 0
-    progressed = cursor.epoch + cursor.position / batches.epoch_length(cursor.epoch)
+@dataclass
+class StageRunner:
+    """Trains one stage in a run folder.
 
-    averages = _means(totals)
-    _check_finite(stage, cursor.step, totals)
-    metrics = stage.evaluate()
-    cursor.seconds += time.perf_counter() - started
-    rates = {f"{name}_learning_rate": o.param_groups[0]["lr"] for name, o in stage.optimizers.items()}
-    common = {"stage": stage.name, "epoch": progressed, "step": cursor.step, "time": cursor.seconds}
-    folder.log(kind="train", **common, **averages, **rates, train_seconds=trained)
-    folder.log(kind="dev", **common, **metrics)
-    improved = _select(stage, cursor, metrics, folder)
-    observer.validated(stage.name, progressed, {**averages, **metrics}, best=improved)
+    Attributes:
+        stage, batches, folder, observer: what is trained, on what, where, and who is told.
+        seed, device: of the run.
+        checkpoints: when checkpoints are written, and how many are kept.
+        request: raises where a signal asks the run to end.
+        bfloat16: the products of an update that have bfloat16 factors; validation has none.
+        steps_before, seconds_before: of the stages before this one.
+    """
 
-    if not improved:
-        if cursor.decays >= schedule.max_decays:
-            cursor.done = True
-        else:
-            cursor.decays += 1
-            for name in stage.annealed:
-                for group in stage.optimizers[name].param_groups:
-                    group["lr"] *= schedule.decay
-    if cursor.epoch >= schedule.epochs or (schedule.max_updates and cursor.step >= schedule.max_updates):
-        cursor.done = True
-    _save(stage, cursor, folder)
+    stage: Stage
+    batches: BatchIterator
+    folder: RunFolder
+    observer: Observer
+    seed: int
+    device: torch.device
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    request: StopRequest = field(default_factory=StopRequest)
+    bfloat16: Bfloat16 = "none"
+    steps_before: int = 0
+    seconds_before: float = 0.0
 
-
-def _select(stage: Stage, cursor: Cursor, metrics: dict[str, float], folder: RunFolder) -> bool:
-    """Keep the weights when their selection score is the best so far."""
-    sign = -1.0 if stage.selection.startswith("-") else 1.0
-    score = sign * metrics[stage.selection.lstrip("-")]
-    if not score > cursor.best:
-        return False
-    cursor.best, cursor.best_step = score, cursor.step
-    save_modules(folder.checkpoints / f"{stage.name}-best.safetensors", stage.modules)
-    return True
-
-
-def _save(stage: Stage, cursor: Cursor, folder: RunFolder) -> None:
-    """Weights and state as one transaction: new weights under another name, the state, then the weights' rename."""
-    last, waiting = _last_paths(stage, folder, cursor.step)
-    save_modules(waiting, stage.modules)
-    state: dict[str, Any] = {
-        "cursor": asdict(cursor),
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in stage.optimizers.items()},
-    }
-    save_state(folder.checkpoints / f"{stage.name}.state", state)
-    waiting.replace(last)
-
-
-def _restore(stage: Stage, folder: RunFolder, state_path: Path) -> Cursor:
-    state = load_state(state_path)
-    cursor = Cursor(**state["cursor"])
-    last, waiting = _last_paths(stage, folder, cursor.step)
-    if waiting.exists():  # killed between the state and the rename
-        waiting.replace(last)
-    for orphan in folder.checkpoints.glob(f"{stage.name}-last-*.safetensors"):  # killed before the state
-        orphan.unlink()
-    for name, optimizer in stage.optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][name])
-    load_modules(last, stage.modules)
-    return cursor
-
-
-def _last_paths(stage: Stage, folder: RunFolder, step: int) -> tuple[Path, Path]:
-    """The last weights, and the name they wait under until the state of their step is written."""
-    return (
-        folder.checkpoints / f"{stage.name}-last.safetensors",
-        folder.checkpoints / f"{stage.name}-last-{step}.safetensors",
-    )
-
-
-def _drain(pending: list[Sums], totals: dict[str, float]) -> dict[str, float]:
-    """Add up the pending diagnostics (one transfer from the device for all of them); returns their own sums."""
-    latest: dict[str, float] = {"updates": float(len(pending))}
-    names = list(dict.fromkeys(name for sums in pending for name in sums))
-    found = [(name, number.detach().double()) for sums in pending for name, number in sums.items()]
-    remote = [number for _, number in found if number.device.type != "cpu"]
-    fetched = iter(torch.stack(remote).tolist() if remote else ())
-    latest.update(dict.fromkeys(names, 0.0))
-    for name, number in found:
-        latest[name] += float(number) if number.device.type == "cpu" else next(fetched)
-    for name, value in latest.items():
-        totals[name] = totals.get(name, 0.0) + value
-    return latest
-
-
-PER_TOKEN = ("td_error", "td_squared", "entropy", "value")
-
-
-def _means(totals: dict[str, float]) -> dict[str, float]:
-    """Sums to means: per token, per reference token, per sequence, per update."""
-    means: dict[str, float] = {}
-    for name in PER_TOKEN:
-        if name in totals:
-            means[name] = totals[name] / totals["tokens"]
-    if "nll" in totals:
-        means["perplexity"] = math.exp(min(totals["nll"] / totals["reference_tokens"], 50.0))
-    if "cross_entropy" in totals:
-        means["cross_entropy"] = totals["cross_entropy"] / totals["weight"]
-    if "effective_samples" in totals:
-        means["effective_samples"] = totals["effective_samples"] / totals["sources"]
-    if "payoff" in totals:
-        means["payoff"] = totals["payoff"] / totals["sequences"]
-    for name in totals:
-        if name.endswith("_gradient"):
-            means[name] = totals[name] / totals["updates"]
-    return means
-
-
-def _check_finite(stage: Stage, step: int, totals: dict[str, float]) -> None:
-    """A diverged stage ends with a sentence instead of decoding nonsense."""
-    broken = [name for name, value in totals.items() if not math.isfinite(value)]
-    for name, module in stage.modules.items():
-        if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
-            broken.append(f"a weight of the {name}")
-    if broken:
-        raise FloatingPointError(
-            f"stage {stage.name} diverged before update {step}: {', '.join(broken)} is not finite; "
-            f"lower the learning rate or the temperature"
+    def __post_init__(self) -> None:
+        self.cursor, self.interval = Cursor(), Interval()
+        self.generations = Generations(
+            self.folder.checkpoints, self.stage.name, keep=self.checkpoints.keep, warn=self.observer.warned
         )
+        self._best: tuple[str, int] = ("", 0)  # digest, generation
+        self._interval_start, self._collapsed = 0, False
+        self._saved_at, self._saved_step = time.monotonic(), 0
+
+    def run(self) -> Cursor:
+        """Train the stage to its end, or go on where it was stopped; its modules then hold the selected weights."""
+        self._restore()
+        stage, cursor = self.stage, self.cursor
+        if stage.start_is_candidate and cursor.step == 0 and not cursor.validations:
+            metrics = stage.evaluate()
+            with self.request.protected():
+                self._log("dev", 0.0, metrics)
+                self._select(metrics)
+                self._save()
+            self.observer.validated(stage.name, 0.0, metrics, best=False)
+        while not cursor.ended:
+            self.request.check()
+            self._train_interval()
+            self._validate()
+        load_modules(self.generations.best_path, stage.modules, self._best[0])
+        return cursor
+
+    # Updates ----------------------------------------------------------------------------------------------------------
+
+    def _train_interval(self) -> None:
+        """Updates up to the next validation."""
+        cursor, interval, schedule = self.cursor, self.interval, self.stage.schedule
+        if interval.random is None:
+            torch.manual_seed(draw_key(self.seed, f"{self.stage.name}/{cursor.step}"))
+            interval.random = _random_state(self.device)
+        else:
+            _set_random_state(interval.random, self.device)
+        pending: list[Sums] = []
+        started, before, count = time.perf_counter(), interval.seconds, self._updates_left()
+        batches = self.batches.epoch(cursor.epoch, start=cursor.position) if count else ()
+        bar = self.observer.updates(self.stage.name, cursor.epoch + 1, schedule.epochs, count)
+        with self.request.protected(), bar as counter:
+            for batch in batches:
+                with bfloat16_products(self.bfloat16):
+                    pending.append(self.stage.update(batch.to(self.device), cursor.step))
+                cursor.step, cursor.position, count = cursor.step + 1, cursor.position + 1, count - 1
+                pause = count > 0 and (self.request.arrived or self._checkpoint_is_due())
+                if len(pending) == _FETCHED_TOGETHER or not count or pause:
+                    counter.update(len(pending), means(interval.totals.add(pending)))
+                    pending.clear()
+                    self._check_skipped(batch)
+                if pause:
+                    interval.seconds = before + time.perf_counter() - started
+                    interval.random = _random_state(self.device)
+                    self._save()
+                    self.request.check()
+                if not count:
+                    break
+        interval.seconds = before + time.perf_counter() - started
+        interval.random = _random_state(self.device)
+
+    def _updates_left(self) -> int:
+        """Updates before the next validation."""
+        cursor, schedule = self.cursor, self.stage.schedule
+        count = self.batches.epoch_length(cursor.epoch) - cursor.position
+        if schedule.interval:
+            count = min(count, schedule.interval - (cursor.step - self._interval_start))
+        if schedule.max_updates:
+            count = min(count, schedule.max_updates - cursor.step)
+        return max(count, 0)
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self.checkpoints
+        if every.updates and self.cursor.step - self._saved_step >= every.updates:
+            return True
+        return bool(every.minutes) and time.monotonic() - self._saved_at >= 60 * every.minutes
+
+    def _check_skipped(self, batch: Batch) -> None:
+        """A stage whose updates no longer count stops with a sentence, and keeps a batch that shows it."""
+        totals = self.interval.totals
+        if totals.in_a_row < MOST_SKIPPED:
+            return
+        path = self.folder.path / "diverged" / f"{self.stage.name}-{self.cursor.step}.safetensors"
+        tensors = {
+            name: value.contiguous().cpu() for name, value in vars(batch).items() if torch.is_tensor(value)
+        }
+        write_atomically(path, serialise(tensors))
+        raise FloatingPointError(
+            f"stage {self.stage.name} diverged before update {self.cursor.step}: {', '.join(totals.broken)} was not "
+            f"finite in {totals.in_a_row} updates in a row, which were skipped; the last batch is in {path}; "
+            "lower the learning rate or the temperature"
+        )
+
+    # Validation -------------------------------------------------------------------------------------------------------
+
+    def _validate(self) -> None:
+        """Validation, selection, decay, checkpoint."""
+        stage, cursor, interval = self.stage, self.cursor, self.interval
+        started = time.perf_counter()
+        averages = interval.totals.means()
+        self._check_finite(averages)
+        try:
+            metrics = stage.evaluate()
+        except Stopped:
+            self._save()
+            raise
+        with self.request.protected():
+            if cursor.position >= self.batches.epoch_length(cursor.epoch):
+                cursor.epoch, cursor.position = cursor.epoch + 1, 0
+            cursor.seconds += interval.seconds + time.perf_counter() - started
+            epoch = cursor.epoch + cursor.position / self.batches.epoch_length(cursor.epoch)
+            rates = {f"{name}_learning_rate": o.param_groups[0]["lr"] for name, o in stage.optimizers.items()}
+            self._log("train", epoch, {**averages, **rates, "train_seconds": interval.seconds})
+            self._log("dev", epoch, metrics)
+            improved = self._select(metrics)
+            self._decay_or_end(improved)
+            self.interval, self._interval_start = Interval(), cursor.step
+            self._save()
+        self.observer.validated(stage.name, epoch, {**averages, **metrics}, best=improved)
+        if interval.totals.skipped:
+            self.observer.warned(
+                f"stage {stage.name}: {interval.totals.skipped} updates before update {cursor.step} were skipped, "
+                "their loss or gradients were not finite"
+            )
+        if cursor.ended == "collapse":
+            self.observer.warned(
+                f"stage {stage.name} stopped at update {cursor.step}: {stage.selection.lstrip('-')} fell from "
+                f"{cursor.first:.4g} to {self._score(metrics):.4g}; the best weights so far are taken"
+            )
+
+    def _decay_or_end(self, improved: bool) -> None:
+        """The learning rate where a validation brought nothing; the end of the stage."""
+        stage, cursor, schedule = self.stage, self.cursor, self.stage.schedule
+        if not improved:
+            if cursor.decays >= schedule.max_decays:
+                cursor.ended = "decays"
+            else:
+                cursor.decays += 1
+                for name in stage.annealed:
+                    for group in stage.optimizers[name].param_groups:
+                        group["lr"] *= schedule.decay
+        if schedule.max_updates and cursor.step >= schedule.max_updates:
+            cursor.ended = cursor.ended or "updates"
+        if cursor.epoch >= schedule.epochs:
+            cursor.ended = cursor.ended or "epochs"
+        if self._collapsed:
+            cursor.ended = "collapse"
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        sign = -1.0 if self.stage.selection.startswith("-") else 1.0
+        return sign * metrics[self.stage.selection.lstrip("-")]
+
+    def _select(self, metrics: dict[str, float]) -> bool:
+        """Keep the weights when their selection score is the best so far."""
+        cursor, score = self.cursor, self._score(metrics)
+        cursor.validations += 1
+        if cursor.first is None and math.isfinite(score):
+            cursor.first = score
+        self._collapsed = _collapsed(cursor.first, score, self.stage.schedule.collapse)
+        if not score > cursor.best:
+            return False
+        cursor.best, cursor.best_step = score, cursor.step
+        digest = save_modules(
+            self.generations.best_path, self.stage.modules, stage=self.stage.name, step=cursor.step
+        )
+        self._best = (digest, self.generations.next_number())
+        return True
+
+    def _check_finite(self, averages: dict[str, float]) -> None:
+        """A diverged stage ends with a sentence instead of decoding nonsense."""
+        broken = [
+            f"a weight of the {name} is not finite"
+            for name, module in self.stage.modules.items()
+            if not all(bool(parameter.isfinite().all()) for parameter in module.parameters())
+        ]
+        perplexity = averages.get("perplexity", 0.0)
+        if perplexity > LARGEST_PERPLEXITY:
+            broken.append(f"the perplexity is {perplexity:.3g}")
+        if broken:
+            raise FloatingPointError(
+                f"stage {self.stage.name} diverged before update {self.cursor.step}: {', '.join(broken)}; "
+                "lower the learning rate or the temperature"
+            )
+
+    # Files ------------------------------------------------------------------------------------------------------------
+
+    def _log(self, kind: str, epoch: float, numbers: dict[str, float]) -> None:
+        cursor = self.cursor
+        self.folder.log(
+            stage=self.stage.name,
+            kind=kind,
+            epoch=epoch,
+            step=cursor.step,
+            time=cursor.seconds,
+            run_step=self.steps_before + cursor.step,
+            run_time=self.seconds_before + cursor.seconds,
+            **numbers,
+        )
+
+    def _save(self) -> None:
+        """A checkpoint of the stage as it stands."""
+        cursor, stage, interval = self.cursor, self.stage, self.interval
+        state: dict[str, Any] = {
+            "cursor": asdict(cursor),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in stage.optimizers.items()},
+            "interval": asdict(interval),
+            "interval_start": self._interval_start,
+        }
+        self.generations.write(
+            stage.modules,
+            state,
+            {
+                "step": cursor.step,
+                "best": self._best[0],
+                "best_number": self._best[1],
+                "best_step": cursor.best_step,
+                "score": cursor.best if math.isfinite(cursor.best) else None,
+                "records": self.folder.count_records(stage.name),
+                "seconds": cursor.seconds,
+                "ended": cursor.ended,
+            },
+        )
+        self._saved_at, self._saved_step = time.monotonic(), cursor.step
+
+    def _restore(self) -> None:
+        """The stage as its last whole checkpoint has it; as it is built where there is none."""
+        found = self.generations.newest()
+        if found is None:
+            self.folder.truncate_metrics(self.stage.name, None)
+            return
+        generation, state = found
+        self._check_records(generation)
+        self.folder.truncate_metrics(self.stage.name, generation.records)
+        kept, totals = state["interval"], state["interval"]["totals"]
+        self.cursor = Cursor(**state["cursor"])
+        self.interval = Interval(Totals(**totals), kept["seconds"], kept["random"])
+        self._interval_start = state["interval_start"]
+        self._best = (generation.best, generation.best_number)
+        self._saved_step = self.cursor.step
+        for name, optimizer in self.stage.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        load_modules(
+            self.generations.path(generation.number, ".safetensors"), self.stage.modules, generation.weights
+        )
+        self._reopen()
+
+    def _check_records(self, generation: Generation) -> None:
+        lost = generation.records - self.folder.count_records(self.stage.name)
+        if lost > 0:
+            self.observer.warned(
+                f"{self.folder.metrics_path} lacks {lost} of the {generation.records} records of stage "
+                f"{self.stage.name}: it was changed; the curve will lack them too"
+            )
+
+    def _reopen(self) -> None:
+        """A stage that ended because its epochs or updates were done goes on where there are more of them now."""
+        cursor, schedule = self.cursor, self.stage.schedule
+        more_updates = not schedule.max_updates or cursor.step < schedule.max_updates
+        if cursor.ended in ("epochs", "updates") and cursor.epoch < schedule.epochs and more_updates:
+            cursor.ended = ""
+
+
+def _collapsed(first: float | None, score: float, share: float) -> bool:
+    """Whether a selection score is below a share of the first one; of an error, the negative score, above its inverse."""
+    if first is None or not share:
+        return False
+    if first < 0:
+        return score < first / share
+    return first >= SMALLEST_START and score < share * first
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

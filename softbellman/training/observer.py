@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
 from softbellman.training.result import RunResult
@@ -36,11 +36,71 @@ class Observer:
     def validated(self, stage: str, epoch: float, metrics: Mapping[str, float], *, best: bool) -> None:
         """A validation is done; `best` says whether it is the best of its stage so far."""
 
+    def warned(self, message: str) -> None:
+        """Something a person should know: a damaged file, skipped updates, a stage that was ended early, a signal."""
+
     def stage_ended(self, stage: str, folder: RunFolder) -> None:
         """A stage is done, its records and checkpoints are in the folder."""
 
     def finished(self, result: RunResult) -> None:
         """The run is done."""
+
+
+class Observers(Observer):
+    """Tells several observers, in order.
+
+    Args:
+        observers: who is told.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def started(self, facts: Sequence[str]) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.started(facts)
+
+    @contextmanager
+    def updates(self, stage: str, epoch: int, epochs: int, count: int) -> Iterator[Counter]:
+        """Tells all; what the block is given counts for all."""
+        with ExitStack() as open_blocks:
+            yield _Counters(
+                [
+                    open_blocks.enter_context(one.updates(stage, epoch, epochs, count))
+                    for one in self._observers
+                ]
+            )
+
+    def validated(self, stage: str, epoch: float, metrics: Mapping[str, float], *, best: bool) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.validated(stage, epoch, metrics, best=best)
+
+    def warned(self, message: str) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.warned(message)
+
+    def stage_ended(self, stage: str, folder: RunFolder) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.stage_ended(stage, folder)
+
+    def finished(self, result: RunResult) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.finished(result)
+
+
+class _Counters:
+    def __init__(self, counters: Sequence[Counter]) -> None:
+        self._counters = counters
+
+    def update(self, count: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+        """Moves all on."""
+        for counter in self._counters:
+            counter.update(count, numbers)
 
 
 class _Silent:

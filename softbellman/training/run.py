@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import resource
+import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import softbellman
 from softbellman import config
 from softbellman.core.devices import choose_device
-from softbellman.data import EOS, UNK
+from softbellman.data import EOS, UNK, Codec
 from softbellman.payoffs.payoff import prepare_payoff
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.allocator import keep_freed_memory
@@ -18,23 +22,35 @@ from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
 from softbellman.training.evaluation import corpus_batches, corpus_bleu, further_metrics, translate_corpus
-from softbellman.training.loop import run_stage
+from softbellman.training.journal import Journal
+from softbellman.training.lock import FolderLock
+from softbellman.training.loop import Cursor, StageRunner
 from softbellman.training.networks import trainable
-from softbellman.training.observer import Observer
+from softbellman.training.observer import Observer, Observers
+from softbellman.training.record import RunRecord, package_digest
 from softbellman.training.result import FinalRow, RunResult
+from softbellman.training.resumption import changed_settings, check_data, check_vocabulary
 from softbellman.training.runfolder import RunFolder, new_run_path
 from softbellman.training.settings import Settings
+from softbellman.training.stopping import Stopped, StopRequest
 from softbellman.training.task import load_task
 
 
 def run(settings: Settings, resume: Path | None = None, *, observer: Observer | None = None) -> RunResult:
     """Train an algorithm's stages one after another, then compare its actors on the test set.
 
+    Nothing is written before settings and data were read. SIGTERM and SIGINT finish the update, write a checkpoint and raise
+    `Stopped`, a KeyboardInterrupt (in the main thread; elsewhere signals are left alone).
+
     Args:
         settings: of a new run; with `resume` those of the folder's config.
         resume: folder of an interrupted run. Finished stages are loaded, the interrupted one continues from its last
-            validation. The numbers are those of an uninterrupted run with the same thread count and device.
+            checkpoint. The numbers are those of an uninterrupted run with the same thread count and device.
         observer: is told what happens; None: nobody. `softbellman.report.Console` prints and draws the learning curve.
+
+    Raises:
+        ValueError: settings or data that cannot be used, a folder that is taken, a run that would be continued as another one.
+        FloatingPointError: a stage diverged.
 
     Example:
         >>> from softbellman.report import Console
@@ -42,64 +58,150 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
         >>> run(Settings(), observer=Console())  # doctest: +SKIP
     """
     settings = ALGORITHMS[settings.algorithm].settle(settings)
+    config.check_ranges(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     if settings.keep_memory and device.type == "cpu":
         keep_freed_memory()
-    if resume is None:
-        folder = RunFolder(settings.output or new_run_path(settings.algorithm))
-        folder.create(config.dump(settings))
-    else:
-        folder = RunFolder.open(resume)
-    return _Run(settings, folder, device, observer or Observer(), resume is not None).execute()
+    with StopRequest().handled() as request:
+        return _Run(settings, device, observer or Observer(), request, resume).execute()
 
 
 class _Run:
-    """The state of one run: data, networks, and the order of things."""
+    """The state of one run: data, networks, folder, and the order of things."""
 
     def __init__(
-        self, settings: Settings, folder: RunFolder, device: torch.device, observer: Observer, resume: bool
+        self,
+        settings: Settings,
+        device: torch.device,
+        observer: Observer,
+        request: StopRequest,
+        resume: Path | None,
     ) -> None:
-        self.settings, self.folder, self.device = settings, folder, device
-        self.observer, self.resume = observer, resume
+        self.settings, self.device, self.request, self.resume = settings, device, request, resume is not None
         self.algorithm = ALGORITHMS[settings.algorithm]
-        self.task = load_task(settings.data)
-        if resume:
-            self.task.check_features(folder.path)
-        self.task.save(folder.path)
-        self.payoff = prepare_payoff(
-            settings.payoff,
-            self.task.train.references,
-            folder.frequencies_path,
-            resume=resume,
-            device=device,
-            eos_id=EOS,
-            unknown_id=UNK,
-        )
-        self.cache = StageCache(settings, folder, self.task, self.payoff)
-        self.parts = Assembly(settings, self.task, device, self.payoff)
+        self.folder = RunFolder(resume or settings.output or new_run_path(settings.algorithm))
+        self.observer = Observers([Journal(self.folder), observer])
 
     def execute(self) -> RunResult:
-        settings, observer, parts = self.settings, self.observer, self.parts
+        """The whole run, with the lock on its folder from where it is written to."""
+        with ExitStack() as held:
+            if self.resume:
+                RunFolder.open(self.folder.path)
+                held.enter_context(FolderLock(self.folder.path))
+                self.folder.repair()
+                self.record = RunRecord.read(self.folder.path)
+                self._check_settings()
+                self._read_data()
+                self._check_folder()
+            else:
+                self.folder.check_free()
+                self._read_data()
+                self.folder.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FolderLock(self.folder.path))
+                self._create_folder()
+            self.record.begin(self.device)
+            try:
+                result = self._train_and_compare()
+            except Stopped as stopped:
+                self.record.end("stopped", str(stopped))
+                place = shlex.quote(str(self.folder.path))
+                self.observer.warned(f"stopped by {stopped}; softbellman-train --resume {place} continues")
+                raise
+            except BaseException as error:
+                self.record.end("failed", " ".join(str(error).split()) or type(error).__name__)
+                raise
+            self.record.end("finished")
+            return result
+
+    # Data and folder --------------------------------------------------------------------------------------------------
+
+    def _read_data(self) -> None:
+        """Data, payoff and networks, before anything is written."""
+        self.task = load_task(self.settings.data)
+        self.payoff = prepare_payoff(
+            self.settings.payoff, self.task.train.references, device=self.device, eos_id=EOS, unknown_id=UNK
+        )
+        self.parts = Assembly(self.settings, self.task, self.device, self.payoff)
+        self.digests = {
+            **self.task.digests(),
+            **({"payoff": found} if (found := self.payoff.digest()) else {}),
+        }
+
+    def _create_folder(self) -> None:
+        """A new folder; it holds a run when its record is written."""
+        self.folder.create(config.dump(self.settings))
+        self.folder.repair()
+        self.task.save(self.folder.path)
+        self.payoff.save(self.folder.frequencies_path)
+        self.record = RunRecord.create(self.folder.path, config.flatten(self.settings), self.digests)
+
+    def _check_settings(self) -> None:
+        """What shall change, before the data are read; raises where that would make another run."""
+        last = [name for name in self.algorithm.stages if getattr(self.settings, name).schedule.epochs > 0][
+            -1
+        ]
+        self.changes = changed_settings(self.record, config.flatten(self.settings), last)
+
+    def _check_folder(self) -> None:
+        """The data are those of the run, and what lies in the folder is theirs; then changed settings are noted."""
+        check_data(self.record, self.digests)
+        for codec, name in ((self.task.source_codec, "source"), (self.task.target_codec, "target")):
+            if codec is not None:
+                kept = Codec.load(self.folder.path, name).vocabulary.tokens
+                check_vocabulary(f"{self.folder.path / name}.vocabulary.json", kept, codec.vocabulary.tokens)
+        self.task.check_features(self.folder.path)
+        session = self.record.sessions[-1] if self.record.sessions else {}
+        if session.get("source") not in (None, package_digest()):
+            self.observer.warned(
+                f"the run was last trained with softbellman {session['softbellman']} of other sources than these "
+                f"({softbellman.__version__}); its numbers may differ from those of one version"
+            )
+        if self.changes:
+            stage, step = self._position()
+            for key, value in self.changes.items():
+                self.record.change(key, value, stage=stage, step=step)
+            self.folder.write_config(config.dump(self.settings))
+
+    def _position(self) -> tuple[str, int]:
+        """The stage that goes on, and its update."""
+        for name in self.parts.stages:
+            newest = self.folder.newest_checkpoint(name)
+            if newest is None or not newest.ended:
+                return name, 0 if newest is None else newest.step
+        last = self.parts.stages[-1]
+        newest = self.folder.newest_checkpoint(last)
+        return last, newest.step if newest else 0
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def _train_and_compare(self) -> RunResult:
+        settings, observer, parts, folder = self.settings, self.observer, self.parts, self.folder
         observer.started(self._facts())
+        cache = StageCache(settings, folder, self.task, self.payoff, device=self.device, warn=observer.warned)
+        ends: dict[str, Cursor] = {}
         for name in parts.stages:
             stage = parts.build(name)
-            key = self.cache.key(name)
-            cached = self.cache.fetch(key, stage)
-            run_stage(
+            key = cache.key(name)
+            cache.fetch(key, stage)
+            runner = StageRunner(
                 stage,
                 parts.train_batches(stage.schedule, name),
-                self.folder,
+                folder,
                 observer,
                 seed=settings.seed,
                 device=self.device,
-                resume=self.resume or cached,
+                checkpoints=settings.checkpoint,
+                request=self.request,
                 bfloat16=settings.model.bfloat16_products,
+                steps_before=sum(end.step for end in ends.values()),
+                seconds_before=sum(end.seconds for end in ends.values()),
             )
-            self.cache.keep(key, stage)
-            observer.stage_ended(name, self.folder)
-        result = RunResult(self.folder.path, self._compare(), self.task.reads)
+            ends[name] = runner.run()
+            cache.keep(key, stage)
+            observer.stage_ended(name, folder)
+        result = RunResult(folder.path, self._compare(ends), self.task.reads)
         observer.finished(result)
         return result
 
@@ -112,7 +214,7 @@ class _Run:
             facts.append(f"payoff: {self.payoff.describe()}")
         return facts
 
-    def _compare(self) -> tuple[FinalRow, ...]:
+    def _compare(self, ends: dict[str, Cursor]) -> tuple[FinalRow, ...]:
         """Decode the test set with the selected actor of every stage that trained one."""
         settings, folder, actor = self.settings, self.folder, self.parts.actor
         test = self.task.test
@@ -123,17 +225,18 @@ class _Run:
         for stage in self.parts.stages:
             if stage not in ACTOR_STAGES:
                 continue
-            load_modules(folder.checkpoint(stage, "best"), {"actor": actor})
+            load_modules(folder.weights(stage, "best"), {"actor": actor})
             lines = translate_corpus(
                 actor, batches, self.task.target_codec, settings.evaluation, device=self.device
             )
             folder.write_hypotheses(f"test-{stage}", lines)
+            folder.write_examples(f"test-{stage}", self._examples(test, lines))
             score = corpus_bleu(lines, test.reference_texts, tokenize=settings.evaluation.tokenize)
             others = further_metrics(
                 settings.evaluation.metrics, lines, test.reference_texts, settings.evaluation
             )
             system = "MLE" if stage == "actor" else self.algorithm.title
-            row = FinalRow(system, stage, folder.best("dev_bleu", stage), score, others)
+            row = FinalRow(system, stage, ends[stage].best, score, others)  # actors are selected by dev_bleu
             rows.append(row)
             folder.log(
                 kind="test",
@@ -147,6 +250,14 @@ class _Run:
                 **{f"test_{name}": value for name, value in others.items()},
             )
         return tuple(rows)
+
+    def _examples(self, test: Any, lines: list[str]) -> list[dict[str, Any]]:
+        """Hypotheses with their sources and references."""
+        sources = test.images if self.task.source_codec is None else test.source_texts
+        return [
+            {"source": source, "references": list(references), "hypothesis": line}
+            for source, references, line in zip(sources, test.reference_texts, lines, strict=True)
+        ]
 
 
 def peak_memory() -> int:

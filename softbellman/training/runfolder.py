@@ -1,12 +1,17 @@
 """The folder a run writes: what stands where, and how it stays readable when the run is killed.
 
-config.yaml                         the resolved settings
-metrics.jsonl                       one JSON object a line, in the order of the run
-checkpoints/STAGE-last.safetensors  weights after the last validation
-checkpoints/STAGE-best.safetensors  weights after the best one
-hypotheses/NAME.txt                 translations, one a line
-document_frequencies.safetensors    payoff.metric cider: the n-grams of the training references, and how many sources have each
-curve.png                           the learning curve
+config.yaml                           the settings
+record.json                           what the run was made of, its starts and ends, changed settings
+metrics.jsonl                         one JSON object a line, in the order of the run
+log.txt                               what was told, with the time
+checkpoints/STAGE-best.safetensors    the selected weights
+checkpoints/STAGE-NUMBER.*            checkpoints of a stage, the newest last: weights, state, what they are
+checkpoints/damaged/                  checkpoints that were found damaged
+hypotheses/NAME.txt                   translations, one a line
+hypotheses/NAME.jsonl                 the same with their sources and references, one JSON object a line
+document_frequencies.safetensors      payoff.metric cider: n-grams of the training references, how many sources have each
+curve.png                             the learning curve
+lock                                  the process that writes here
 """
 
 from __future__ import annotations
@@ -19,9 +24,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from softbellman.training.checkpoint import write_atomically
+from softbellman.training.files import sweep, write_atomically
+from softbellman.training.generations import SUFFIXES, Generation, Generations
+from softbellman.training.record import NAME as RECORD
+from softbellman.training.record import now
 
 Record = dict[str, Any]
+
+TRAINING = ("train", "dev")
+"""The kinds of records that a stage logs while it is trained."""
 
 
 class RunFolderError(ValueError):
@@ -39,18 +50,35 @@ class RunFolder:
         self.path = Path(path)
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
+        self.log_path = self.path / "log.txt"
         self.curve_path = self.path / "curve.png"
         self.frequencies_path = self.path / "document_frequencies.safetensors"
         self.checkpoints = self.path / "checkpoints"
 
-    def create(self, config: str) -> None:
-        """Starts a new run with its resolved settings (YAML); a folder that holds a run is an error."""
+    def check_free(self) -> None:
+        """Raises RunFolderError where the folder cannot take a new run; makes nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path} is a file, not a folder")
-        if self.config_path.exists() or self.metrics_path.exists():
+        if (self.path / RECORD).exists() or self.metrics_path.exists():
             raise RunFolderError(f"{self.path} already holds a run; continue it with --resume {self.path}")
+
+    def create(self, config: str) -> None:
+        """Starts a new run with its resolved settings (YAML); a folder that holds a run is an error."""
+        self.check_free()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.write_config(config)
+
+    def write_config(self, config: str) -> None:
+        """Writes the settings (YAML)."""
         write_atomically(self.config_path, config.encode())
+
+    def repair(self) -> None:
+        """Deletes what a killed process left half written: temporary files, half a line of metrics. Needs the lock."""
+        sweep(self.path)
+        if self.metrics_path.exists():
+            content = self.metrics_path.read_bytes()
+            if not content.endswith(b"\n") and content:
+                write_atomically(self.metrics_path, content[: content.rfind(b"\n") + 1])
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -63,9 +91,34 @@ class RunFolder:
             raise RunFolderError(f"{path} is not a run folder: it {seen}")
         return folder
 
-    def checkpoint(self, stage: str, which: Literal["last", "best"]) -> Path:
-        """Where the weights of a stage stand."""
-        return self.checkpoints / f"{stage}-{which}.safetensors"
+    def weights(self, stage: str, which: Literal["last", "best"]) -> Path:
+        """Where the weights of a stage stand: the selected ones, or those of its newest checkpoint."""
+        generations = Generations(self.checkpoints, stage)
+        numbers = generations.numbers()
+        if which == "best" or not numbers:
+            return generations.best_path
+        return generations.path(numbers[-1], ".safetensors")
+
+    def has_checkpoints(self, stage: str) -> bool:
+        """Whether a stage has a checkpoint that counts."""
+        return bool(Generations(self.checkpoints, stage).numbers())
+
+    def newest_checkpoint(self, stage: str) -> Generation | None:
+        """The newest checkpoint of a stage as its file says, unchecked; None where there is none."""
+        return Generations(self.checkpoints, stage).latest()
+
+    def final_files(self, stage: str) -> list[Path]:
+        """What a finished stage leaves: its newest checkpoint, the one that was selected, the selected weights."""
+        generations = Generations(self.checkpoints, stage)
+        newest = generations.latest()
+        numbers = {newest.number, newest.best_number} if newest else set()
+        paths = [generations.path(number, suffix) for number in numbers for suffix in SUFFIXES]
+        return [generations.best_path, *(path for path in paths if path.exists())]
+
+    def note(self, text: str) -> None:
+        """Appends a line to log.txt, with the time."""
+        with open(self.log_path, "a", encoding="utf-8") as stream:
+            stream.write(f"{now()} {text}\n")
 
     def write_hypotheses(self, name: str, lines: Iterable[str]) -> Path:
         """Writes hypotheses/NAME.txt and returns its path; a line break within a line is an error."""
@@ -75,6 +128,12 @@ class RunFolder:
                 raise ValueError(f"hypotheses {name}: line {number} contains a line break")
         path = self.path / "hypotheses" / f"{name}.txt"
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+        return path
+
+    def write_examples(self, name: str, examples: Iterable[Record]) -> Path:
+        """Writes hypotheses/NAME.jsonl, an object a line, and returns its path."""
+        path = self.path / "hypotheses" / f"{name}.jsonl"
+        write_atomically(path, _lines(examples).encode())
         return path
 
     def read_hypotheses(self, name: str) -> list[str]:
@@ -92,35 +151,34 @@ class RunFolder:
         """All records so far; empty when nothing was logged yet."""
         return read_metrics(self.metrics_path) if self.metrics_path.exists() else []
 
-    def best(self, metric: str, stage: str) -> float:
-        """The largest value a stage's validations logged; NaN when there is none."""
-        values = [
-            float(record[metric])
-            for record in self.read_metrics()
-            if record.get("stage") == stage and record.get("kind") == "dev" and record.get(metric) is not None
-        ]
-        return max(values, default=math.nan)
+    def count_records(self, stage: str) -> int:
+        """How many records of a stage's training and validation there are."""
+        return sum(
+            record.get("stage") == stage and record.get("kind") in TRAINING for record in self.read_metrics()
+        )
 
-    def truncate_metrics(self, stage: str, step: int) -> int:
-        """Drops what a stage logged after its update `step`, so that a resumed run repeats no record.
+    def truncate_metrics(self, stage: str, count: int | None) -> int:
+        """Drops what a stage logged after its first `count` records, so that a resumed run repeats none; None: all of it.
 
-        A `step` below zero drops all of the stage. Records of the stage without a step (its test results,
-        which are written again) go too; other stages keep theirs. Half a line at the end of the file,
-        left by a kill, disappears.
+        Its test results, which are written again, go too; other stages keep theirs.
 
         Returns:
             How many records were dropped.
         """
-        records = self.read_metrics()
-        kept = [r for r in records if r.get("stage") != stage or ("step" in r and r["step"] <= step)]
-        if self.metrics_path.exists():
+        records, kept, own = self.read_metrics(), [], 0
+        for record in records:
+            if record.get("stage") == stage:
+                own += record.get("kind") in TRAINING
+                if record.get("kind") not in TRAINING or own > (count or 0):
+                    continue
+            kept.append(record)
+        if len(kept) < len(records):
             write_atomically(self.metrics_path, _lines(kept).encode())
         return len(records) - len(kept)
 
     def copy_metrics(self, stage: str, path: Path) -> None:
         """Writes what a stage logged while it was trained (kinds train and dev) to another file."""
-        kinds = ("train", "dev")
-        records = [r for r in self.read_metrics() if r.get("stage") == stage and r.get("kind") in kinds]
+        records = [r for r in self.read_metrics() if r.get("stage") == stage and r.get("kind") in TRAINING]
         write_atomically(path, _lines(records).encode())
 
     def append_metrics(self, path: Path) -> None:
@@ -131,6 +189,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.metrics_path, "a", encoding="utf-8") as stream:
             stream.write(_lines(records))
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def read_metrics(path: str | Path) -> list[Record]:

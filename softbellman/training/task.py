@@ -103,6 +103,27 @@ class Task:
                 digest.update(repr(codec.vocabulary.tokens).encode())
         return digest.hexdigest()
 
+    def digests(self) -> dict[str, str]:
+        """Hashes of what the run reads, by name: the splits with their texts, the vocabularies."""
+        found = {}
+        for name, part in (
+            ("training_data", self.train),
+            ("validation_data", self.dev),
+            ("test_data", self.test),
+        ):
+            digest = hashlib.sha256()
+            part.fingerprint(digest)
+            if part is not self.train:  # scores compare with the text
+                digest.update(repr(part.reference_texts).encode())
+            found[name] = digest.hexdigest()
+        for name, codec in (
+            ("source_vocabulary", self.source_codec),
+            ("target_vocabulary", self.target_codec),
+        ):
+            if codec is not None:
+                found[name] = hashlib.sha256(repr(codec.vocabulary.tokens).encode()).hexdigest()
+        return found
+
     def forbidden(self, device: torch.device) -> Tensor:
         """Tokens that are never drawn or decoded: padding, BOS, UNK, `[V]`, bool."""
         mask = torch.zeros(len(self.target_codec), dtype=torch.bool, device=device)

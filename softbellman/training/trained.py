@@ -52,7 +52,7 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
         settings, source_size=source_size(source_codec, features), target_size=len(target_codec)
     )
     stages = [name for name in ALGORITHMS[settings.algorithm].stages if name in ACTOR_STAGES]
-    load_modules(_find_weights(folder.checkpoints, stages, checkpoint), {"actor": model})
+    load_modules(_find_weights(folder, stages, checkpoint), {"actor": model})
     return TrainedActor(
         model.to(choose_device(device)).eval(), source_codec, target_codec, settings, features
     )
@@ -89,17 +89,22 @@ def load_oracle(path: Path, checkpoint: str = "best", *, device: str = "cpu") ->
         raise ValueError(f"{path} is a run of {settings.algorithm}, which learns no oracle; vaml does")
     codec = Codec.load(folder.path, "target")
     model = build_reader(settings, "oracle", target_size=len(codec))
-    load_modules(_find_weights(folder.checkpoints, ["oracle"], checkpoint), {"oracle": model})
+    load_modules(_find_weights(folder, ["oracle"], checkpoint), {"oracle": model})
     return TrainedOracle(model.to(choose_device(device)).eval(), codec, settings, settings.oracle.tau)
 
 
-def _find_weights(checkpoints: Path, stages: list[str], checkpoint: str) -> Path:
+def _find_weights(folder: RunFolder, stages: list[str], checkpoint: str) -> Path:
+    """The file of `best` or `last` of the last stage that has one, or of STAGE-best, STAGE-last, STAGE."""
     if checkpoint in ("best", "last"):
-        candidates = [f"{stage}-{checkpoint}" for stage in reversed(stages)]
+        wanted = [(stage, checkpoint) for stage in reversed(stages)]
     else:
-        candidates = [checkpoint if checkpoint.endswith(("-best", "-last")) else f"{checkpoint}-best"]
-    for name in candidates:
-        if (found := checkpoints / f"{name}.safetensors").exists():
+        stage, _, which = checkpoint.rpartition("-")
+        wanted = [(stage, which)] if which in ("best", "last") else [(checkpoint, "best")]
+    for stage, which in wanted:
+        if (found := folder.weights(stage, "last" if which == "last" else "best")).exists():
             return found
-    present = sorted(item.stem for item in checkpoints.glob("*.safetensors")) or ["none"]
-    raise ValueError(f"no checkpoint {checkpoint!r} in {checkpoints}; present: {', '.join(present)}")
+    trained = sorted(
+        path.stem.removesuffix("-best") for path in folder.checkpoints.glob("*-best.safetensors")
+    )
+    present = [f"{stage}-{which}" for stage in trained for which in ("best", "last")] or ["none"]
+    raise ValueError(f"no checkpoint {checkpoint!r} in {folder.checkpoints}; present: {', '.join(present)}")

@@ -16,6 +16,7 @@ from softbellman.cli.train import FIRST_SETTINGS, build_parser
 from softbellman.config import ConfigError, describe, describe_sections, load
 from softbellman.report import Console
 from softbellman.training.settings import Settings
+from softbellman.training.stopping import Stopped
 
 RunCommand = Callable[..., Any]
 
@@ -81,6 +82,16 @@ def test_wrong_words(words: list[str], message: str) -> None:
         (["--algorithm", "erak"], "'algorithm' expects one of"),
         (["--seed", "one"], "--seed: 'seed' expects int, given 'one'"),
         (["--algorithm", "ac", "--credit.tau", "0.3"], "the algorithm 'ac' is defined by credit.tau = 0.0"),
+        (["--credit.tau", "-1"], "--credit.tau: 'credit.tau' must be 0 or from 1e-30 to 1e+30, given -1.0"),
+        (["--credit.tau", ".nan"], "'credit.tau' must be 0 or from 1e-30 to 1e+30, given nan"),
+        (["--joint.samples", "0"], "'joint.samples' must be at least 1, given 0"),
+        (["--evaluation.beam", "0"], "'evaluation.beam' must be at least 1, given 0"),
+        (["--actor.schedule.decay", "-3"], "'actor.schedule.decay' must be above 0 and at most 1, given -3"),
+        (["--actor.optimizer.clip", "0"], "'actor.optimizer.clip' must be above 0 or infinite, given 0"),
+        (["--model.hidden", "-4"], "'model.hidden' must be at least 1, given -4"),
+        (["--seed", "-5"], "'seed' must be from 0 to 2**63 - 1, given -5"),
+        (["--algorithm", "mle", "--credit.tau", "0.1"], "--credit.tau: the algorithm 'mle' does not use it"),
+        (["--algorithm", "raml", "--oracle.tau", "1"], "--oracle.tau: the algorithm 'raml' does not use it"),
         (["--config", "missing.yaml"], "missing.yaml: there is no such settings file"),
     ],
 )
@@ -139,15 +150,15 @@ def test_resume_reads_the_settings_of_the_run(
     assert (settings.seed, settings.algorithm, settings.threads) == (77, "mle", 2)
 
 
-def test_interrupted_training_says_how_to_continue(
-    softbellman: RunCommand, config: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("error", "code"), ((Stopped(15), 143), (Stopped(2), 130), (KeyboardInterrupt(), 130)))
+def test_interrupted_training_has_the_codes_of_its_signals(
+    softbellman: RunCommand, config: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
     def interrupted(*arguments: Any, **options: Any) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr("softbellman.training.run", interrupted)
-    code, _, err = softbellman("train", "--config", str(config), "--output", "my run")
-    assert code == 130 and "softbellman-train --resume 'my run' continues" in err
+    assert softbellman("train", "--config", str(config), "--output", "my run").code == code
 
 
 def test_printed_settings_can_be_loaded_again(softbellman: RunCommand, config: Path, tmp_path: Path) -> None:
@@ -174,7 +185,7 @@ def test_help_of_everything_explains_every_key(softbellman: RunCommand) -> None:
     for key in describe(Settings):
         assert f"--{key.name} " in flat
         assert key.help and key.help in flat, key.name
-    assert "--actor.optimizer.learning_rate X (default: 0.6)" in flat
+    assert "--actor.optimizer.learning_rate X, above 0 (default: 0.6)" in flat
     assert "--payoff.smoothing none|floor|add-k|exp|add-one-all (default: add-k)" in flat
 
 

@@ -16,6 +16,7 @@ from softbellman.training.runfolder import RunFolder, RunFolderError, new_run_pa
 def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(tmp_path / "run")
     made.create("seed: 1\n")
+    (made.path / "record.json").write_text("{}")
     return made
 
 
@@ -43,7 +44,9 @@ def test_a_folder_holds_one_run(folder: RunFolder, tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "file")
     with pytest.raises(RunFolderError, match=r"holds no config\.yaml"):
         RunFolder.open(tmp_path)
-    assert folder.checkpoint("joint", "best") == folder.path / "checkpoints" / "joint-best.safetensors"
+    assert folder.weights("joint", "best") == folder.path / "checkpoints" / "joint-best.safetensors"
+    (folder.path / "record.json").unlink()
+    RunFolder(folder.path).create("seed: 2\n")  # of a start that was killed
 
 
 def test_records_are_json_lines_of_plain_numbers(folder: RunFolder) -> None:
@@ -58,15 +61,16 @@ def test_truncation_drops_only_what_will_be_repeated(folder: RunFolder) -> None:
     log_stage(folder, "actor", 2)
     log_stage(folder, "critic", 4)
     folder.log(stage="actor", kind="test", test_bleu=1.0)
-    assert folder.truncate_metrics("critic", 2) == 2
+    assert folder.count_records("actor") == 3 and folder.count_records("critic") == 5
+    assert folder.truncate_metrics("critic", 3) == 2
     assert keys(folder) == [
         *(("actor", i) for i in range(3)),
         *(("critic", i) for i in range(3)),
         ("actor", -1),
     ]
-    assert folder.truncate_metrics("actor", 2) == 1
+    assert folder.truncate_metrics("actor", 3) == 1
     assert ("actor", -1) not in keys(folder) and len(keys(folder)) == 6
-    assert folder.truncate_metrics("critic", -1) == 3
+    assert folder.truncate_metrics("critic", None) == 3
     assert keys(folder) == [("actor", 0), ("actor", 1), ("actor", 2)]
 
 
@@ -75,20 +79,20 @@ def test_half_a_line_left_by_a_kill_is_forgotten(folder: RunFolder) -> None:
     with open(folder.metrics_path, "a") as stream:
         stream.write('{"stage": "actor", "st')
     assert len(folder.read_metrics()) == 3
-    assert folder.truncate_metrics("actor", 2) == 0
+    (folder.path / "checkpoints" / ".actor-best.safetensors.17.part").write_text("half")
+    folder.repair()
     folder.log(stage="actor", kind="dev", step=3)
-    assert keys(folder)[-1] == ("actor", 3)
+    assert keys(folder)[-1] == ("actor", 3) and len(keys(folder)) == 4
+    assert not list(folder.checkpoints.iterdir())
     folder.metrics_path.write_text('{"stage": 1}\n{broken}\n{"stage": 2}\n')
     with pytest.raises(RunFolderError, match=r"metrics\.jsonl:2: not a JSON object"):
         folder.read_metrics()
 
 
-def test_best_and_copies(folder: RunFolder, tmp_path: Path) -> None:
+def test_copies(folder: RunFolder, tmp_path: Path) -> None:
     log_stage(folder, "actor", 5)
     log_stage(folder, "joint", 1)
     folder.log(stage="actor", kind="test", dev_bleu=99.0)
-    assert folder.best("dev_bleu", "actor") == 2.0 and folder.best("dev_bleu", "joint") == 1.0
-    assert math.isnan(folder.best("dev_bleu", "critic"))
     folder.copy_metrics("actor", tmp_path / "kept.jsonl")
     assert [record["step"] for record in read_metrics(tmp_path / "kept.jsonl")] == list(range(6))
     other = RunFolder(tmp_path / "other")

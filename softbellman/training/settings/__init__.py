@@ -23,7 +23,14 @@ from softbellman.training.settings.augmented import (
     EditSettings,
     OracleStageSettings,
 )
-from softbellman.training.settings.common import LogitsForm, OptimizerSettings, ScheduleSettings
+from softbellman.training.settings.common import (
+    CheckpointSettings,
+    LogitsForm,
+    Natural,
+    OptimizerSettings,
+    ScheduleSettings,
+    Seed,
+)
 from softbellman.training.settings.task import (
     DataSettings,
     EvaluationSettings,
@@ -34,6 +41,7 @@ __all__ = [
     "PRESETS",
     "ActorStageSettings",
     "AugmentedStageSettings",
+    "CheckpointSettings",
     "CompletionStageSettings",
     "CreditSettings",
     "CriticStageSettings",
@@ -62,9 +70,9 @@ class Settings:
     preset: Literal["paper", "published"] = "paper"
     """Whose recipe. `paper`: the mathematics. `published`: the authors' code where it departs from it. Single keys given beside
     win."""
-    seed: int = 1
+    seed: Seed = 1
     """Seed of initialisation, batches, dropout and sampling."""
-    threads: int = 0
+    threads: Natural = 0
     """CPU threads; 0 leaves torch's own choice. The same numbers, bit for bit, need the same thread count."""
     keep_memory: bool = True
     """On the CPU freed memory stays with the process for the next step: fewer page faults, a larger process, the same numbers.
@@ -82,6 +90,7 @@ class Settings:
     """Run folder; empty: runs/ALGORITHM-DATE-TIME."""
     cache: str = ""
     """Folder in which runs share finished stages, by a hash of what went into them. Empty: no sharing."""
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     payoff: PayoffSettings = field(default_factory=PayoffSettings)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from softbellman.training.settings.common import OptimizerSettings, ScheduleSettings
+from softbellman.config import Range
+from softbellman.training.settings.common import (
+    Count,
+    Fraction,
+    Natural,
+    NotNegative,
+    OptimizerSettings,
+    Positive,
+    ScheduleSettings,
+    Share,
+)
 
 
 @dataclass(frozen=True)
@@ -15,9 +25,9 @@ class ActorStageSettings:
     attention: Literal["none", "dot", "mlp"] = "dot"
     """Attention score of the actor. `none` is for captions: the image starts the decoder and is not seen again (one feature
     vector an image leaves no other choice)."""
-    dropout: float = 0.3
+    dropout: Fraction = 0.3
     """Dropout on the attention output (the published `droph`)."""
-    embedding_dropout: float = 0.0
+    embedding_dropout: Fraction = 0.0
     """Dropout on the word embeddings of both sides, or on the words' and the image's features."""
     optimizer: OptimizerSettings = field(
         default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
@@ -39,7 +49,7 @@ class WarmUpSettings:
     """Optimiser of the warm-up."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(epochs=0))
     """Epochs and decay; selection is by the validation loss. 0 epochs: no warm-up, as published."""
-    scale: float = 0.1
+    scale: Positive = 0.1
     """The logits are multiplied by this to become the first values."""
 
 
@@ -49,15 +59,15 @@ class CriticStageSettings:
 
     attention: Literal["dot", "mlp"] = "mlp"
     """Attention score of the critic."""
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     """Dropout of the critic."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """Optimiser of the critic."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(epochs=20, max_decays=5))
     """Epochs and decay; selection is by the TD error on the validation set."""
-    samples: int = 2
+    samples: Count = 2
     """Sequences sampled from the actor for each source."""
-    extra_length: int = 5
+    extra_length: Natural = 5
     """A sample may be this much longer than its reference."""
 
 
@@ -75,16 +85,16 @@ class JointStageSettings:
     """Optimiser of the critic."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(decay=0.9))
     """Epochs and decay; selection is by BLEU on the validation set."""
-    samples: int = 1
+    samples: Count = 1
     """Sequences sampled from the actor for each source."""
-    extra_length: int = 10
+    extra_length: Natural = 10
     """A sample may be this much longer than its reference."""
-    actor_delay: int = 0
+    actor_delay: Natural = 0
     """Updates at the start in which the critic alone learns, at this stage's learning rate, and the actor stays."""
     follow: Literal["critic", "target"] = "critic"
     """Whose values the actor follows: the critic's, as published, or the target critic's, an average of past critics and so
     less noisy."""
-    mle_weight: float = 0.1
+    mle_weight: NotNegative = 0.1
     """Weight of the maximum-likelihood term (lambda_mle)."""
 
 
@@ -92,13 +102,13 @@ class JointStageSettings:
 class CreditSettings:
     """Entropy-regularised Bellman backup of the critic and joint stages, its variants."""
 
-    tau: float = 0.045
+    tau: Annotated[float, Range(least=1e-30, most=1e30, or_zero=True)] = 0.045
     """Temperature: weight of the entropy in the actor's objective and in the critic's target. 0 gives plain AC."""
     future_entropy: bool = True
     """The critic's target contains the entropy of the future; false: critic with temperature 0, actor entropy kept."""
-    smoothness: float = 0.001
+    smoothness: NotNegative = 0.001
     """Weight of the critic's smoothness penalty (lambda_var); see `penalty`."""
-    target_speed: float = 0.001
+    target_speed: Share = 0.001
     """Share of the critic that flows into the target critic at each update (beta)."""
     actor_entropy: Literal["exact", "normalized", "none"] = "exact"
     """Local entropy in the actor's gradient: `exact` is Eq. (20), `normalized` divides log pi by its L2 norm

@@ -5,27 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from softbellman.training.settings.common import OptimizerSettings, ScheduleSettings
+from softbellman.training.settings.common import (
+    Count,
+    Fraction,
+    Natural,
+    NotNegative,
+    OptimizerSettings,
+    ScheduleSettings,
+    Share,
+    Temperature,
+)
 
 
 @dataclass(frozen=True)
 class EditSettings:
     """Edited references: how they are drawn (docs/payoffs.md has the proposals and their densities)."""
 
-    samples: int = 5
+    samples: Count = 5
     """Sequences for each reference, the reference itself included where it is kept."""
     keep_reference: bool = True
     """The first of the sequences is the reference itself; the others are drawn."""
     proposal: Literal["ngram", "corrupt", "hamming", "edit"] = "ngram"
     """How edits are drawn. `ngram`: one n-gram is replaced. `corrupt`: each token with probability `rate`. `hamming`: as many
     tokens as a distance drawn with weight exp(-distance / temperature) says. `edit`: insertions and deletions too."""
-    max_order: int = 4
+    max_order: Count = 4
     """ngram: longest n-gram."""
-    rate: float = 0.2
+    rate: Share = 0.2
     """corrupt: probability that a token is replaced."""
-    temperature: float = 0.15
+    temperature: Temperature = 0.15
     """hamming and edit: temperature of the distance, in tokens."""
-    max_distance: int = 0
+    max_distance: Natural = 0
     """hamming and edit: largest distance; 0: the length of the longest reference, for `edit` 16 at most."""
 
 
@@ -35,9 +44,9 @@ class OracleStageSettings:
 
     attention: Literal["dot", "mlp"] = "dot"
     """Attention score of the Q-network."""
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """Dropout of the Q-network."""
-    tau: float = 0.1
+    tau: Temperature = 0.1
     """Temperature of the soft values and of the targets softmax(Q / tau), in the unit of the payoff. tau log V should stay
     below what a token earns, about 1. Published: 0.4, with 20 % of the targets from the oracle."""
     edits: EditSettings = field(default_factory=lambda: EditSettings(samples=6, proposal="corrupt"))
@@ -58,16 +67,16 @@ class AugmentedStageSettings:
     """Weights at the start: new ones, as published, or those of the maximum-likelihood actor."""
     edits: EditSettings = field(default_factory=EditSettings)
     """Sequences an update trains on."""
-    tau: float = 0.1
+    tau: Temperature = 0.1
     """RAML: temperature of the payoff distribution, in the unit of the payoff; as for the oracle, tau log V should stay below
     1. VAML takes the oracle's."""
     weights: Literal["corrected", "published"] = "corrected"
     """Weights of the sequences. `corrected`: self-normalised importance weights exp(R / tau) / q(y). `published`: softmax over
     the samples of the plain score, about [0, 1], with neither the temperature nor the density of the proposal."""
-    drop_below: float = 1e-4
+    drop_below: Share = 1e-4
     """Sequences of a smaller weight are left out, the others' weights scaled up: most of the work where one sequence has nearly
     all the weight. 0 keeps all; at most 1 over the number of samples."""
-    oracle_share: float = 1.0
+    oracle_share: Share = 1.0
     """VAML: share of the oracle's targets, the rest goes to the sequence's own next token. Eq. (17): 1; published:
     0.2."""
     mixing: Literal["expected", "bernoulli"] = "expected"
@@ -90,18 +99,18 @@ class CompletionStageSettings:
 
     start: Literal["scratch", "actor"] = "actor"
     """Weights at the start: those of the maximum-likelihood actor, or new ones."""
-    tau: float = 0.05
+    tau: Temperature = 0.05
     """Temperature of the targets, in tokens of edit distance; towards 0 they become uniform over the optimal tokens. A wrong
     token keeps exp(-1 / tau), so V exp(-1 / tau) should be small."""
     states: Literal["samples", "edits"] = "samples"
     """Where the prefixes come from: the actor's own samples, as published, or edited references."""
-    samples: int = 1
+    samples: Count = 1
     """Sequences sampled from the actor for each source."""
-    extra_length: int = 10
+    extra_length: Natural = 10
     """A sample may be this much longer than its reference."""
     edits: EditSettings = field(default_factory=lambda: EditSettings(samples=5, proposal="corrupt"))
     """Edited references, each with the same weight."""
-    mle_weight: float = 0.0
+    mle_weight: NotNegative = 0.0
     """Weight of a maximum-likelihood term on the reference."""
     optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=2e-4))
     """Optimiser of the actor."""

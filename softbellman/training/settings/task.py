@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from softbellman.config import Range
+from softbellman.training.settings.common import Count, NotNegative, Seed
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,21 @@ class DataSettings:
     """Name of the test split, decoded once at the end."""
     tokenizer: Literal["word", "sentencepiece"] = "word"
     """`word`: the files are tokenised, words are split at spaces; `sentencepiece`: sub-words (needs the extra [text])."""
-    vocabulary_size: int = 8000
+    vocabulary_size: Count = 8000
     """Pieces of each SentencePiece model; words are limited by `min_frequency` instead."""
-    min_frequency: int = 3
+    min_frequency: Count = 3
     """Words seen less often in the training split become <unk>."""
-    max_length: int = 50
+    max_length: Count = 50
     """Training pairs with a longer side (tokens) are dropped; validation and test pairs never are. Of images the caption."""
-    seed: int = 1
+    seed: Seed = 1
     """Seed of the built-in corpus and of the scenes (not of the training)."""
-    pairs: int = 20000
+    pairs: Count = 20000
     """Training pairs of the built-in corpus; training images of the scenes, five captions each."""
-    dev_pairs: int = 500
+    dev_pairs: Count = 500
     """Validation pairs of the built-in corpus, or images of the scenes."""
-    test_pairs: int = 1000
+    test_pairs: Count = 1000
     """Test pairs of the built-in corpus, or images of the scenes."""
-    difficulty: float = 3.0
+    difficulty: Annotated[float, Range(least=1, most=5)] = 3.0
     """Difficulty of the built-in corpus, 1 (small vocabulary, plain clauses) to 5 (rare words, ambiguity, deep clauses). Of the
     scenes, 1 (few kinds of shapes, few synonyms) to 5."""
 
@@ -78,17 +81,17 @@ class DataSettings:
 class ModelSettings:
     """Sizes that actor and critic share: biLSTM encoder, attention, LSTM decoder."""
 
-    embedding: int = 256
+    embedding: Count = 256
     """Width of the word embeddings."""
-    hidden: int = 256
+    hidden: Count = 256
     """Width of the decoder LSTM; each direction of the encoder has half of it."""
-    attention_size: int = 256
+    attention_size: Count = 256
     """Width of the MLP attention's hidden layer."""
-    layers: int = 1
+    layers: Count = 1
     """LSTM layers of the encoder and of the decoder."""
     input_feeding: bool = False
     """The attention output of one step joins the input of the next (actor and critic); an actor without attention has none."""
-    init_range: float = 0.1
+    init_range: NotNegative = 0.1
     """Weights start uniform in [-init_range, init_range]."""
     bfloat16_products: Literal["none", "gradients", "output", "all"] = "none"
     """Which matmuls of an update have bfloat16 factors. `none`: all are float32. `gradients`: those of the output layers'
@@ -98,7 +101,7 @@ class ModelSettings:
     image_encoder: Literal["trained", "likelihood", "random"] = "trained"
     """scenes: what trains the convolutions between the pixels and the decoder. `trained`: every stage of the actor;
     `likelihood`: maximum likelihood alone, the later stages move the decoder; `random`: nothing, they stay as they start."""
-    image_width: int = 64
+    image_width: Count = 64
     """scenes: features at each position of the image encoder's grid, a multiple of 16."""
 
 
@@ -106,13 +109,13 @@ class ModelSettings:
 class EvaluationSettings:
     """Decoding of the validation and test sets."""
 
-    beam: int = 5
+    beam: Count = 5
     """Beam size; 1 is greedy search."""
-    batch_size: int = 100
+    batch_size: Count = 100
     """Sources decoded together."""
-    max_length: int = 60
+    max_length: Count = 60
     """Longest hypothesis, in tokens."""
-    length_penalty: float = 0.0
+    length_penalty: Annotated[float, Range()] = 0.0
     """Exponent of the length normalisation; 0 compares plain log-probabilities as published."""
     metrics: tuple[Literal["bleu_orders", "cider", "rouge_l", "chrf"], ...] = ()
     """Metrics of the validation and test sets beside BLEU, which selects. `bleu_orders`: BLEU-1, BLEU-2 and BLEU-3; `cider`:

@@ -43,10 +43,23 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
 
 
 def descend(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
-    """One clipped step down the loss; returns the gradient norm before clipping."""
+    """One clipped step down the loss, none where the loss or a gradient is not finite.
+
+    On a GPU, where asking would wait for the device, the gradients count as 0 there.
+
+    Returns:
+        The gradient norm before clipping; NaN or infinite where the step was skipped.
+    """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(module.parameters(), clip, foreach=True)
+    norm = torch.where(loss.detach().isfinite(), norm, torch.nan)
+    if norm.is_cuda:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.grad = torch.where(norm.isfinite(), parameter.grad, 0.0)
+    elif not norm.isfinite():
+        return norm
     optimizer.step()
     return norm
 

@@ -1,0 +1,104 @@
+"""The cache of finished stages: whole entries alone count, and their key holds what decides the numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from training.harness import Warnings, flip_bit, metrics_of, same_run
+
+from softbellman.training import cache as cache_module
+from softbellman.training import run
+from softbellman.training.settings import Settings
+
+
+@pytest.fixture
+def cached(tiny_settings: Settings, tmp_path: Path) -> Settings:
+    return replace(tiny_settings, algorithm="mle", cache=str(tmp_path / "cache"))
+
+
+def entry(settings: Settings) -> Path:
+    (found,) = Path(settings.cache).iterdir()
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ("actor-best.safetensors", "actor-000002.state", "metrics.jsonl", "contents.json")
+)
+@pytest.mark.parametrize("fault", ("a bit", "half a file", "gone"))
+def test_a_damaged_entry_is_a_miss_with_a_warning(
+    cached: Settings, tmp_path: Path, name: str, fault: str
+) -> None:
+    first = run(cached).folder
+    path = entry(cached) / name
+    held = path.read_bytes()
+    if fault == "gone":
+        path.unlink()
+    elif fault == "a bit":
+        flip_bit(path, 0.5)
+    else:
+        path.write_bytes(held[: len(held) // 2])
+    seen = Warnings()
+    second = run(replace(cached, output=str(tmp_path / "second")), observer=seen).folder
+    assert "is damaged; the stage is trained anew" in seen.told[0] and str(entry(cached)) in seen.told[0]
+    same_run(first, second)
+    third, quiet = replace(cached, output=str(tmp_path / "third")), Warnings()
+    same_run(first, run(third, observer=quiet).folder)  # the entry is whole again
+    assert quiet.told == []
+
+
+def test_half_a_line_of_metrics_before_a_cached_stage(cached: Settings, tmp_path: Path) -> None:
+    """A run that was killed in its first validation takes the stage from the cache when it is continued."""
+    first = run(cached).folder
+    second = replace(cached, output=str(tmp_path / "second"))
+    folder = run(second).folder
+    for path in (folder / "checkpoints").iterdir():
+        path.unlink()
+    (folder / "metrics.jsonl").write_text('{"stage": "actor", "ki')
+    run(second, resume=folder)
+    run(second, resume=folder)
+    same_run(first, folder)
+
+
+def test_the_key_holds_device_versions_and_sources(cached: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    key = cache_module.StageCache.key
+
+    def noting(self, stage):
+        for name, value in (("", ""), ("__version__", "9.9.9")):
+            with monkeypatch.context() as patch:
+                if name:
+                    patch.setattr(torch, name, value)
+                keys.add(key(self, stage))
+        with monkeypatch.context() as patch:
+            patch.setattr(cache_module, "package_digest", lambda: "other")
+            keys.add(key(self, stage))
+        with monkeypatch.context() as patch:
+            patch.setattr(self, "_device", torch.device("meta"))
+            keys.add(key(self, stage))
+        return key(self, stage)
+
+    monkeypatch.setattr(cache_module.StageCache, "key", noting)
+    run(cached)
+    assert len(keys) == 4
+
+
+def test_an_entry_is_built_aside(cached: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(Exception):
+        pass
+
+    def dying(*_):
+        raise Killed
+
+    monkeypatch.setattr(cache_module, "write_json", dying)
+    with pytest.raises(Killed):
+        run(cached)
+    assert all(path.name.startswith(".") for path in Path(cached.cache).iterdir())
+    monkeypatch.undo()
+    folder = run(cached, resume=Path(cached.output)).folder
+    assert json.loads((folder / "record.json").read_text())["sessions"][-1]["status"] == "finished"
+    assert [path.name.startswith("actor-") for path in Path(cached.cache).glob("actor-*")] == [True]
+    assert metrics_of(folder)
