@@ -146,12 +146,12 @@ class _Run:
 
     def _check_folder(self) -> None:
         """The data are those of the run, and what lies in the folder is theirs; then changed settings are noted."""
+        self.task.check_features(self.folder.path)
         check_data(self.record, self.digests)
         for codec, name in ((self.task.source_codec, "source"), (self.task.target_codec, "target")):
             if codec is not None:
                 kept = Codec.load(self.folder.path, name).vocabulary.tokens
                 check_vocabulary(f"{self.folder.path / name}.vocabulary.json", kept, codec.vocabulary.tokens)
-        self.task.check_features(self.folder.path)
         session = self.record.sessions[-1] if self.record.sessions else {}
         if session.get("source") not in (None, package_digest()):
             self.observer.warned(

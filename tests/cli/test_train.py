@@ -150,7 +150,9 @@ def test_resume_reads_the_settings_of_the_run(
     assert (settings.seed, settings.algorithm, settings.threads) == (77, "mle", 2)
 
 
-@pytest.mark.parametrize(("error", "code"), ((Stopped(15), 143), (Stopped(2), 130), (KeyboardInterrupt(), 130)))
+@pytest.mark.parametrize(
+    ("error", "code"), ((Stopped(15), 143), (Stopped(2), 130), (KeyboardInterrupt(), 130))
+)
 def test_interrupted_training_has_the_codes_of_its_signals(
     softbellman: RunCommand, config: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:

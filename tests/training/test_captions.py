@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from training.harness import APART
 
 from softbellman import config
 from softbellman.data import FeatureSpec
@@ -58,7 +59,7 @@ def caption_settings(tiny_settings, tmp_path) -> Settings:
     )
 
 
-def records_of(folder: Path, *, drop=("time", "train_seconds", "peak_memory_bytes")):
+def records_of(folder: Path, *, drop=APART):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in record.items() if k not in drop} for record in records]
 

@@ -143,5 +143,7 @@ def test_the_cache_tells_the_two_apart(task: Task, tmp_path: Path) -> None:
     for logits in ("whole", "chunked"):
         settings = replace(settings_of({"logits": logits}), cache=str(tmp_path / "cache"))
         parts = Assembly(settings, task, CPU)
-        keys[logits] = StageCache(settings, RunFolder(tmp_path / "run"), task, parts.payoff).key("critic")
+        keys[logits] = StageCache(settings, RunFolder(tmp_path / "run"), task, parts.payoff, device=CPU).key(
+            "critic"
+        )
     assert keys["whole"] != keys["chunked"]

@@ -45,16 +45,9 @@ def corpus():
     return Captions()
 
 
-def prepare(tmp_path, corpus, resume=False, **settings):
-    path = tmp_path / "document_frequencies.safetensors"
+def prepare(tmp_path, corpus, **settings):
     return prepare_payoff(
-        PayoffSettings(**settings),
-        corpus.references,
-        path,
-        resume=resume,
-        device=CPU,
-        eos_id=EOS,
-        unknown_id=UNK,
+        PayoffSettings(**settings), corpus.references, device=CPU, eos_id=EOS, unknown_id=UNK
     )
 
 
@@ -144,25 +137,20 @@ def test_cider_against_all_references_is_in_units_of_the_training_captions(tmp_p
 
 
 @pytest.mark.parametrize("references", ["one", "all"])
-def test_kept_frequencies_give_the_same_bits(tmp_path, corpus, references, monkeypatch):
+def test_frequencies_are_counted_and_kept_alike(tmp_path, corpus, references):
     chosen = {"metric": "cider", "references": references}
-    first = prepare(tmp_path, corpus, **chosen)
-    count = ops.DocumentFrequencies.from_batches
-    monkeypatch.setattr(
-        ops.DocumentFrequencies, "from_batches", lambda *_, **__: pytest.fail("counted again")
-    )
-    again = prepare(tmp_path, corpus, resume=True, **chosen)
-    monkeypatch.setattr(ops.DocumentFrequencies, "from_batches", count)
+    first, again = (prepare(tmp_path, corpus, **chosen) for _ in range(2))
     assert again.digest() == first.digest() and len(first.digest()) == 64
-    batch = batch_of(corpus)
-    tokens, lengths = hypotheses_of(batch)
-    given = {"hypothesis_lengths": lengths, "reference_lengths": batch.reference_lengths}
-    assert torch.equal(
-        first.rewards(tokens, batch.references, **given), again.rewards(tokens, batch.references, **given)
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["document_frequencies.safetensors"]
-    other = prepare(tmp_path, Captions(5), **chosen)  # a new run counts, whatever lies there
+    path = tmp_path / "document_frequencies.safetensors"
+    first.save(path)
+    assert [kept.name for kept in tmp_path.iterdir()] == [path.name]
+    kept = ops.DocumentFrequencies.load(path)
+    assert kept.documents == first.frequencies.documents
+    assert all(map(torch.equal, kept.counts, first.frequencies.counts))
+    other = prepare(tmp_path, Captions(5), **chosen)
     assert other.digest() != first.digest() and other.frequencies.documents == 5
+    prepare(tmp_path, corpus).save(tmp_path / "none")  # BLEU has none to keep
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_document_is_a_source_with_all_its_references(tmp_path, corpus):
@@ -177,14 +165,6 @@ def test_a_document_is_a_source_with_all_its_references(tmp_path, corpus):
 def test_what_cannot_be_a_payoff_is_named(tmp_path, corpus):
     with pytest.raises(ValueError, match="each is in all of the 1: the payoff is 0"):
         prepare(tmp_path, Captions(1), metric="cider")
-    prepare(tmp_path, corpus, metric="cider", max_order=2)
-    with pytest.raises(
-        ValueError, match=r"safetensors holds n-grams up to length 2, but payoff\.max_order is 4"
-    ):
-        prepare(tmp_path, corpus, metric="cider", resume=True)
-    (tmp_path / "document_frequencies.safetensors").write_bytes(b"half a file")
-    with pytest.raises(ValueError, match=r"document_frequencies\.safetensors is not a safetensors file"):
-        prepare(tmp_path, corpus, metric="cider", resume=True)
     with pytest.raises(ValueError, match=r"frequencies must be given where payoff\.metric is cider"):
         Payoff(PayoffSettings(metric="cider"), eos_id=EOS, unknown_id=UNK)
     with pytest.raises(ValueError, match=r"payoff\.sigma must be above 0"):

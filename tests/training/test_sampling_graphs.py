@@ -73,5 +73,7 @@ def test_the_setting_decides_and_the_cache_tells(tmp_path) -> None:
         parts = Assembly(settings, task, CPU)
         assert isinstance(parts.sampler, GraphSampler if asked else partial)
         assert asked or parts.sampler.func is sample
-        keys[asked] = StageCache(settings, RunFolder(tmp_path / "run"), task, parts.payoff).key("critic")
+        keys[asked] = StageCache(settings, RunFolder(tmp_path / "run"), task, parts.payoff, device=CPU).key(
+            "critic"
+        )
     assert keys[False] != keys[True]

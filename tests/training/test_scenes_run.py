@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training.harness import APART
 
 from softbellman import config
 from softbellman.data import PixelSpec
@@ -44,10 +45,7 @@ def encoder_of(folder: Path, stage: str, which: str = "last") -> dict[str, torch
 
 def records_of(folder: Path) -> list[dict]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {k: v for k, v in r.items() if k not in ("time", "train_seconds", "peak_memory_bytes")}
-        for r in records
-    ]
+    return [{k: v for k, v in r.items() if k not in APART} for r in records]
 
 
 @pytest.mark.parametrize("algorithm", ["raml", "vaml", "ocd", "ac", "erac"])
