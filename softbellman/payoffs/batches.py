@@ -136,17 +136,18 @@ def rows_of_tokens(tokens: Tensor) -> Tensor:
 
 def token_field(name: str, tokens: Tensor, like: Tensor) -> Any:
     """`rows_of_tokens` as a field of a kernel: pointer, two strides, `[sources, rows, length]`, type."""
-    if tokens.dim() not in (2, 3):
-        raise ValueError(f"{name} must have 2 or 3 dimensions, got shape {tuple(tokens.shape)}")
-    if tokens.device != like.device:
+    if tokens.get_device() != like.get_device():
         raise ValueError(f"{name} must be on {like.device} like the result, got {tokens.device}")
-    sources, *rows, length = tokens.shape
-    return (
-        tokens.data_ptr(),
-        *(tokens.stride()[:2] if rows else (tokens.stride(0), 0)),
-        *(sources, rows[0] if rows else 1, length),
-        CODES.get(tokens.dtype, -1),
-    )
+    if tokens.dim() == 3:
+        sources, rows, length = tokens.shape
+        source_stride, row_stride, _ = tokens.stride()
+    elif tokens.dim() == 2:
+        (sources, length), (source_stride, _) = tokens.shape, tokens.stride()
+        rows, row_stride = 1, 0
+    else:
+        raise ValueError(f"{name} must have 2 or 3 dimensions, got shape {tuple(tokens.shape)}")
+    pointer, code = tokens.data_ptr(), CODES.get(tokens.dtype, -1)
+    return pointer, source_stride, row_stride, sources, rows, length, code
 
 
 def run_batch(
