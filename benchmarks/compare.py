@@ -15,7 +15,19 @@ from typing import Any
 
 from benchmarks._harness import print_table
 
-CASE = ("operator", "stage", "pass", "proposal", "rows", "hidden", "vocabulary", "sources", "samples", "references", "length")
+CASE = (
+    "operator",
+    "stage",
+    "pass",
+    "proposal",
+    "rows",
+    "hidden",
+    "vocabulary",
+    "sources",
+    "samples",
+    "references",
+    "length",
+)
 CASE = (*CASE, "dtype", "bfloat16_products")
 OURS = ("ours", "sum", "rows", "whole", "ours batch")
 YARDSTICKS = ("eager", "published", "dense", "loop")
@@ -38,7 +50,9 @@ def median(times: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
 
 def main() -> None:
     """Compare the records named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--below", type=float, default=float("inf"), help="print ratios below this alone")

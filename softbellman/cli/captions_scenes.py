@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from softbellman.cli.common import UserError, positive
+from softbellman.cli.common import UserError, finite, positive
 
 DESCRIPTION = """\
 Writes generated scenes as PNG files with their captions: DIR/captions.tsv has image, split and
@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=["train", "dev", "test"], default="test", help="of which split")
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="data.seed of the run")
     parser.add_argument(
-        "--difficulty", metavar="X", type=float, default=3.0, help="data.difficulty of the run"
+        "--difficulty", metavar="X", type=finite, default=3.0, help="data.difficulty of the run"
     )
     parser.add_argument(
         "--size", metavar="N", type=positive, default=48, help="pixels a side: 32, 48, 64 or 96"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -94,6 +95,17 @@ def standard_input() -> Iterator[str]:
         except UnicodeDecodeError:
             raise UserError(f"standard input, line {number}: invalid UTF-8") from None
         yield line.removesuffix("\n").removesuffix("\r")
+
+
+def finite(text: str) -> float:
+    """argparse type of a number that is neither infinite nor NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expects a finite number, given {text!r}")
+    return value
 
 
 def positive(text: str) -> int:

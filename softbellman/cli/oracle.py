@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from softbellman.cli.common import Parser, UserError, positive
+from softbellman.cli.common import Parser, UserError, finite, positive
 
 if TYPE_CHECKING:
     from softbellman.data import Codec
@@ -48,7 +48,7 @@ def build_parser() -> Parser:
     parser.add_argument("--reference", metavar="TEXT", required=True, help="the reference, tokenised")
     parser.add_argument("--hypothesis", metavar="TEXT", required=True, help="the hypothesis, tokenised alike")
     parser.add_argument(
-        "--tau", metavar="X", type=float,
+        "--tau", metavar="X", type=finite,
         help=f"temperature of the exact oracle, in tokens; 0: uniform over the optimal tokens "
              f"(default: the learnt oracle's, or {DEFAULT_TAU})",
     )  # fmt: skip

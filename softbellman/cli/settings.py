@@ -80,6 +80,18 @@ def load_settings(files: Iterable[Path], overrides: Sequence[Override]) -> Setti
     return settled
 
 
+def load_resumed(run: Path, overrides: Sequence[Override]) -> Settings:
+    """The settings that a run is continued with: its own, and overrides that may differ; others are refused by name."""
+    from softbellman.training.record import RunRecord
+    from softbellman.training.resumption import changed_settings
+    from softbellman.training.runfolder import RunFolder
+
+    folder = RunFolder.open(run)
+    settings = load_settings([folder.config_path], overrides)
+    changed_settings(RunRecord.read(folder.path), settings)
+    return settings
+
+
 def _names(settings_class: type) -> list[str]:
     return [key.name for key in describe(settings_class)]
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from softbellman.training.runfolder import RunFolder
 
 DESCRIPTION = """\
-Prints the record of a run: versions, machine, data, settings that differ from the defaults, every start and end of it, settings
-that were changed, how far its stages are, results.
+Prints the record of a run: how far its stages are, versions, machine and data. Then every start
+and end of it, changed settings, and the settings that differ from the defaults.
 
 example:
   softbellman show runs/erac-20260101-120000

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from softbellman.cli.common import Parser, UserError, run_command
 from softbellman.cli.explain import explain_section, summarise_settings
-from softbellman.cli.settings import find_config, load_settings, split_overrides
+from softbellman.cli.settings import find_config, load_resumed, load_settings, split_overrides
 from softbellman.config import dump
 from softbellman.training.settings import Settings
 
@@ -85,9 +85,7 @@ def command(arguments: Sequence[str]) -> int:
     elif options.config is not None:
         raise UserError("--config and --resume exclude each other: a run is continued with its own settings")
     else:
-        from softbellman.training.runfolder import RunFolder
-
-        settings = load_settings([RunFolder.open(options.resume).config_path], overrides)
+        settings = load_resumed(options.resume, overrides)
     if options.print_config:
         print(dump(settings, comments=True), end="")
         return 0

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softbellman.cli.common import Parser, UserError, positive, standard_input
+from softbellman.cli.common import Parser, UserError, finite, positive, standard_input
 
 if TYPE_CHECKING:
     from softbellman.training import TrainedActor
@@ -45,7 +45,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--length-penalty",
         metavar="X",
-        type=float,
+        type=finite,
         help="exponent of length normalisation (default: the run's)",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... or auto")

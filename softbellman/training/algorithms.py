@@ -33,6 +33,11 @@ class Algorithm:
     reader: Literal["critic", "oracle"] = "critic"
     settle: Callable[[Settings], Settings] = _as_given
 
+    def last_stage(self, settings: Settings) -> str:
+        """The last stage with at least one epoch; the first where there is none."""
+        trained = [name for name in self.stages if getattr(settings, name).schedule.epochs > 0]
+        return trained[-1] if trained else self.stages[0]
+
     def uses(self, key: str) -> bool:
         """Whether a setting, by its dotted name, plays a part in this algorithm."""
         section = key.partition(".")[0]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from softbellman import config
+from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.files import DamagedFile
 from softbellman.training.record import RunRecord
+from softbellman.training.settings import Settings
 
 FREE = ("threads", "keep_memory", "device", "output", "cache", "data.path", "data.features", "data.names")
 FREE_SECTIONS = ("checkpoint",)
@@ -22,17 +25,18 @@ class ResumeError(ValueError):
     """A run cannot be continued like this; the message is one line for the user."""
 
 
-def changed_settings(record: RunRecord, given: Mapping[str, Any], last_stage: str) -> dict[str, Any]:
+def changed_settings(record: RunRecord, settings: Settings) -> dict[str, Any]:
     """The settings that differ from those in force, by key.
 
     Args:
         record: of the run.
-        given: the settings that the run shall be continued with, by dotted key.
-        last_stage: the stage that may be made longer.
+        settings: what the run shall be continued with.
 
     Raises:
         ResumeError: names the settings that cannot change.
     """
+    given = config.flatten(settings)
+    last_stage = ALGORITHMS[settings.algorithm].last_stage(settings)
     keys = [*record.settings, *(key for key in given if key not in record.settings)]
     changed = {key: given.get(key) for key in keys if given.get(key) != record.settings.get(key)}
     refused = [key for key, value in changed.items() if not _may_change(record, key, value, last_stage)]

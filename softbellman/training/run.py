@@ -139,10 +139,7 @@ class _Run:
 
     def _check_settings(self) -> None:
         """What shall change, before the data are read; raises where that would make another run."""
-        last = [name for name in self.algorithm.stages if getattr(self.settings, name).schedule.epochs > 0][
-            -1
-        ]
-        self.changes = changed_settings(self.record, config.flatten(self.settings), last)
+        self.changes = changed_settings(self.record, self.settings)
 
     def _check_folder(self) -> None:
         """The data are those of the run, and what lies in the folder is theirs; then changed settings are noted."""

@@ -13,8 +13,9 @@ from softbellman.cli.common import UserError
 from softbellman.cli.main import COMMANDS
 from softbellman.cli.settings import config_folders, find_config, load_settings, split_overrides
 from softbellman.cli.train import FIRST_SETTINGS, build_parser
-from softbellman.config import ConfigError, describe, describe_sections, load
+from softbellman.config import ConfigError, describe, describe_sections, flatten, load
 from softbellman.report import Console
+from softbellman.training.record import RunRecord
 from softbellman.training.settings import Settings
 from softbellman.training.stopping import Stopped
 
@@ -144,10 +145,17 @@ def test_resume_reads_the_settings_of_the_run(
     softbellman: RunCommand, tmp_path: Path, calls: list[tuple[Settings, Path | None, bool]]
 ) -> None:
     (tmp_path / "config.yaml").write_text("seed: 77\nalgorithm: mle\n")
+    RunRecord.create(tmp_path, flatten(load(Settings, tmp_path / "config.yaml")), {}).write()
     assert softbellman("train", "--resume", str(tmp_path), "--threads", "2").code == 0
     settings, resume, quiet = calls[0]
     assert resume == tmp_path and not quiet
     assert (settings.seed, settings.algorithm, settings.threads) == (77, "mle", 2)
+    for words in (["--payoff.references", "all"], ["--seed", "3"], ["--actor.schedule.epochs", "2"]):
+        found = softbellman("train", "--resume", str(tmp_path), "--print-config", *words)
+        assert found.code == 2 and not found.out
+    (tmp_path / "config.yaml").write_text("")
+    code, out, err = softbellman("train", "--resume", str(tmp_path), "--print-config")
+    assert code == 2 and not out and "algorithm is 'mle', given 'erac'" in err and len(calls) == 1
 
 
 @pytest.mark.parametrize(
