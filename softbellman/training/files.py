@@ -42,6 +42,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def append(path: Path, text: str) -> None:
+    """Add text to the end of a file and flush it to the disk; an OSError names `path`."""
+    try:
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def flush_folder(folder: Path) -> None:
     """Flush the names in a folder: a rename outlives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)

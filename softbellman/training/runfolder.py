@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from softbellman.training.files import sweep, write_atomically
+from softbellman.training.files import append, sweep, write_atomically
 from softbellman.training.generations import SUFFIXES, Generation, Generations
 from softbellman.training.record import NAME as RECORD
 from softbellman.training.record import now
@@ -117,8 +117,7 @@ class RunFolder:
 
     def note(self, text: str) -> None:
         """Appends a line to log.txt, with the time."""
-        with open(self.log_path, "a", encoding="utf-8") as stream:
-            stream.write(f"{now()} {text}\n")
+        append(self.log_path, f"{now()} {text}\n")
 
     def write_hypotheses(self, name: str, lines: Iterable[str]) -> Path:
         """Writes hypotheses/NAME.txt and returns its path; a line break within a line is an error."""
@@ -187,10 +186,7 @@ class RunFolder:
 
     def _append(self, records: Iterable[Record]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.metrics_path, "a", encoding="utf-8") as stream:
-            stream.write(_lines(records))
-            stream.flush()
-            os.fsync(stream.fileno())
+        append(self.metrics_path, _lines(records))
 
 
 def read_metrics(path: str | Path) -> list[Record]:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from softbellman.training.files import DamagedFile, beside, read_json, sweep, write_atomically, write_json
+from softbellman.training.files import (
+    DamagedFile,
+    append,
+    beside,
+    read_json,
+    sweep,
+    write_atomically,
+    write_json,
+)
 
 
 @pytest.mark.parametrize("failing", ("fsync", "replace"))
@@ -26,6 +34,20 @@ def test_a_full_disk_names_the_file_which_stays(
         write_atomically(path, b"after")
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append(path, "ü\n")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        append(path, "more\n")
+    assert caught.value.filename == str(path)
+    assert path.read_text().startswith("ü\n")
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
