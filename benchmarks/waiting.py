@@ -1,9 +1,9 @@
-"""How long an epoch of training takes when waiting threads spin, sleep soon or sleep at once, on idle cores and beside a busy process.
+"""How long an epoch of training takes when waiting threads spin or sleep, on idle cores and beside a busy process.
 
     python -m benchmarks.waiting [--busy 0 1] [--repetitions 3] [--json FILE]
 
-An epoch of maximum likelihood on the built-in corpus, each time in a process of its own, start included. `GOMP_SPINCOUNT` is how
-often a thread of GNU's OpenMP looks before it sleeps; 300,000 is that library's default."""
+An epoch of maximum likelihood on the built-in corpus, each time in a process of its own, start included. `GOMP_SPINCOUNT` is
+how often a thread of GNU's OpenMP looks before it sleeps; 300,000 is that library's default."""
 
 from __future__ import annotations
 
