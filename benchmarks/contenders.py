@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +46,7 @@ class Operator:
 
     `reads` are the matrices [N, V] that the forward pass reads, `gradients` the inputs that the backward
     pass writes a gradient for; it reads `reads_again`, by default all of `reads`. `ours` of a loss, which
-    `reduces`, takes `reduction=`. `exact` is False where the outputs are draws, which are checked otherwise.
+    `reduces`, takes `reduction=` and `inplace_backward=`. `exact` is False where the outputs are draws, which are checked otherwise.
     """
 
     name: str
@@ -118,7 +118,7 @@ def _plain_policy_value_prior(data: Inputs) -> tuple[Tensor, ...]:
     return ((log_policy.exp() * (data.q - TAU * relative)).sum(-1),)
 
 
-def _our_critic(data: Inputs, **how: str) -> tuple[Tensor, ...]:
+def _our_critic(data: Inputs, **how: Any) -> tuple[Tensor, ...]:
     return (softbellman.critic_loss(data.q, data.actions, data.numbers, smoothness=SMOOTHNESS, **how).loss,)
 
 
@@ -157,7 +157,7 @@ def _plain_token_cross_entropy(data: Inputs) -> tuple[Tensor, ...]:
     return (F.cross_entropy(data.logits, data.actions, reduction="none"),)
 
 
-def _our_divergence(kind: str, data: Inputs, **how: str) -> tuple[Tensor, ...]:
+def _our_divergence(kind: str, data: Inputs, **how: Any) -> tuple[Tensor, ...]:
     return (softbellman.divergence(data.logits, data.q, kind=kind, beta=BETA, **how),)
 
 

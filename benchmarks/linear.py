@@ -7,7 +7,7 @@ A shape is rows x hidden units x vocabulary. All contenders compute the summed l
 hidden states, weight and bias (policy_value: the values alone, as a critic's target needs them; a prior and the second
 distribution of a divergence are constants):
 
-- `sum`: ours with reduction="sum", gradients taken along by the forward pass (losses only);
+- `sum`: ours with reduction="sum" and inplace_backward=True: gradients come along in the forward pass (losses only);
 - `rows`: ours with reduction="none", which makes the logits a second time in the backward pass;
 - `whole`: `torch.nn.functional.linear`, then our operator on the whole logits;
 - `eager`: the same linear layer, then the plain expression of contenders.py; `compiled`: the same compiled;

@@ -107,7 +107,9 @@ def contenders(case: Operator, *, compiled: bool, device: str = "cpu") -> dict[s
     def plain(data: Inputs) -> tuple[Tensor, ...]:
         return case.plain(whole(case, data))
 
-    functions: dict[str, Function] = {"sum": partial(case.ours, reduction="sum")} if case.reduces else {}
+    functions: dict[str, Function] = {}
+    if case.reduces:
+        functions["sum"] = partial(case.ours, reduction="sum", inplace_backward=True)
     functions |= {"rows": case.ours, "whole": lambda data: case.ours(whole(case, data)), "eager": plain}
     if compiled:
         torch._dynamo.reset()
