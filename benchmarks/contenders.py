@@ -46,7 +46,8 @@ class Operator:
 
     `reads` are the matrices [N, V] that the forward pass reads, `gradients` the inputs that the backward
     pass writes a gradient for; it reads `reads_again`, by default all of `reads`. `ours` of a loss, which
-    `reduces`, takes `reduction=` and `inplace_backward=`. `exact` is False where the outputs are draws, which are checked otherwise.
+    `reduces`, takes `reduction=` and `inplace_backward=`. `exact` is False where the
+    outputs are draws, which are checked otherwise.
     """
 
     name: str
