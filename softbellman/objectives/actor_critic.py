@@ -44,6 +44,7 @@ def critic_objective(
     sequences: int,
     smoothness: float,
     penalty: Literal["mean", "sum", "published"] = "sum",
+    inplace_backward: bool = False,
 ) -> Objective:
     """Squared TD error and smoothness of the critic (Eq. (18)).
 
@@ -56,12 +57,15 @@ def critic_objective(
         smoothness: weight `lambda_var`.
         penalty: `sum` is the equation above; `mean` weights the variance over V, so that the same weight serves any
             vocabulary; `published` is the authors' code, half the squared error and the unbiased variance over V.
+        inplace_backward: let the backward pass of a `Head` scale saved gradients in place; it then may run once.
 
     Returns:
         The objective with diagnostics `td_error` (sum of absolute errors) and `td_squared`.
     """
     scale, smoothness = penalty_scales(penalty, smoothness, q.shape[-1])
-    total, error, _ = critic_loss(q, actions, targets, mask, smoothness=smoothness, reduction="sum")
+    total, error, _ = critic_loss(
+        q, actions, targets, mask, smoothness=smoothness, reduction="sum", inplace_backward=inplace_backward
+    )
     return Objective(
         scale * total / sequences, {"td_error": error.abs().sum(), "td_squared": error.square().sum()}
     )
@@ -86,6 +90,7 @@ def actor_objective(
     sequences: int,
     tau: float,
     entropy: Literal["exact", "normalized", "none"] = "exact",
+    inplace_backward: bool = False,
 ) -> Objective:
     """Negative expected value and entropy of the policy over the whole vocabulary (Eq. (20)).
 
@@ -96,9 +101,12 @@ def actor_objective(
         sequences: number of sequences the loss is averaged over.
         tau: temperature, >= 0.
         entropy: `exact` (Eq. (20)), `normalized` (the published code divides `log pi` by its L2 norm over V) or `none`.
+        inplace_backward: let the backward pass of a `Head` scale saved gradients in place; it then may run once.
 
     Returns:
         The objective with diagnostics `entropy` (nats) and `value` (the negated loss rows).
     """
-    total, entropies = actor_loss(logits, q, tau=tau, mask=mask, entropy=entropy, reduction="sum")
+    total, entropies = actor_loss(
+        logits, q, tau=tau, mask=mask, entropy=entropy, reduction="sum", inplace_backward=inplace_backward
+    )
     return Objective(total / sequences, {"entropy": entropies.detach().sum(), "value": -total.detach()})

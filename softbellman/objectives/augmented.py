@@ -36,6 +36,7 @@ def weighted_likelihood(
     *,
     sources: int,
     states: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> Objective:
     """RAML: negative log-likelihood of weighted sequences (Eq. (2)), mean over sources.
 
@@ -47,6 +48,7 @@ def weighted_likelihood(
         sources: number of sources the loss is averaged over.
         states: row of `logits` that a packed position reads, where some share one, int64, `[M]`; then logits are
             `[D, V]`.
+        inplace_backward: let the backward pass of a `Head` scale saved gradients in place; it then may run once.
 
     Returns:
         The objective with diagnostics `cross_entropy` (weighted nats) beside `weight`, the sum of the weights of real
@@ -58,7 +60,9 @@ def weighted_likelihood(
         logits, correction = entries(logits, *targets.both())
         labels = labels if targets.tokens is None else targets.tokens
     row_weights = weights if targets is None else targets.weights
-    total = token_cross_entropy(logits, labels, mask, reduction="sum", row_weights=row_weights)
+    total = token_cross_entropy(
+        logits, labels, mask, reduction="sum", row_weights=row_weights, inplace_backward=inplace_backward
+    )
     if targets is not None and correction is not None:
         total = total + targets.correction(correction)
     return _weighted(total, weights, mask, sources)
@@ -75,6 +79,7 @@ def oracle_distillation(
     labels: Tensor | None = None,
     oracle_share: float | Tensor = 1.0,
     states: Tensor | None = None,
+    inplace_backward: bool = False,
 ) -> Objective:
     """VAML: cross entropy of the actor under the oracle's `softmax(Q / tau)` (Eq. (17)), mean over sources.
 
@@ -89,6 +94,7 @@ def oracle_distillation(
         oracle_share: part of the target that is the oracle's, one number or one for each row; the rest is the row's label.
         states: row of `logits` and `q` that a packed position reads, where some share one, int64, `[M]`; then
             these two are `[D, V]`, and weights are needed.
+        inplace_backward: let the backward pass of a `Head` scale saved gradients in place; it then may run once.
 
     Returns:
         The objective with diagnostics `cross_entropy` (weighted nats) beside `weight`, the sum of the weights of real
@@ -113,6 +119,7 @@ def oracle_distillation(
         oracle_weight=oracle_share,
         reduction="sum",
         row_weights=weights if targets is None else targets.weights,
+        inplace_backward=inplace_backward,
     )
     if targets is not None and correction is not None:
         total = total + targets.correction(correction)
