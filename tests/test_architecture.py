@@ -14,7 +14,8 @@ PACKAGE = Path(softbellman.__file__).parent
 
 FLOORS = (
     ("_C",),
-    ("core", "config"),
+    ("core",),
+    ("config",),
     ("losses", "payoffs"),
     ("objectives", "models", "data", "oracle"),
     ("decoding",),

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from softbellman.config.schema import nearest, scalar_text
+from softbellman.core.files import is_named_pipe
 
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _NULL = ("", "~", "null", "Null", "NULL")
@@ -25,6 +26,8 @@ class Mismatch(Exception):
 
 def parse_file(path: Path) -> yaml.Node | None:
     """The tree of a YAML file, None when it is empty; ConfigError with its line when it is unreadable."""
+    if is_named_pipe(path):
+        raise ConfigError(f"{path}: a named pipe, not a settings file")
     try:
         return _parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
@@ -66,6 +69,8 @@ def _parse(text: str, name: str) -> yaml.Node | None:
         raise ConfigError(f"{name}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply for settings") from None
     finally:
         if loader is not None:
             loader.dispose()

@@ -30,8 +30,12 @@ class Codec:
         return self.vocabulary.encode(self.tokenizer.tokenize(line))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The line that token ids spell; stops at EOS, drops reserved ids but UNK as the vocabulary says."""
-        return self.tokenizer.detokenize(self.vocabulary.decode(ids))
+        """The line that token ids spell; stops at EOS, drops reserved ids but UNK as the vocabulary says.
+
+        It is one line: a line break, which the bytes of a SentencePiece model can spell, becomes a space.
+        """
+        text = self.tokenizer.detokenize(self.vocabulary.decode(ids))
+        return text.replace("\r", " ").replace("\n", " ")
 
     def save(self, folder: str | Path, name: str) -> None:
         """Write NAME.vocabulary.json, and NAME.model for SentencePiece."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.text import refuse_named_pipe
+from softbellman.data.vocabulary import why_no_token
 
 
 class Tokenizer(Protocol):
@@ -62,6 +64,7 @@ class SentencePieceTokenizer:
     def load(cls, path: str | Path) -> SentencePieceTokenizer:
         """Read a `.model` file. Raises MissingFileError or DataError naming the file."""
         _import_sentencepiece()
+        refuse_named_pipe(path)
         try:
             model = Path(path).read_bytes()
         except FileNotFoundError:
@@ -112,6 +115,20 @@ class SentencePieceTokenizer:
             raise DataError(message, path=origin) from error
         return cls(writer.getvalue(), origin=origin)
 
+    @property
+    def pieces(self) -> list[str]:
+        """All pieces a line can become, in the order of the model, without its own `<unk>`, `<s>` and `</s>`.
+
+        A piece that a vocabulary cannot hold, such as a line break, is left out.
+        """
+        model = self._processor
+        return [
+            piece
+            for index in range(model.GetPieceSize())
+            if not (model.IsUnknown(index) or model.IsControl(index) or model.IsUnused(index))
+            and why_no_token(piece := model.IdToPiece(index)) is None
+        ]
+
     def save(self, path: str | Path) -> None:
         """Write the `.model` file."""
         Path(path).write_bytes(self.model)
@@ -121,7 +138,7 @@ class SentencePieceTokenizer:
         return list(self._processor.EncodeAsPieces(line))
 
     def detokenize(self, tokens: Sequence[str]) -> str:
-        """The text the pieces stand for. Pieces the model does not know (`<unk>`) are copied."""
+        """The text the pieces stand for."""
         return str(self._processor.DecodePieces(list(tokens)))
 
 

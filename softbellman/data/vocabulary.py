@@ -8,12 +8,26 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.errors import DataError
+from softbellman.data.text import read_json
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 _FORMAT = "softbellman-vocabulary"
+
+
+def why_no_token(token: str) -> str | None:
+    """Why a text cannot be an ordinary token; None where it can. What is written is one line of UTF-8 for each sentence."""
+    if token == "":
+        return "it is empty"
+    if token in SPECIAL_TOKENS:
+        return "it is reserved"
+    if "\n" in token or "\r" in token:
+        return "it holds a line break"
+    if any("\ud800" <= character <= "\udfff" for character in token):
+        return "it holds half of a character, which is no UTF-8"
+    return None
 
 
 class Vocabulary:
@@ -23,11 +37,11 @@ class Vocabulary:
     id.
 
     Args:
-        tokens: the ordinary tokens, distinct, none empty, none spelt like a reserved one.
+        tokens: the ordinary tokens, distinct; see `why_no_token`.
         origin: where the tokens come from (a file name), for the error sentences.
 
     Raises:
-        DataError: no token at all, or a token that is empty, reserved or there twice.
+        DataError: no token at all, or a token that is empty, reserved, no text of one line, or there twice.
     """
 
     def __init__(self, tokens: Sequence[str], *, origin: str = "the given tokens") -> None:
@@ -40,8 +54,10 @@ class Vocabulary:
         for index, token in enumerate(tokens, start=len(SPECIAL_TOKENS)):
             if not isinstance(token, str):
                 raise TypeError(f"tokens must be strings, got {type(token).__name__} at position {index}")
-            if token == "" or token in SPECIAL_TOKENS:
-                raise DataError(f"{token!r} cannot be an ordinary token of a vocabulary", path=origin)
+            if reason := why_no_token(token):
+                raise DataError(
+                    f"{token!r} cannot be an ordinary token of a vocabulary: {reason}", path=origin
+                )
             if token in self._ids:
                 raise DataError(f"the token {token!r} is in the vocabulary twice", path=origin)
             self._ids[token] = index
@@ -158,12 +174,7 @@ class Vocabulary:
             MissingFileError: there is no such file.
             DataError: the file is not such a JSON file, or its token list is not usable; names the file.
         """
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MissingFileError("the vocabulary file does not exist", path=path) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"cannot be read as a vocabulary: {error}", path=path) from error
+        record = read_json(path)
         if not isinstance(record, dict) or record.get("format") != _FORMAT or record.get("version") != 1:
             raise DataError("is not a vocabulary file of this package (version 1)", path=path)
         tokens = record.get("tokens")

@@ -21,6 +21,8 @@ import torch
 
 from softbellman.data.captions.encoder import IMAGE_ENDINGS, ImageEncoder, read_image
 from softbellman.data.errors import DataError
+from softbellman.data.text import read_json
+from softbellman.data.vocabulary import why_no_token
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ def list_images(folder: str | Path) -> list[str]:
     if not folder.is_dir():
         raise DataError("is not a folder of images", path=folder)
     names = sorted(item.name for item in folder.iterdir() if item.suffix.lower() in IMAGE_ENDINGS)
+    for name in names:
+        if reason := why_no_token(name):
+            raise DataError(f"{name!r} cannot be the name of an image: {reason}", path=folder)
     if not names:
         raise DataError(f"holds no image ({', '.join(IMAGE_ENDINGS)})", path=folder)
     return names
@@ -123,12 +128,12 @@ class _Work:
             self._resume()
 
     def _resume(self) -> None:
+        record = read_json(self.progress)
         try:
-            record = json.loads(self.progress.read_text(encoding="utf-8"))
             same = record["identity"] == self.identity
             self.seen, self.written = int(record["seen"]), int(record["written"])
             self.broken = list(record["broken"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"cannot be read: {error}", path=self.progress) from error
         if not same:
             message = "belongs to other images or to another encoder; delete it to start anew"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from softbellman.data.errors import DataError, MissingFileError
-from softbellman.data.text import read_lines
+from softbellman.data.text import read_json, read_lines, refuse_named_pipe
 
 _FORMAT = "softbellman-image-features"
 _CHUNK = 1 << 24  # numbers looked at together
@@ -55,12 +55,7 @@ class FeatureSpec:
     def load(cls, folder: str | Path) -> FeatureSpec:
         """Read what `save` wrote. Raises MissingFileError or DataError naming the file."""
         path = Path(folder) / "source.features.json"
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MissingFileError("the file does not exist", path=path) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"cannot be read: {error}", path=path) from error
+        record = read_json(path)
         found = record if isinstance(record, dict) else {}
         width, positions = found.get("width"), found.get("positions")
         if not isinstance(width, int) or not isinstance(positions, int):
@@ -108,6 +103,7 @@ class ImageFeatures:
             MissingFileError, DataError: no such file, or none that can be used; names it.
         """
         path = Path(path)
+        refuse_named_pipe(path)
         if path.suffix == ".npy":
             array, found = _open_npy(path), None
         elif path.suffix == ".safetensors":
@@ -212,6 +208,8 @@ def _open_safetensors(path: Path) -> tuple[Any, list[str] | None]:
         raise MissingFileError("the file does not exist", path=path) from None
     except KeyError as error:
         raise DataError(f"the file has no {error}", path=path) from None
+    except RecursionError:
+        raise DataError("its header is nested too deeply", path=path) from None
     except (OSError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise DataError(f"cannot be read as a .safetensors file: {error}", path=path) from error
     return array, names

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.text import refuse_named_pipe
 
 DOWNLOAD = "download"
 """The word in the place of a file of weights: the library fetches its own."""
@@ -135,6 +136,7 @@ def _make(name: str, download: bool, build: Callable[[], Any]) -> Any:
 
 
 def _load_weights(network: nn.Module, path: Path, name: str) -> None:
+    refuse_named_pipe(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

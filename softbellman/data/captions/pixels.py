@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.text import read_json, refuse_named_pipe
 
 _FORMAT = "softbellman-image-pixels"
 
@@ -42,12 +43,7 @@ class PixelSpec:
     def load(cls, folder: str | Path) -> PixelSpec:
         """Read what `save` wrote. Raises MissingFileError or DataError naming the file."""
         path = Path(folder) / "source.pixels.json"
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MissingFileError("the file does not exist", path=path) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"cannot be read: {error}", path=path) from error
+        record = read_json(path)
         side = record.get("side") if isinstance(record, dict) else None
         if not isinstance(side, int) or side < 1:
             raise DataError("must hold the number 'side', at least 1", path=path)
@@ -139,6 +135,7 @@ def open_image(path: str | Path) -> Any:
         DataError: it is no image that can be read; names the file.
     """
     image_module = import_pillow()
+    refuse_named_pipe(path)
     try:
         with image_module.open(path) as opened:
             if "A" in opened.getbands() or "transparency" in opened.info:
