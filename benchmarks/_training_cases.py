@@ -99,9 +99,9 @@ def load_data(path: Path | None, scratch: Path, *, small: bool = False) -> tuple
     """
     if path is None:
         write_synthetic(scratch, share=0.1 if small else 1.0)
-        data = DataSettings(kind="parallel", path=str(scratch), min_frequency=1)
+        data = DataSettings(kind="parallel", path=str(scratch), test="test_2016", min_frequency=1)
     else:
-        data = DataSettings(kind="parallel", path=str(path))
+        data = DataSettings(kind="parallel", path=str(path), test="test_2016")
     return load_task(data), data
 
 

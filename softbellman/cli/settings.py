@@ -66,7 +66,7 @@ def load_settings(files: Iterable[Path], overrides: Sequence[Override]) -> Setti
     """
     given = load(Settings, *files, overrides=overrides, presets={"preset": PRESETS})
     algorithm = ALGORITHMS[given.algorithm]
-    settled = algorithm.settle(given)
+    settled = algorithm.definition(given)
     for key, text in overrides:
         if not algorithm.uses(key):
             raise ConfigError(

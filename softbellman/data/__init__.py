@@ -1,7 +1,7 @@
 """Text in, batches out: vocabularies, parallel corpora, tokenizers, batching and the built-in corpora."""
 
 from softbellman.data.batching import Batch, BatchIterator, Examples, collate
-from softbellman.data.builtin import Difficulty, Split, builtin_dataset, generate_builtin
+from softbellman.data.builtin import Difficulty, Split, builtin_dataset, builtin_texts, generate_builtin
 from softbellman.data.captions import (
     CaptionCorpus,
     CaptionDataset,
@@ -14,16 +14,19 @@ from softbellman.data.captions import (
     read_pixels,
 )
 from softbellman.data.codec import Codec
-from softbellman.data.corpus import (
-    Corpus,
+from softbellman.data.corpus import Corpus, TranslationExample
+from softbellman.data.dataset import (
     Dataset,
-    TranslationExample,
     build_dataset,
+    build_vocabulary,
     find_text,
     load_dataset,
     load_split,
+    load_splits,
 )
 from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.export import export_builtin, export_scenes
+from softbellman.data.left_out import LeftOut
 from softbellman.data.parallel import ParallelText, read_parallel
 from softbellman.data.scenes import SceneSplit, generate_scenes, scenes_dataset
 from softbellman.data.text import read_lines
@@ -50,6 +53,7 @@ __all__ = [
     "FeatureSpec",
     "ImageFeatures",
     "ImagePixels",
+    "LeftOut",
     "MissingFileError",
     "ParallelText",
     "PixelSpec",
@@ -61,14 +65,19 @@ __all__ = [
     "Vocabulary",
     "WordTokenizer",
     "build_dataset",
+    "build_vocabulary",
     "builtin_dataset",
+    "builtin_texts",
     "collate",
+    "export_builtin",
+    "export_scenes",
     "find_text",
     "generate_builtin",
     "generate_scenes",
     "load_captions",
     "load_dataset",
     "load_split",
+    "load_splits",
     "read_lines",
     "read_parallel",
     "read_pixels",

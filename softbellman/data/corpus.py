@@ -1,19 +1,18 @@
-"""Corpus: tokenised and numbered parallel text; Dataset: the splits and vocabularies that a run needs."""
+"""Corpus: tokenised and numbered parallel text."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from softbellman.data.errors import DataError, MissingFileError
-from softbellman.data.parallel import EmptyLines, ParallelText, read_parallel
+from softbellman.data.errors import DataError
+from softbellman.data.parallel import ParallelText
 from softbellman.data.tokenizers import Tokenizer, WordTokenizer
 from softbellman.data.vocabulary import EOS, PAD, Vocabulary
 
@@ -104,6 +103,11 @@ class Corpus:
             reference_texts=[list(lines) for lines in text.references],
         )
 
+    @property
+    def pairs(self) -> int:
+        """Sources times their references."""
+        return sum(map(len, self.references))
+
     def drop_longer(self, max_length: int, *, name: str = "training") -> Corpus:
         """Without the pairs in which either side has more than max_length tokens. For TRAINING text only.
 
@@ -116,183 +120,40 @@ class Corpus:
         """
         if max_length < 1:
             raise ValueError(f"max_length must be at least 1, got {max_length}")
+        return self._keep(
+            lambda ids: len(ids) <= max_length, f"longer than {max_length} tokens (max_length)", name
+        )
+
+    def drop_empty(self, *, name: str = "training") -> Corpus:
+        """Without the pairs in which either side has no token. For TRAINING text only; see `drop_longer`."""
+        return self._keep(lambda ids: len(ids) > 0, "without a token on one side", name)
+
+    def _keep(self, wanted: Callable[[list[int]], bool], others: str, name: str) -> Corpus:
+        """The pairs of which both sides are wanted; `others` says in words which are not."""
         kept: list[TranslationExample] = []
-        pairs = 0
         for example in self:
-            within = [k for k, reference in enumerate(example.references) if len(reference) <= max_length]
-            if len(example.source) > max_length or not within:
+            within = [k for k, reference in enumerate(example.references) if wanted(reference)]
+            if not wanted(example.source) or not within:
                 continue
-            pairs += len(within)
             kept.append(
                 example._replace(
                     references=[example.references[k] for k in within],
                     reference_texts=[example.reference_texts[k] for k in within],
                 )
             )
-        total = sum(map(len, self.references))
-        logger.info(
-            "%s: dropped %d of %d pairs longer than %d tokens", name, total - pairs, total, max_length
-        )
         if not kept:
-            raise DataError(f"all {total} pairs are longer than max_length = {max_length} tokens", path=name)
-        return Corpus(
+            raise DataError(f"all {self.pairs} pairs are {others}", path=name)
+        corpus = Corpus(
             sources=[example.source for example in kept],
             references=[example.references for example in kept],
             source_texts=[example.source_text for example in kept],
             reference_texts=[example.reference_texts for example in kept],
         )
+        logger.info("%s: dropped %d of %d pairs %s", name, self.pairs - corpus.pairs, self.pairs, others)
+        return corpus
 
 
 def pad_rows(rows: list[list[int]]) -> Tensor:
     """Rows of ids as one int64 tensor, PAD behind the shorter ones."""
     longest = max(map(len, rows))
     return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a run needs: three corpora, two vocabularies, two tokenizers."""
-
-    train: Corpus
-    dev: Corpus
-    test: Corpus
-    source_vocabulary: Vocabulary
-    target_vocabulary: Vocabulary
-    source_tokenizer: Tokenizer
-    target_tokenizer: Tokenizer
-
-
-def build_dataset(
-    train: ParallelText,
-    dev: ParallelText,
-    test: ParallelText,
-    *,
-    min_frequency: int = 3,
-    max_size: int | None = None,
-    max_length: int | None = 50,
-    source_tokenizer: Tokenizer | None = None,
-    target_tokenizer: Tokenizer | None = None,
-) -> Dataset:
-    """Vocabularies from the training text (every reference of it), then the three corpora.
-
-    Args:
-        train, dev, test: the text. Only training pairs can be dropped; dev and test are kept whole.
-        min_frequency, max_size: see `Vocabulary.build`; for both sides.
-        max_length: training pairs with more tokens on either side are dropped; None keeps all. The
-            vocabularies are counted before that.
-        source_tokenizer, target_tokenizer: words by default.
-
-    Raises:
-        DataError: an empty vocabulary, or no training pair within max_length; names the file.
-    """
-    source_tokenizer = source_tokenizer or WordTokenizer()
-    target_tokenizer = target_tokenizer or WordTokenizer()
-    source_vocabulary = Vocabulary.build(
-        (source_tokenizer.tokenize(line) for line in train.sources),
-        min_frequency=min_frequency,
-        max_size=max_size,
-        origin=train.source_origin,
-    )
-    target_vocabulary = Vocabulary.build(
-        (target_tokenizer.tokenize(line) for lines in train.references for line in lines),
-        min_frequency=min_frequency,
-        max_size=max_size,
-        origin=train.target_origin,
-    )
-
-    def number(text: ParallelText) -> Corpus:
-        return Corpus.from_text(
-            text,
-            source_vocabulary,
-            target_vocabulary,
-            source_tokenizer=source_tokenizer,
-            target_tokenizer=target_tokenizer,
-        )
-
-    corpus = number(train)
-    if max_length is not None:
-        corpus = corpus.drop_longer(max_length, name=train.source_origin)
-    return Dataset(
-        train=corpus,
-        dev=number(dev),
-        test=number(test),
-        source_vocabulary=source_vocabulary,
-        target_vocabulary=target_vocabulary,
-        source_tokenizer=source_tokenizer,
-        target_tokenizer=target_tokenizer,
-    )
-
-
-def find_text(directory: str | Path, name: str, language: str) -> list[Path]:
-    """The files of one side of a split: `name.language`, or numbered references `name.language0`, `...1`, ...
-
-    Each may end in `.gz`. The plain file is preferred to its `.gz`, the unnumbered one to the numbered ones.
-
-    Raises:
-        MissingFileError: none of them exists; names the first choice.
-    """
-    wanted = Path(directory) / f"{name}.{language}"
-
-    def existing(stem: Path) -> Path | None:
-        return next((path for path in (stem, stem.with_name(stem.name + ".gz")) if path.is_file()), None)
-
-    single = existing(wanted)
-    if single is not None:
-        return [single]
-    numbered: list[Path] = []
-    while (path := existing(wanted.with_name(f"{wanted.name}{len(numbered)}"))) is not None:
-        numbered.append(path)
-    if not numbered:
-        raise MissingFileError("the file does not exist (nor .gz, nor numbered references)", path=wanted)
-    return numbered
-
-
-def load_split(
-    directory: str | Path,
-    name: str,
-    *,
-    source_language: str,
-    target_language: str,
-    empty_lines: EmptyLines = "error",
-) -> ParallelText:
-    """Read `directory/name.{source_language,target_language}`; see `find_text` and `read_parallel`."""
-    source = find_text(directory, name, source_language)
-    if len(source) > 1:
-        raise DataError("a split has one source file, not several", path=source[1])
-    return read_parallel(source[0], find_text(directory, name, target_language), empty_lines=empty_lines)
-
-
-def load_dataset(
-    directory: str | Path,
-    *,
-    source_language: str,
-    target_language: str,
-    train: str = "train",
-    dev: str = "val",
-    test: str = "test",
-    min_frequency: int = 3,
-    max_size: int | None = None,
-    max_length: int | None = 50,
-    empty_lines: EmptyLines = "error",
-    source_tokenizer: Tokenizer | None = None,
-    target_tokenizer: Tokenizer | None = None,
-) -> Dataset:
-    """Read three splits from a folder and build the dataset; see `load_split` and `build_dataset`."""
-    texts = [
-        load_split(
-            directory,
-            name,
-            source_language=source_language,
-            target_language=target_language,
-            empty_lines=empty_lines,
-        )
-        for name in (train, dev, test)
-    ]
-    return build_dataset(
-        *texts,
-        min_frequency=min_frequency,
-        max_size=max_size,
-        max_length=max_length,
-        source_tokenizer=source_tokenizer,
-        target_tokenizer=target_tokenizer,
-    )

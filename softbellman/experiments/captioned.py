@@ -119,8 +119,11 @@ def _read_test(path: str | Path) -> ImageTestSet:
         raise ValueError(f"{path} is a run on {settings.data.kind} text; a sheet is of runs on images")
     data = settings.data
     kind: CaptionFormat = data.captions
-    (read,) = read_caption_splits(data.path, (data.test,), format=kind)
     tokenizer = CaptionTokenizer(punctuation=data.punctuation)
+    skip = data.empty_lines == "skip"
+    (read,) = read_caption_splits(data.path, (data.test,), format=kind, keep_empty=skip)
+    if skip:
+        read = read.without_empty(tokenizer, drop_images=False)
     longest = data.max_length if settings.evaluation.drop_long else None
     names, captions, words = [], [], []
     for name, group in zip(read.images, read.captions, strict=True):

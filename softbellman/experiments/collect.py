@@ -10,7 +10,7 @@ from typing import Any
 from softbellman import config
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import Settings
+from softbellman.training.settings import Settings, follow_data
 
 FlatSettings = Mapping[str, Any]
 """Settings by their dotted key, in the order of the settings classes."""
@@ -32,10 +32,12 @@ _APART = (
 """Keys that say where files lie, or what is computed beside the scores."""
 _TRAINING_TEXT = (
     "train", "path", "captions", "features", "names", "encoder", "encoder_weights", "tokenizer", "vocabulary_size",
-    "min_frequency", "max_length", "pairs",
+    "min_frequency", "max_length", "pairs", "empty_lines",
 )  # fmt: skip
 """Keys of the data that leave the sentences and references of the validation and test sets as they are, or only say where
 and in which form they lie."""
+_FILE_NAMES = ("data.source", "data.target", "data.train", "data.dev", "data.test")
+"""Keys that name files: generated data have none."""
 _NO_METRICS = ("peak_memory_bytes",)
 
 
@@ -125,7 +127,7 @@ def read_run(path: str | Path) -> FinishedRun:
         UnfinishedRunError: a stage that trains the actor has no test record yet; names it.
     """
     folder = RunFolder.open(path)
-    settings = config.load(Settings, folder.config_path)
+    settings = follow_data(config.load(Settings, folder.config_path))
     stages = actor_stages(settings)
     records = {record["stage"]: record for record in folder.read_metrics() if record.get("kind") == "test"}
     for stage in stages:
@@ -173,11 +175,16 @@ def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
         every_stage = {name for algorithm in ALGORITHMS.values() for name in algorithm.stages}
         present = {key.partition(".")[0] for key in config.flatten(settings)}
         sections = present - (every_stage - set(ALGORITHMS[settings.algorithm].stages))
+    apart = {*_MACHINE, *_APART, *_nameless(settings)}
     return {
         key: value
         for key, value in config.flatten(settings).items()
-        if key.partition(".")[0] in sections and key not in (*_MACHINE, *_APART)
+        if key.partition(".")[0] in sections and key not in apart
     }
+
+
+def _nameless(settings: Settings) -> tuple[str, ...]:
+    return _FILE_NAMES if settings.data.kind in ("builtin", "scenes") else ()
 
 
 def check_same_data(first: FinishedRun, other: FinishedRun) -> None:
@@ -186,8 +193,9 @@ def check_same_data(first: FinishedRun, other: FinishedRun) -> None:
     A data set may lie in another folder now: paths that differ are the same data where the vocabularies are.
     """
     mine, theirs = (config.flatten(run.settings) for run in (first, other))
+    nameless = _nameless(first.settings)
     for key in mine:
-        if not key.startswith("data.") or key.removeprefix("data.") in _TRAINING_TEXT:
+        if not key.startswith("data.") or key.removeprefix("data.") in _TRAINING_TEXT or key in nameless:
             continue
         if mine[key] != theirs[key]:
             raise _other_data(first, other, key, mine, theirs)

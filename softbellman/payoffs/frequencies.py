@@ -90,6 +90,11 @@ class DocumentFrequencies:
                     f"{documents}, got {rows[row].tolist()} with {int(numbers[row])}"
                 )
 
+    @property
+    def weigh_nothing(self) -> bool:
+        """Whether every n-gram is in all documents, as with one document alone: then all weigh 0, and so CIDEr-D is."""
+        return all(bool((counts == self.documents).all()) for counts in self.counts)
+
     @classmethod
     def from_references(
         cls,

@@ -216,7 +216,7 @@ def prepare_payoff(
     frequencies = DocumentFrequencies.from_batches(
         _batches(corpus), max_order=settings.max_order, unmatched_id=unmatched_id
     )
-    if all(bool((counts == frequencies.documents).all()) for counts in frequencies.counts):
+    if frequencies.weigh_nothing:
         raise ValueError(
             "payoff.metric cider weighs n-grams by how few training sources have them, but each is in all of the "
             f"{frequencies.documents}: the payoff is 0 everywhere"

@@ -9,6 +9,7 @@ Notation: N hypotheses, R references of each, T and L padded lengths.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from softbellman.payoffs.batches import pad_references
 from softbellman.payoffs.cider import sentence_cider
 from softbellman.payoffs.frequencies import DocumentFrequencies
 from softbellman.payoffs.rouge import sentence_rouge_l
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1024  # hypotheses padded together
 
@@ -44,6 +47,9 @@ def cider_scores(
 ) -> list[float]:
     """CIDEr-D of each hypothesis, 0 to 1000; n-grams of up to 4 words, sigma 6.
 
+    An n-gram weighs more the fewer hypotheses have it in their references. Where all have the same ones, as with one
+    hypothesis alone, every score is 0, and a warning is logged.
+
     Args:
         hypotheses: N texts.
         references: those of each.
@@ -64,6 +70,12 @@ def cider_scores(
     frequencies = DocumentFrequencies.from_batches(
         (chunk.references, chunk.reference_lengths) for chunk in chunks
     )
+    if frequencies.weigh_nothing:
+        logger.warning(
+            "CIDEr-D says nothing here and is 0: it weighs n-grams by how few lines have them in their references, "
+            "but each is in those of all %d",
+            frequencies.documents,
+        )
     return [
         100.0 * score
         for chunk in chunks
@@ -99,10 +111,23 @@ def corpus_chrf(hypotheses: Texts, references: TextGroups) -> float:
     return float(CHRF().corpus_score(list(hypotheses), streams(references)).score)  # type: ignore[arg-type]
 
 
+def present(references: Sequence[str]) -> list[str]:
+    """Those of a group that hold more than spaces: an empty line is no reference."""
+    return [reference for reference in references if reference.strip()]
+
+
 def streams(references: TextGroups) -> list[list[str | None]]:
-    """References sentence by sentence as sacrebleu's streams; one with fewer leaves the later streams empty."""
-    most = max(map(len, references))
-    return [[group[i] if i < len(group) else None for group in references] for i in range(most)]
+    """References sentence by sentence as sacrebleu's streams; one with fewer leaves the later streams empty.
+
+    Raises:
+        ValueError: a hypothesis without any.
+    """
+    groups = [present(group) for group in references]
+    for position, group in enumerate(groups, start=1):
+        if not group:
+            raise ValueError(f"hypothesis {position} has no reference that holds a word")
+    most = max(map(len, groups))
+    return [[group[i] if i < len(group) else None for group in groups] for i in range(most)]
 
 
 def _number(hypotheses: Texts, references: TextGroups, tokenize: str, lowercase: bool) -> Iterator[_Chunk]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from softbellman.training.settings import Settings
+from softbellman.training.settings import Settings, follow_data
 
 
 def _as_given(settings: Settings) -> Settings:
@@ -25,13 +25,17 @@ class Algorithm:
         title: name in tables.
         stages: names of stages, in order; each starts from the results of those before it. One of 0 epochs is left out.
         reader: section of the settings of the network that reads the reference.
-        settle: settings with what the algorithm is defined by put in, whatever was asked for.
+        definition: settings with what the algorithm is defined by put in, whatever was asked for.
     """
 
     title: str
     stages: tuple[str, ...]
     reader: Literal["critic", "oracle"] = "critic"
-    settle: Callable[[Settings], Settings] = _as_given
+    definition: Callable[[Settings], Settings] = _as_given
+
+    def settle(self, settings: Settings) -> Settings:
+        """The settings that a run of the algorithm has: with its definition, and with what follows from the data."""
+        return follow_data(self.definition(settings))
 
     def last_stage(self, settings: Settings) -> str:
         """The last stage with at least one epoch; the first where there is none."""
@@ -61,7 +65,7 @@ ALGORITHMS = {
     "raml": Algorithm("RAML", ("actor", "augmented")),
     "vaml": Algorithm("VAML", ("actor", "warmup", "oracle", "augmented"), reader="oracle"),
     "ocd": Algorithm("OCD", ("actor", "completion")),
-    "ac": Algorithm("AC", ("actor", "warmup", "critic", "joint"), settle=_without_entropy),
+    "ac": Algorithm("AC", ("actor", "warmup", "critic", "joint"), definition=_without_entropy),
     "erac": Algorithm("ERAC", ("actor", "warmup", "critic", "joint")),
 }
 

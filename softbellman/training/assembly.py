@@ -21,10 +21,11 @@ from softbellman.training.evaluation import (
     soft_residual,
     td_error,
     translate_corpus,
+    warn_of_tokenised,
 )
 from softbellman.training.health import ranking
 from softbellman.training.networks import build_actor, build_reader
-from softbellman.training.settings import EditSettings, ScheduleSettings, Settings
+from softbellman.training.settings import EditSettings, ScheduleSettings, Settings, follow_data
 from softbellman.training.stages import (
     ActorStage,
     AugmentedStage,
@@ -55,7 +56,7 @@ class Assembly:
     def __init__(
         self, settings: Settings, task: Task, device: torch.device, payoff: Payoff | None = None
     ) -> None:
-        self.settings, self.task, self.device = settings, task, device
+        self.settings, self.task, self.device = follow_data(settings), task, device
         self.payoff = payoff or Payoff(settings.payoff, eos_id=EOS, unknown_id=UNK)
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.stages = [name for name in self.algorithm.stages if getattr(settings, name).schedule.epochs > 0]
@@ -69,6 +70,7 @@ class Assembly:
         self.dev = task.dev
         if settings.evaluation.drop_long:
             self.dev = self.dev.drop_longer(settings.data.max_length, name="validation")
+        warn_of_tokenised(self.dev.reference_texts, self.settings.evaluation.tokenize)
         self.dev_batches = corpus_batches(self.dev, settings.evaluation.batch_size)
         self._target: nn.Module | None = None
         self._builders: dict[str, Callable[[], Stage]] = {

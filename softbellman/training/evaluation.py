@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,11 @@ from softbellman.payoffs.text_metrics import cider_scores, corpus_chrf, mean, ro
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings, LogitsForm
 from softbellman.training.stages import OracleStage, PolicyEvaluation, reference_likelihood
+
+logger = logging.getLogger(__name__)
+
+_LOOKS_TOKENISED = 100
+"""Lines that end in a period of their own; sacrebleu warns from so many on."""
 
 
 class BleuScore(NamedTuple):
@@ -38,10 +44,33 @@ def corpus_bleu(
     tokenize: str = "none",
     max_order: int = 4,
 ) -> BleuScore:
-    """sacrebleu's corpus BLEU; `references[i]` are the (one or more) references of `hypotheses[i]`."""
-    metric = BLEU(tokenize=tokenize, force=True, max_ngram_order=max_order)
+    """sacrebleu's corpus BLEU; `references[i]` are the (one or more) references of `hypotheses[i]`.
+
+    Raises:
+        ValueError: all references of a hypothesis are empty; an empty one beside others counts as absent.
+    """
+    metric = BLEU(tokenize=_settled(tokenize), force=True, max_ngram_order=max_order)
     result = metric.corpus_score(list(hypotheses), streams(references))  # type: ignore[arg-type]  # None: no such reference
     return BleuScore(result.score, str(metric.get_signature()), result.ratio)
+
+
+def _settled(tokenize: str) -> str:
+    """The name of sacrebleu's tokeniser; raises ValueError where the settings still leave it to the data."""
+    if tokenize == "auto":
+        raise ValueError("evaluation.tokenize is auto, which follows the data: see settings.follow_data")
+    return tokenize
+
+
+def warn_of_tokenised(references: Sequence[Sequence[str]], tokenize: str) -> None:
+    """Logs a warning where references look tokenised and are to be tokenised once more."""
+    count = sum(any(text.endswith(" .") for text in group) for group in references)
+    if tokenize != "none" and count >= _LOOKS_TOKENISED:
+        logger.warning(
+            "%d validation lines end in a tokenised period, but evaluation.tokenize is %s, which is for raw text; "
+            "for tokenised files say none",
+            count,
+            tokenize,
+        )
 
 
 def bleu_orders(
@@ -58,14 +87,14 @@ def cider(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
 ) -> dict[str, float]:
     """CIDEr-D times 100, with the document frequencies of these references."""
-    return {"cider": mean(cider_scores(hypotheses, references, tokenize=settings.tokenize))}
+    return {"cider": mean(cider_scores(hypotheses, references, tokenize=_settled(settings.tokenize)))}
 
 
 def rouge_l(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
 ) -> dict[str, float]:
     """ROUGE-L times 100."""
-    return {"rouge_l": mean(rouge_l_scores(hypotheses, references, tokenize=settings.tokenize))}
+    return {"rouge_l": mean(rouge_l_scores(hypotheses, references, tokenize=_settled(settings.tokenize)))}
 
 
 def chrf(

@@ -7,7 +7,7 @@ the same.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,14 +22,17 @@ from softbellman.data import (
     CaptionDataset,
     Codec,
     Corpus,
-    Dataset,
     FeatureSpec,
+    LeftOut,
+    ParallelText,
     PixelSpec,
     SentencePieceTokenizer,
-    builtin_dataset,
+    Tokenizer,
+    WordTokenizer,
+    build_dataset,
+    builtin_texts,
     load_captions,
-    load_dataset,
-    load_split,
+    load_splits,
     scenes_dataset,
 )
 from softbellman.training.settings import DataSettings
@@ -42,6 +45,7 @@ class Task:
     Attributes:
         targets: "first": a sentence is one training example with its first reference; "all": each pair of an image and one of
             its captions is one.
+        left_out: training pairs that are not used.
     """
 
     train: Corpus | CaptionCorpus
@@ -51,6 +55,7 @@ class Task:
     target_codec: Codec
     features: FeatureSpec | PixelSpec | None = None
     targets: Literal["first", "all"] = "first"
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def source_size(self) -> int:
@@ -86,12 +91,15 @@ class Task:
 
     def describe(self) -> str:
         """Sizes, in words."""
-        target = f"{len(self.target_codec):,}"
+        target, aside = f"{len(self.target_codec):,}", str(self.left_out)
+        aside = f" ({aside} left out)" if aside else ""
         if self.source_codec is None:
             pairs = sum(map(len, self.train.references))
             read = str(self.features) if self.reads == "pixels" else f"features of {self.features}"
-            return f"{len(self.train):,} training images with {pairs:,} captions, {read}, vocabulary {target}"
-        return f"{len(self.train):,} training pairs, vocabularies {len(self.source_codec):,} -> {target}"
+            return f"{len(self.train):,} training images with {pairs:,} captions{aside}, {read}, vocabulary {target}"
+        return (
+            f"{len(self.train):,} training pairs{aside}, vocabularies {len(self.source_codec):,} -> {target}"
+        )
 
     def digest(self) -> str:
         """Hash of what trains and selects: ids (and features) of the training and validation splits, the vocabularies."""
@@ -147,32 +155,68 @@ def load_task(settings: DataSettings) -> Task:
                 max_length=settings.max_length,
             )
         )
-    if settings.kind == "builtin":
-        data = builtin_dataset(
-            seed=settings.seed,
-            pairs=settings.pairs,
-            dev_pairs=settings.dev_pairs,
-            test_pairs=settings.test_pairs,
-            difficulty=settings.difficulty,
-            min_frequency=settings.min_frequency,
-            max_length=settings.max_length,
-        )
-    else:
-        data = _read_files(settings)
+    return _load_translation(settings)
+
+
+def _load_translation(settings: DataSettings) -> Task:
+    train, dev, test = _builtin(settings) if settings.kind == "builtin" else _read_files(settings)
+    sources, references = train.sources, [group[0] for group in train.references]
+    data = build_dataset(
+        train,
+        dev,
+        test,
+        min_frequency=settings.min_frequency,
+        max_length=settings.max_length,
+        empty_lines=settings.empty_lines,
+        source_tokenizer=_tokenizer(settings, sources, train.source_origin),
+        target_tokenizer=_tokenizer(settings, references, train.target_origin),
+    )
     return Task(
         train=data.train,
         dev=data.dev,
         test=data.test,
         source_codec=Codec(data.source_vocabulary, data.source_tokenizer),
         target_codec=Codec(data.target_vocabulary, data.target_tokenizer),
+        left_out=data.left_out,
     )
+
+
+def _builtin(settings: DataSettings) -> tuple[ParallelText, ParallelText, ParallelText]:
+    return builtin_texts(
+        seed=settings.seed,
+        pairs=settings.pairs,
+        dev_pairs=settings.dev_pairs,
+        test_pairs=settings.test_pairs,
+        difficulty=settings.difficulty,
+    )
+
+
+def _read_files(settings: DataSettings) -> tuple[ParallelText, ParallelText, ParallelText]:
+    if not settings.path:
+        raise ValueError(
+            "data.path is empty: name the folder that holds the parallel files (--data.path DIR)"
+        )
+    return load_splits(
+        settings.path,
+        source_language=settings.source,
+        target_language=settings.target,
+        train=settings.train,
+        dev=settings.dev,
+        test=settings.test,
+        empty_lines=settings.empty_lines,
+    )
+
+
+def _tokenizer(settings: DataSettings, lines: list[str], origin: str) -> Tokenizer:
+    """The tokenizer of one side of the training text."""
+    if settings.tokenizer == "word":
+        return WordTokenizer()
+    return SentencePieceTokenizer.train(lines, vocabulary_size=settings.vocabulary_size, origin=origin)
 
 
 def _load_captions(settings: DataSettings) -> Task:
     if not settings.path:
         raise ValueError("data.path is empty: name the file of captions, or its folder (--data.path FILE)")
-    if settings.tokenizer != "word":
-        raise ValueError("data.tokenizer must be word for captions; sub-words are for parallel text")
     data = load_captions(
         settings.path,
         format=settings.captions,
@@ -184,6 +228,7 @@ def _load_captions(settings: DataSettings) -> Task:
         min_frequency=settings.min_frequency,
         max_length=settings.max_length,
         punctuation=settings.punctuation,
+        empty_lines=settings.empty_lines,
     )
     return _of_captions(data)
 
@@ -197,6 +242,7 @@ def _of_captions(data: CaptionDataset) -> Task:
         target_codec=Codec(data.target_vocabulary, data.target_tokenizer),
         features=data.spec,
         targets="all",
+        left_out=data.left_out,
     )
 
 
@@ -206,35 +252,3 @@ def source_size(codec: Codec | None, features: FeatureSpec | PixelSpec | None) -
         return len(codec)
     assert features is not None
     return features.side if isinstance(features, PixelSpec) else features.width
-
-
-def _read_files(settings: DataSettings) -> Dataset:
-    if not settings.path:
-        raise ValueError(
-            "data.path is empty: name the folder that holds the parallel files (--data.path DIR)"
-        )
-    source_tokenizer = target_tokenizer = None
-    if settings.tokenizer == "sentencepiece":
-        text = load_split(
-            settings.path, settings.train, source_language=settings.source, target_language=settings.target
-        )
-        source_tokenizer = SentencePieceTokenizer.train(
-            text.sources, vocabulary_size=settings.vocabulary_size, origin=text.source_origin
-        )
-        target_tokenizer = SentencePieceTokenizer.train(
-            [group[0] for group in text.references],
-            vocabulary_size=settings.vocabulary_size,
-            origin=text.target_origin,
-        )
-    return load_dataset(
-        Path(settings.path),
-        source_language=settings.source,
-        target_language=settings.target,
-        train=settings.train,
-        dev=settings.dev,
-        test=settings.test,
-        min_frequency=settings.min_frequency,
-        max_length=settings.max_length,
-        source_tokenizer=source_tokenizer,
-        target_tokenizer=target_tokenizer,
-    )

@@ -14,7 +14,7 @@ from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
 from softbellman.training.checkpoint import load_modules
 from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import Settings
+from softbellman.training.settings import Settings, follow_data
 from softbellman.training.task import source_size
 
 
@@ -38,7 +38,7 @@ def load_run(path: Path, checkpoint: str = "best", *, device: str = "cpu") -> Tr
         device: where the weights go.
     """
     folder = RunFolder.open(path)
-    settings = config.load(Settings, folder.config_path)
+    settings = follow_data(config.load(Settings, folder.config_path))
     source_codec: Codec | None = None
     features: FeatureSpec | PixelSpec | None = None
     if settings.data.kind == "captions":
@@ -84,7 +84,7 @@ def load_oracle(path: Path, checkpoint: str = "best", *, device: str = "cpu") ->
         ValueError: the run's algorithm learns no oracle, or there is no such checkpoint.
     """
     folder = RunFolder.open(path)
-    settings = config.load(Settings, folder.config_path)
+    settings = follow_data(config.load(Settings, folder.config_path))
     if "oracle" not in ALGORITHMS[settings.algorithm].stages:
         raise ValueError(f"{path} is a run of {settings.algorithm}, which learns no oracle; vaml does")
     codec = Codec.load(folder.path, "target")

@@ -6,7 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from softbellman.data import BatchIterator, builtin_dataset, generate_builtin, read_parallel
+from softbellman.data import (
+    BatchIterator,
+    builtin_dataset,
+    generate_builtin,
+    generate_scenes,
+    load_dataset,
+    read_parallel,
+)
 from softbellman.data.builtin import Difficulty
 from softbellman.data.builtin.draws import Draws
 from softbellman.data.builtin.english import inflect
@@ -81,6 +88,17 @@ def test_deterministic(splits):
 
 def test_the_text_is_the_same_on_every_machine(splits):
     assert digest(splits) == GOLDEN
+
+
+def test_a_whole_difficulty_is_the_same_as_an_integer():
+    sizes = {"pairs": 5, "dev_pairs": 2, "test_pairs": 2}
+    whole = generate_builtin(difficulty=3, **sizes)
+    assert whole == generate_builtin(difficulty=3.0, **sizes) == generate_builtin(**sizes)
+    data = builtin_dataset(difficulty=3, min_frequency=1, **sizes)
+    assert data.train == builtin_dataset(difficulty=3.0, min_frequency=1, **sizes).train
+    for generate in (generate_builtin, generate_scenes):
+        with pytest.raises(TypeError, match="integer"):
+            generate(seed=1.0)
 
 
 def test_sizes_and_lengths(splits):
@@ -298,3 +316,15 @@ def test_the_dataset_equals_the_written_files(splits, tmp_path):
     ]
     batch = next(BatchIterator(data.test, batch_size=16).epoch(0))
     assert batch.references.shape[:2] == (16, 4)
+
+
+def test_files_of_several_references_hold_them_all(splits, tmp_path):
+    data = builtin_dataset(**SMALL)
+    for name, file in (("train", "train"), ("dev", "val"), ("test", "test")):
+        splits[name].write(tmp_path, file, source="de", target="en")
+    assert {path.name for path in tmp_path.glob("test.*")} == {"test.de", *(f"test.en{k}" for k in range(4))}
+    read = load_dataset(tmp_path, source_language="de", target_language="en")
+    assert (read.train, read.dev, read.test) == (data.train, data.dev, data.test)
+    assert read.source_vocabulary == data.source_vocabulary
+    assert read.target_vocabulary == data.target_vocabulary
+    assert len({len(group) for group in data.test.references}) > 1  # so that some lines are empty

@@ -3,7 +3,16 @@ import logging
 
 import pytest
 
-from softbellman.data import DataError, MissingFileError, find_text, load_split, read_lines, read_parallel
+from softbellman.data import (
+    DataError,
+    MissingFileError,
+    find_text,
+    load_dataset,
+    load_split,
+    load_splits,
+    read_lines,
+    read_parallel,
+)
 
 
 def write(path, content):
@@ -77,13 +86,20 @@ def test_empty_lines_are_errors_on_either_side(tmp_path):
         read_parallel(write(tmp_path / "tail", "a\nb\nc\n\n"), write(tmp_path / "tail2", "a\nb\nc\n\n"))
 
 
-def test_empty_lines_can_be_skipped(tmp_path, caplog):
-    full, holed = write(tmp_path / "full", "a\nb\nc\n"), write(tmp_path / "holed", "x\n\nz\n")
+@pytest.mark.parametrize("holed", ["source", "target"])
+def test_empty_lines_can_be_skipped(tmp_path, caplog, holed):
+    full, other = write(tmp_path / "full", "a\nb\nc\n"), write(tmp_path / "holed", "x\n\nz\n")
     with caplog.at_level(logging.INFO):
-        text = read_parallel(full, holed, empty_lines="skip")
-    assert text.sources == ["a", "c"]
-    assert text.references == [["x"], ["z"]]
-    assert "skipped 1 of 3 lines" in caplog.text
+        text = read_parallel(*((other, full) if holed == "source" else (full, other)), empty_lines="skip")
+    sides = (text.sources, [group[0] for group in text.references])
+    assert sides == ((["x", "z"], ["a", "c"]) if holed == "source" else (["a", "c"], ["x", "z"]))
+    assert text.skipped == 1 and "skipped 1 of 3 lines" in caplog.text
+
+
+def test_an_empty_reference_beside_another_skips_no_line(tmp_path):
+    full, holed = write(tmp_path / "full", "a\nb\nc\n"), write(tmp_path / "holed", "x\n\nz\n")
+    text = read_parallel(full, [holed, full], empty_lines="skip")
+    assert text.references == [["x", "a"], ["b"], ["z", "c"]] and text.skipped == 0
 
 
 def test_empty_lines_can_be_kept(tmp_path):
@@ -147,3 +163,29 @@ def test_find_text_and_load_split(tmp_path):
         load_split(tmp_path, "train", source_language="de", target_language="en")
     with pytest.raises(DataError, match="one source file"):
         load_split(tmp_path, "test", source_language="en", target_language="de")
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "train.de").mkdir()
+    with pytest.raises(DataError, match=r"train\.de: is no regular file"):
+        find_text(tmp_path, "train", "de")
+
+
+def test_training_skips_empty_lines_and_tests_keep_them(tmp_path):
+    for name in ("train", "val", "test"):
+        write(tmp_path / f"{name}.de", "eins zwei\n\ndrei\n")
+        write(tmp_path / f"{name}.en0", "one two\nthree\n \n")
+        write(tmp_path / f"{name}.en1", "1 2\n3\n3\n")
+    languages = {"source_language": "de", "target_language": "en"}
+    train, dev, test = load_splits(tmp_path, **languages)
+    assert train.sources == ["eins zwei", "drei"] and train.skipped == 1
+    assert dev.sources == test.sources == ["eins zwei", "", "drei"]
+    assert test.references == [["one two", "1 2"], ["three", "3"], ["3"]]
+    data = load_dataset(tmp_path, **languages, min_frequency=1, max_length=1)
+    assert str(data.left_out) == "1 empty and 2 longer than 1 tokens" and len(data.test) == 3
+    with pytest.raises(DataError, match=r"train\.de, line 2: the line is empty"):
+        load_splits(tmp_path, **languages, empty_lines="refuse")
+    write(tmp_path / "test.en0", "a\n\nc\n")
+    write(tmp_path / "test.en1", "a\n\nc\n")
+    with pytest.raises(DataError, match=r"test\.en0, line 2: the line is empty and there is no other"):
+        load_splits(tmp_path, **languages)

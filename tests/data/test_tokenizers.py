@@ -1,12 +1,21 @@
+import io
 import sys
 
 import pytest
 
 from softbellman.data import (
+    EOS,
+    SPECIAL_TOKENS,
+    UNK,
+    Codec,
     DataError,
     MissingFileError,
+    ParallelText,
     SentencePieceTokenizer,
+    Vocabulary,
     WordTokenizer,
+    build_dataset,
+    build_vocabulary,
     generate_builtin,
 )
 
@@ -55,3 +64,58 @@ def test_sentencepiece_errors(lines, tmp_path):
         (tmp_path / "y.model").write_bytes(content)
         with pytest.raises(DataError, match=r"y\.model"):
             SentencePieceTokenizer.load(tmp_path / "y.model")
+
+
+@pytest.fixture(scope="module")
+def subwords(lines):
+    pytest.importorskip("sentencepiece", reason="the extra [text] is not installed")
+    return SentencePieceTokenizer.train(lines, vocabulary_size=200)
+
+
+def test_the_pieces_of_a_model_are_its_vocabulary(lines, subwords):
+    """Whatever the frequencies: no text of the model's characters has an unknown piece."""
+    assert len(subwords.pieces) == 200 - 3 == len(set(subwords.pieces))  # without <unk>, <s>, </s>
+    text = ParallelText(lines[:20], [[line] for line in lines[:20]])
+    data = build_dataset(
+        text, text, text, min_frequency=50, source_tokenizer=subwords, target_tokenizer=subwords
+    )
+    for vocabulary in (data.source_vocabulary, data.target_vocabulary):
+        assert vocabulary.tokens == (*SPECIAL_TOKENS, *subwords.pieces)
+        codec = Codec(vocabulary, subwords)
+        for line in lines:
+            ids = codec.encode(line)
+            assert min(ids) > EOS and codec.decode(ids) == line
+    assert data.train.sources[0] == Codec(data.source_vocabulary, subwords).encode(lines[0])
+    assert UNK in codec.encode("§")
+
+
+def test_a_word_that_is_spelt_like_a_reserved_one_is_unknown(subwords):
+    vocabulary = build_vocabulary(subwords, [])
+    assert not {"<unk>", "<s>", "</s>", "<bos>", "<eos>"} & {*vocabulary.tokens[4:]}
+    assert "<bos>" not in vocabulary
+
+
+def test_what_a_model_spells_is_one_line(lines):
+    sentencepiece = pytest.importorskip("sentencepiece", reason="the extra [text] is not installed")
+    writer = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(lines), model_writer=writer, vocab_size=500, byte_fallback=True, minloglevel=2,
+        user_defined_symbols=["<eos>", "<odd>"], hard_vocab_limit=False,
+    )  # fmt: skip
+    tokenizer = SentencePieceTokenizer(writer.getvalue())
+    assert "<0x0A>" in tokenizer.pieces and "<odd>" in tokenizer.pieces and "<eos>" not in tokenizer.pieces
+    codec = Codec(Vocabulary(tokenizer.pieces), tokenizer)
+    ids = codec.vocabulary.encode(["\u2581a", "<0x0A>", "\u2581b", "<0x0D>"])
+    assert UNK not in ids and tokenizer.detokenize(codec.vocabulary.decode(ids)) == "a\n b\r"
+    assert codec.decode(ids) == "a  b "
+
+
+def test_a_line_of_which_a_model_makes_nothing_is_no_pair(lines, subwords):
+    assert subwords.tokenize("\u200b") == []
+    text = ParallelText([*lines[:3], lines[3], "\u200b"], [["a"], ["\u200b"], ["b", "\u200b"], ["c"], ["d"]])
+    options = {"min_frequency": 1, "source_tokenizer": subwords, "target_tokenizer": subwords}
+    data = build_dataset(text, text, text, **options)
+    assert data.train.source_texts == [lines[0], lines[2], lines[3]]
+    assert str(data.left_out) == "3 empty" and len(data.test) == 5
+    with pytest.raises(DataError, match=r"the given sources: a side of the pair .* holds no token"):
+        build_dataset(text, text, text, empty_lines="refuse", **options)

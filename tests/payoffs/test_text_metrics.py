@@ -11,13 +11,14 @@ import pytest
 import sacrebleu
 
 from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
-from softbellman.payoffs.text_metrics import cider_scores, mean, rouge_l_scores
+from softbellman.payoffs.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores
 from softbellman.report.titles import METRIC_TITLES
-from softbellman.training.evaluation import METRICS, further_metrics
+from softbellman.training.evaluation import METRICS, corpus_bleu, further_metrics, warn_of_tokenised
 from softbellman.training.settings import EvaluationSettings
 
 HYPOTHESES = [text for text, _ in CAPTIONS]
 REFERENCES = [list(texts) for _, texts in CAPTIONS]
+WORDS = EvaluationSettings(tokenize="none")
 
 
 def n_grams(words, order):
@@ -91,7 +92,7 @@ def random_texts(seed, count=40):
 def test_strings_score_what_the_coco_tools_say():
     assert cider_scores(HYPOTHESES, REFERENCES) == pytest.approx([100 * s for s in CIDER_SCORES], rel=1e-13)
     assert rouge_l_scores(HYPOTHESES, REFERENCES) == pytest.approx([100 * s for s in ROUGE_SCORES], rel=1e-13)
-    found = further_metrics(("cider", "rouge_l"), HYPOTHESES, REFERENCES, EvaluationSettings())
+    found = further_metrics(("cider", "rouge_l"), HYPOTHESES, REFERENCES, WORDS)
     assert found == pytest.approx({"cider": sum(CIDER_SCORES) / 0.06, "rouge_l": sum(ROUGE_SCORES) / 0.06})
 
 
@@ -142,7 +143,7 @@ def test_tokeniser_and_case():
 
 
 def test_chrf_is_sacrebleus_on_groups_of_any_size():
-    found = further_metrics(("chrf",), HYPOTHESES, REFERENCES, EvaluationSettings())
+    found = further_metrics(("chrf",), HYPOTHESES, REFERENCES, WORDS)
     streams = [[group[i] if i < len(group) else None for group in REFERENCES] for i in range(3)]
     assert found == {"chrf": sacrebleu.corpus_chrf(HYPOTHESES, streams).score}
 
@@ -159,8 +160,42 @@ def test_empty_texts():
         cider_scores(["a"], references)
 
 
+def test_an_empty_reference_is_absent_for_every_metric():
+    """A line of two references of which the second is empty scores as with the first alone."""
+    hypotheses = ["a b c d e", "x"]
+    absent, empty = ([["a b c d e", "a b c d f"], ["x y z w q", *more]] for more in ([], [" "]))
+    assert corpus_bleu(hypotheses, empty).score == pytest.approx(51.34, abs=0.005)
+    for score in (corpus_bleu, corpus_chrf, cider_scores, rouge_l_scores):
+        assert score(hypotheses, empty) == score(hypotheses, absent)
+    for score in (corpus_bleu, corpus_chrf, cider_scores, rouge_l_scores):
+        with pytest.raises(ValueError, match="hypothesis 2 has no reference that holds a word"):
+            score(hypotheses, [["a"], ["", " "]])
+
+
+@pytest.mark.parametrize("references", [[["a dog"]], [["a dog"], ["a dog"]]])
+def test_cider_of_nothing_but_common_words_warns(references, caplog):
+    assert cider_scores(["a dog"] * len(references), references) == [0.0] * len(references)
+    assert "CIDEr-D says nothing here and is 0" in caplog.text
+    assert f"each is in those of all {len(references)}" in caplog.text
+
+
+def test_a_tokeniser_that_is_left_to_the_data_is_no_tokeniser():
+    for name in ("bleu_orders", "cider", "rouge_l"):
+        with pytest.raises(ValueError, match=r"evaluation\.tokenize is auto"):
+            further_metrics((name,), HYPOTHESES, REFERENCES, EvaluationSettings())
+
+
+def test_tokenised_text_that_a_run_tokenises_again_warns(caplog):
+    tokenised, raw = [["a dog runs ."]] * 100, [["a dog runs."]] * 100
+    for references, tokenize in ((raw, "13a"), (tokenised, "none"), (tokenised[1:], "13a")):
+        warn_of_tokenised(references, tokenize)
+    assert not caplog.records
+    warn_of_tokenised(tokenised, "13a")
+    assert "100 validation lines end in a tokenised period" in caplog.text
+
+
 def test_every_metric_that_can_be_asked_for_exists():
     (choices, _) = get_args(get_type_hints(EvaluationSettings)["metrics"])
     assert set(get_args(choices)) == set(METRICS)
-    found = further_metrics(tuple(METRICS), HYPOTHESES, REFERENCES, EvaluationSettings())
+    found = further_metrics(tuple(METRICS), HYPOTHESES, REFERENCES, WORDS)
     assert found.keys() == METRIC_TITLES.keys()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from softbellman import config
+from softbellman.cli.settings import load_settings
 from softbellman.training.algorithms import ALGORITHMS
-from softbellman.training.settings import PRESETS, Settings
+from softbellman.training.settings import PRESETS, Settings, follow_data
 
 
 def load(**overrides: str) -> Settings:
@@ -30,9 +33,31 @@ def test_a_single_key_wins_over_the_preset():
 def test_ac_is_erac_at_temperature_zero():
     settings = load(algorithm="ac")
     assert ALGORITHMS["ac"].settle(settings).credit.tau == 0.0
-    assert ALGORITHMS["erac"].settle(settings) == settings
+    assert ALGORITHMS["erac"].settle(settings) == follow_data(settings)
 
 
 def test_every_key_is_explained():
     for key in config.describe(Settings):
         assert key.help, key
+
+
+def test_the_tokeniser_of_scores_follows_that_of_the_data():
+    def tokenize(**overrides: str) -> str:
+        settled = ALGORITHMS["mle"].settle(load(**overrides))
+        assert follow_data(settled) == settled
+        return settled.evaluation.tokenize
+
+    assert load().evaluation.tokenize == "auto"
+    assert tokenize() == "none"
+    assert tokenize(data__tokenizer="sentencepiece") == "13a"
+    assert tokenize(data__tokenizer="sentencepiece", evaluation__tokenize="none") == "none"
+    assert tokenize(evaluation__tokenize="13a") == "13a"
+    asked = [("data.tokenizer", "sentencepiece"), ("evaluation.tokenize", "auto")]
+    assert load_settings([], asked).evaluation.tokenize == "auto"  # printed and changed it follows still
+
+
+def test_subwords_are_for_translation():
+    for kind in ("scenes", "captions"):
+        with pytest.raises(ValueError, match=f"data.tokenizer must be word for {kind}"):
+            load(data__kind=kind, data__tokenizer="sentencepiece")
+    load(data__kind="builtin", data__tokenizer="sentencepiece")

@@ -12,6 +12,11 @@ ranked), `difficulty` (the one number), `sampler` (draws a `meaning`), `source` 
 """
 
 from softbellman.data.builtin.difficulty import Difficulty
-from softbellman.data.builtin.generator import Split, builtin_dataset, generate_builtin
+from softbellman.data.builtin.generator import (
+    Split,
+    builtin_dataset,
+    builtin_texts,
+    generate_builtin,
+)
 
-__all__ = ["Difficulty", "Split", "builtin_dataset", "generate_builtin"]
+__all__ = ["Difficulty", "Split", "builtin_dataset", "builtin_texts", "generate_builtin"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from softbellman.data.builtin.difficulty import Difficulty
 from softbellman.data.builtin.draws import Draws
@@ -11,7 +13,7 @@ from softbellman.data.builtin.lexicon import Lexicon, build_lexicon
 from softbellman.data.builtin.sampler import Sampler
 from softbellman.data.builtin.source import say_source
 from softbellman.data.builtin.target import Chooser, say_target
-from softbellman.data.corpus import Dataset, build_dataset
+from softbellman.data.dataset import Dataset, build_dataset
 from softbellman.data.parallel import ParallelText
 
 SHORTEST, LONGEST = 5, 20
@@ -41,21 +43,28 @@ class Split:
             target_origin=f"{origin} (target)",
         )
 
-    def write(self, directory: str | Path, name: str) -> None:
-        """Write `name.source` and `name.target`; `name.target0`, `name.target1`, ... if all have several."""
+    def files(self, name: str, *, source: str = "source", target: str = "target") -> dict[str, str]:
+        """The texts by file name, as `load_split` finds them.
+
+        These are `name.source` and `name.target`, or `name.target0`, `name.target1`, ... where sentences have several
+        references. A sentence with fewer has empty lines in the later files.
+        """
         text = self.to_text(name)
-        count = min(map(len, text.references))
+        most = max(map(len, text.references))
+        columns = {f"{name}.{source}": text.sources}
+        for number in range(most):
+            ending = target if most == 1 else f"{target}{number}"
+            columns[f"{name}.{ending}"] = [(*lines, *[""] * most)[number] for lines in text.references]
+        return {file: "".join(f"{line}\n" for line in lines) for file, lines in columns.items()}
+
+    def write(
+        self, directory: str | Path, name: str, *, source: str = "source", target: str = "target"
+    ) -> None:
+        """Write the texts that `files` names."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_lines(folder / f"{name}.source", text.sources)
-        for number in range(count):
-            suffix = "" if count == 1 else str(number)
-            _write_lines(folder / f"{name}.target{suffix}", [lines[number] for lines in text.references])
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(line + "\n" for line in lines)
+        for file, content in self.files(name, source=source, target=target).items():
+            (folder / file).write_text(content, encoding="utf-8", newline="\n")
 
 
 def generate_builtin(
@@ -96,19 +105,25 @@ def generate_builtin(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     settings = Difficulty.of(difficulty)
+    key = f"softbellman builtin {float(difficulty)} {operator.index(seed)}"  # 3 is the corpus of 3.0
     lexicon = build_lexicon(settings)
     seen: set[tuple[str, ...]] = set()
     splits = {}
     for name, count in (("dev", dev_pairs), ("test", test_pairs)):
-        key = f"softbellman builtin {difficulty} {seed} {name}"
         splits[name] = _split(
-            lexicon, settings, key, count, references=references, seen=seen, distinct=True, noise=0.0
+            lexicon,
+            settings,
+            f"{key} {name}",
+            count,
+            references=references,
+            seen=seen,
+            distinct=True,
+            noise=0.0,
         )
-    key = f"softbellman builtin {difficulty} {seed} train"
     train = _split(
         lexicon,
         settings,
-        key,
+        f"{key} train",
         pairs,
         references=train_references,
         seen=seen,
@@ -159,6 +174,13 @@ def _split(
     return split
 
 
+def builtin_texts(**corpus: Any) -> tuple[ParallelText, ParallelText, ParallelText]:
+    """Training, validation and test text of `generate_builtin`, which takes the same arguments."""
+    splits = generate_builtin(**corpus)
+    train, dev, test = (splits[name].to_text(f"built-in corpus, {name}") for name in ("train", "dev", "test"))
+    return train, dev, test
+
+
 def builtin_dataset(
     *,
     seed: int = 1,
@@ -173,7 +195,7 @@ def builtin_dataset(
     max_length: int | None = 50,
 ) -> Dataset:
     """`generate_builtin` made into corpora and vocabularies exactly as files are (see `build_dataset`)."""
-    splits = generate_builtin(
+    texts = builtin_texts(
         seed=seed,
         pairs=pairs,
         dev_pairs=dev_pairs,
@@ -182,12 +204,4 @@ def builtin_dataset(
         references=references,
         train_references=train_references,
     )
-    texts = {name: split.to_text(f"built-in corpus, {name}") for name, split in splits.items()}
-    return build_dataset(
-        texts["train"],
-        texts["dev"],
-        texts["test"],
-        min_frequency=min_frequency,
-        max_size=max_size,
-        max_length=max_length,
-    )
+    return build_dataset(*texts, min_frequency=min_frequency, max_size=max_size, max_length=max_length)

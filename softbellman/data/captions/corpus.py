@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from softbellman.data.captions.pixels import ImagePixels, PixelSpec
 from softbellman.data.captions.readers import CaptionFormat, read_caption_splits
 from softbellman.data.captions.text import CaptionTokenizer, ImageCaptions, Punctuation
 from softbellman.data.errors import DataError
+from softbellman.data.left_out import LeftOut
 from softbellman.data.tokenizers import Tokenizer
 from softbellman.data.vocabulary import Vocabulary
 
@@ -111,6 +112,11 @@ class CaptionCorpus:
         for row in self.rows:
             digest.update(self.features.bytes_of(row))
 
+    @property
+    def pairs(self) -> int:
+        """Images times their captions."""
+        return sum(map(len, self.references))
+
     def drop_longer(self, max_length: int, *, name: str = "training") -> CaptionCorpus:
         """Without the captions of more than max_length tokens, and without images that have none left.
 
@@ -127,7 +133,7 @@ class CaptionCorpus:
             within = [k for k, reference in enumerate(group) if len(reference) <= max_length]
             if within:
                 kept.append((index, within))
-        total, left = sum(map(len, self.references)), sum(len(within) for _, within in kept)
+        total, left = self.pairs, sum(len(within) for _, within in kept)
         logger.info(
             "%s: dropped %d of %d captions longer than %d tokens", name, total - left, total, max_length
         )
@@ -154,7 +160,10 @@ def _tokenize(text: ImageCaptions, tokenizer: Tokenizer) -> list[list[list[str]]
 
 @dataclass(frozen=True)
 class CaptionDataset:
-    """What a run needs: three corpora, the captions' vocabulary and tokenizer, the features' (images') shape."""
+    """What a run needs: three corpora, the captions' vocabulary and tokenizer, the features' (images') shape.
+
+    `left_out` counts the training captions that are not in them.
+    """
 
     train: CaptionCorpus
     dev: CaptionCorpus
@@ -162,6 +171,7 @@ class CaptionDataset:
     target_vocabulary: Vocabulary
     target_tokenizer: Tokenizer
     spec: FeatureSpec | PixelSpec
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def load_captions(
@@ -176,6 +186,7 @@ def load_captions(
     min_frequency: int = 3,
     max_length: int | None = 50,
     punctuation: Punctuation = "keep",
+    empty_lines: Literal["refuse", "skip"] = "skip",
 ) -> CaptionDataset:
     """Read captions and features, build the vocabulary from the training captions.
 
@@ -187,21 +198,26 @@ def load_captions(
         min_frequency: rarer words become UNK.
         max_length: longer training captions are dropped; None keeps all. Validation and test are kept whole.
         punctuation: see `CaptionTokenizer`.
+        empty_lines: "skip" leaves out captions without a word, and training images that have no other. An image of
+            validation or test without any is an error, as every such caption is with "refuse".
 
     Raises:
         MissingFileError, DataError: bad input; the sentence names the file and the image or line.
     """
-    texts = read_caption_splits(path, (train, dev, test), format=format)
+    tokenizer = CaptionTokenizer(punctuation=punctuation)
+    skip = empty_lines == "skip"
+    texts = read_caption_splits(path, (train, dev, test), format=format, keep_empty=skip)
+    if skip:
+        texts = [text.without_empty(tokenizer, drop_images=not i) for i, text in enumerate(texts)]
     if features is None:
         features = find_features(path if Path(path).is_dir() else Path(path).parent)
     opened = ImageFeatures.open(features, names)
-    tokenizer = CaptionTokenizer(punctuation=punctuation)
     vocabulary = Vocabulary.build(
         (tokenizer.tokenize(caption) for group in texts[0].captions for caption in group),
         min_frequency=min_frequency,
         origin=texts[0].origin,
     )
-    first, *others = (CaptionCorpus.from_text(text, opened, vocabulary, tokenizer) for text in texts)
-    if max_length is not None:
-        first = first.drop_longer(max_length, name=texts[0].origin)
-    return CaptionDataset(first, others[0], others[1], vocabulary, tokenizer, opened.spec)
+    whole, *others = (CaptionCorpus.from_text(text, opened, vocabulary, tokenizer) for text in texts)
+    kept = whole if max_length is None else whole.drop_longer(max_length, name=texts[0].origin)
+    left_out = LeftOut(empty=texts[0].left_out, longer=whole.pairs - kept.pairs, max_length=max_length)
+    return CaptionDataset(kept, others[0], others[1], vocabulary, tokenizer, opened.spec, left_out)

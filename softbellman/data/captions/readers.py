@@ -1,18 +1,18 @@
 """Readers of caption files: tab-separated text, Karpathy's JSON, COCO's annotation JSON.
 
-Every reader keeps the images in the order in which the file first names them and leaves the text as it is.
+Every reader keeps the images in the order in which the file first names them and leaves the text as it is. A caption that is
+empty is an error, or with `keep_empty` an empty text.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from softbellman.data.captions.text import ImageCaptions
-from softbellman.data.errors import DataError, MissingFileError
-from softbellman.data.text import read_lines
+from softbellman.data.errors import DataError
+from softbellman.data.text import read_json, read_lines
 
 CaptionFormat = Literal["tsv", "karpathy", "coco"]
 Splits = dict[str, ImageCaptions]
@@ -21,10 +21,16 @@ _ONE_SPLIT = ""
 
 
 class _Collector:
-    """Gathers captions by split and image, and refuses an image that two splits share."""
+    """Gathers captions by split and image, and refuses an image that two splits share.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: of the file.
+        keep_empty: an empty caption is none of the errors.
+    """
+
+    def __init__(self, path: Path, keep_empty: bool) -> None:
+        self.path, self.keep_empty = path, keep_empty
+        self.empty_lines = 0
         self.splits: dict[str, dict[str, list[str]]] = {}
         self._split_of: dict[str, str] = {}
 
@@ -36,36 +42,52 @@ class _Collector:
             raise DataError(message, path=self.path, line=line)
         return self.splits.setdefault(split, {}).setdefault(image, [])
 
+    def check(self, caption: str, image: str, *, line: int | None = None) -> str:
+        """The caption; raises DataError where it is empty and must not be."""
+        if not caption and not self.keep_empty:
+            of = "the caption" if line is not None else "a caption"
+            raise DataError(f"{of} of image {image!r} is empty", path=self.path, line=line)
+        return caption
+
     def finish(self) -> Splits:
         for images in self.splits.values():
             for image, captions in images.items():
                 if not captions:
                     raise DataError(f"image {image!r} has no caption", path=self.path)
         return {
-            split: ImageCaptions(list(images), list(images.values()), origin=str(self.path))
+            split: ImageCaptions(
+                list(images), list(images.values()), origin=str(self.path), left_out=self.empty_lines
+            )
             for split, images in self.splits.items()
         }
 
 
-def read_tsv(path: str | Path) -> Splits:
+def read_tsv(path: str | Path, *, keep_empty: bool = False) -> Splits:
     """Read image<TAB>split<TAB>caption, or image<TAB>caption, one caption a line, plain or `.gz`.
 
     All lines have as many columns as the first. With two columns the only split is named "".
+
+    Args:
+        path: the file.
+        keep_empty: an empty caption is an empty text, and a line that is empty as a whole is left out.
 
     Raises:
         MissingFileError: there is no such file.
         DataError: no lines, another number of columns, an empty cell, an image in two splits; names file and line.
     """
     path = Path(path)
-    lines = read_lines(path)
+    collector = _Collector(path, keep_empty)
+    lines = list(enumerate(read_lines(path), start=1))
+    if keep_empty:
+        filled = [(number, line) for number, line in lines if line.strip()]
+        collector.empty_lines, lines = len(lines) - len(filled), filled
     if not lines:
         raise DataError("the file has no lines", path=path)
-    collector = _Collector(path)
-    columns = len(lines[0].split("\t"))
+    columns = len(lines[0][1].split("\t"))
     if columns not in (2, 3):
         message = f"a line must be image<TAB>split<TAB>caption or image<TAB>caption, got {columns} columns"
-        raise DataError(message, path=path, line=1)
-    for number, line in enumerate(lines, start=1):
+        raise DataError(message, path=path, line=lines[0][0])
+    for number, line in lines:
         cells = [cell.strip() for cell in line.split("\t")]
         if len(cells) != columns:
             message = f"the line has {len(cells)} columns, the first one {columns}"
@@ -73,13 +95,12 @@ def read_tsv(path: str | Path) -> Splits:
         image, split, caption = cells if columns == 3 else (cells[0], _ONE_SPLIT, cells[1])
         if not image or (columns == 3 and not split):
             raise DataError("the name of the image or of its split is empty", path=path, line=number)
-        if not caption:
-            raise DataError(f"the caption of image {image!r} is empty", path=path, line=number)
+        caption = collector.check(caption, image, line=number)
         collector.open(split, image, line=number).append(caption)
     return collector.finish()
 
 
-def read_karpathy(path: str | Path) -> Splits:
+def read_karpathy(path: str | Path, *, keep_empty: bool = False) -> Splits:
     """Read `dataset_*.json`: images[] with filename, split and sentences[], each with tokens or raw.
 
     The split "restval" counts as "train". The tokens, where a sentence has them, are preferred to its raw text.
@@ -89,7 +110,7 @@ def read_karpathy(path: str | Path) -> Splits:
         DataError: not such JSON, an image twice or without caption, an empty caption; names file and image.
     """
     path = Path(path)
-    collector = _Collector(path)
+    collector = _Collector(path, keep_empty)
     seen: set[str] = set()
     for position, record in enumerate(_records(_read_json(path), "images", path)):
         image = _text(record, "filename", f"images[{position}]", path)
@@ -99,7 +120,7 @@ def read_karpathy(path: str | Path) -> Splits:
         seen.add(image)
         captions = collector.open("train" if split == "restval" else split, image)
         for sentence in _records(record, "sentences", path, of=f"image {image!r}"):
-            captions.append(_sentence(sentence, image, path))
+            captions.append(collector.check(_sentence(sentence, image, path), image))
     return collector.finish()
 
 
@@ -109,13 +130,10 @@ def _sentence(sentence: dict[str, Any], image: str, path: Path) -> str:
         caption = " ".join(tokens)
     else:
         caption = _text(sentence, "raw", f"a sentence of image {image!r}", path)
-    caption = " ".join(caption.split())
-    if not caption:
-        raise DataError(f"a caption of image {image!r} is empty", path=path)
-    return caption
+    return " ".join(caption.split())
 
 
-def read_coco(path: str | Path) -> Splits:
+def read_coco(path: str | Path, *, keep_empty: bool = False) -> Splits:
     """Read COCO's caption annotations of one split: images[] (id, file_name), annotations[] (image_id, caption).
 
     The only split is named "".
@@ -126,7 +144,7 @@ def read_coco(path: str | Path) -> Splits:
     """
     path = Path(path)
     whole = _read_json(path)
-    collector = _Collector(path)
+    collector = _Collector(path, keep_empty)
     names: dict[Any, str] = {}
     seen: set[str] = set()
     for position, record in enumerate(_records(whole, "images", path)):
@@ -142,14 +160,15 @@ def read_coco(path: str | Path) -> Splits:
         if key not in names:
             raise DataError(f"annotations[{position}] is of image_id {key!r}, which is no image", path=path)
         caption = " ".join(_text(record, "caption", f"annotations[{position}]", path).split())
-        if not caption:
-            raise DataError(f"a caption of image {names[key]!r} is empty", path=path)
-        collector.open(_ONE_SPLIT, names[key]).append(caption)
+        collector.open(_ONE_SPLIT, names[key]).append(collector.check(caption, names[key]))
     return collector.finish()
 
 
+_READERS = {"tsv": read_tsv, "karpathy": read_karpathy, "coco": read_coco}
+
+
 def read_caption_splits(
-    path: str | Path, names: Iterable[str], *, format: CaptionFormat = "tsv"
+    path: str | Path, names: Iterable[str], *, format: CaptionFormat = "tsv", keep_empty: bool = False
 ) -> list[ImageCaptions]:
     """The named splits of a caption file, or of a folder with `captions.tsv` or one file per split.
 
@@ -158,23 +177,22 @@ def read_caption_splits(
             or with NAME.tsv, NAME.tsv.gz or NAME.json, as the format says, for each split.
         names: the splits wanted, in this order.
         format: "tsv", "karpathy", or "coco" (always one file per split).
+        keep_empty: an empty caption is an empty text instead of an error.
 
     Raises:
         MissingFileError, DataError: see the readers; a split the file does not have names those it has; an image in
             two of the splits.
     """
     path, names = Path(path), list(names)
-    readers = {"tsv": read_tsv, "karpathy": read_karpathy, "coco": read_coco}
-    if format not in readers:
+    if format not in _READERS:
         raise ValueError(f"format must be 'tsv', 'karpathy' or 'coco', got {format!r}")
-    read = readers[format]
     whole = path
     if path.is_dir():
         together = [path / "captions.tsv"] if format == "tsv" else sorted(path.glob("dataset_*.json"))
         whole = together[0] if format != "coco" and len(together) == 1 else path
         if not whole.is_file():
-            return _read_files(path, names, format)
-    splits = read(whole)
+            return _read_files(path, names, format, keep_empty)
+    splits = _READERS[format](whole, keep_empty=keep_empty)
     missing = [name for name in names if name not in splits]
     if missing:
         present = (
@@ -184,7 +202,9 @@ def read_caption_splits(
     return [splits[name] for name in names]
 
 
-def _read_files(folder: Path, names: list[str], format: CaptionFormat) -> list[ImageCaptions]:
+def _read_files(
+    folder: Path, names: list[str], format: CaptionFormat, keep_empty: bool
+) -> list[ImageCaptions]:
     """One file per split."""
     found: list[ImageCaptions] = []
     split_of: dict[str, str] = {}
@@ -192,13 +212,7 @@ def _read_files(folder: Path, names: list[str], format: CaptionFormat) -> list[I
         endings = (".tsv", ".tsv.gz") if format == "tsv" else (".json",)
         choices = [folder / f"{name}{ending}" for ending in endings]
         path = next((choice for choice in choices if choice.is_file()), choices[0])
-        splits = (
-            read_coco(path)
-            if format == "coco"
-            else read_tsv(path)
-            if format == "tsv"
-            else read_karpathy(path)
-        )
+        splits = _READERS[format](path, keep_empty=keep_empty)
         if len(splits) != 1:
             raise DataError(f"a file of one split holds {len(splits)} splits: {', '.join(splits)}", path=path)
         (split,) = splits.values()
@@ -211,12 +225,7 @@ def _read_files(folder: Path, names: list[str], format: CaptionFormat) -> list[I
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError("the file does not exist", path=path) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"the file cannot be read as JSON: {error}", path=path) from error
+    whole = read_json(path)
     if not isinstance(whole, dict):
         raise DataError("the JSON file must hold an object", path=path)
     return whole

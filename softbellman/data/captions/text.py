@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from softbellman.data.errors import DataError
+from softbellman.data.tokenizers import Tokenizer
 
 Punctuation = Literal["keep", "drop"]
 
@@ -20,11 +23,13 @@ class ImageCaptions:
         images: N image names, distinct.
         captions: N lists of at least one caption.
         origin: name of the file, for later error sentences.
+        left_out: how many captions without a word, and empty lines of its file, are not among them.
     """
 
     images: list[str]
     captions: list[list[str]]
     origin: str = "the given captions"
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.captions):
@@ -34,6 +39,29 @@ class ImageCaptions:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def without_empty(self, tokenizer: Tokenizer, *, drop_images: bool) -> ImageCaptions:
+        """Without the captions that hold no word.
+
+        Args:
+            tokenizer: says what a word is.
+            drop_images: an image of which no caption is left goes too, as in training; else it is an error.
+
+        Raises:
+            DataError: such an image, or nothing is left; names the file.
+        """
+        images, captions = [], []
+        for image, group in zip(self.images, self.captions, strict=True):
+            kept = [caption for caption in group if tokenizer.tokenize(caption)]
+            if not kept and not drop_images:
+                raise DataError(f"image {image!r} has no caption that holds a word", path=self.origin)
+            if kept:
+                images.append(image)
+                captions.append(kept)
+        if not images:
+            raise DataError("no caption holds a word", path=self.origin)
+        gone = sum(map(len, self.captions)) - sum(map(len, captions))
+        return replace(self, images=images, captions=captions, left_out=self.left_out + gone)
 
 
 class CaptionTokenizer:

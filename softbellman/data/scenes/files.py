@@ -20,14 +20,26 @@ def write_scenes(split: SceneSplit, directory: str | Path, *, name: str, side: i
     Returns:
         Path of the table.
     """
+    write_pictures(split, directory, side=side)
+    table = Path(directory) / "captions.tsv"
+    table.write_text(captions_table(split, name), encoding="utf-8", newline="\n")
+    return table
+
+
+def write_pictures(split: SceneSplit, directory: str | Path, *, side: int = SIDE) -> None:
+    """Write NAME.png for each scene, see `render`."""
     from matplotlib.image import imsave
 
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for image, scene, captions in zip(split.names, split.scenes, split.captions, strict=True):
+    for image, scene in zip(split.names, split.scenes, strict=True):
         imsave(folder / image, render(scene, side=side))
-        lines += [f"{image}\t{name}\t{caption}\n" for caption in captions]
-    table = folder / "captions.tsv"
-    table.write_text("".join(lines), encoding="utf-8", newline="\n")
-    return table
+
+
+def captions_table(split: SceneSplit, name: str) -> str:
+    """A line for each caption: image, `name` of the split and caption between tabs."""
+    return "".join(
+        f"{image}\t{name}\t{caption}\n"
+        for image, captions in zip(split.names, split.captions, strict=True)
+        for caption in captions
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from softbellman.data.builtin.draws import Draws
 from softbellman.data.captions.corpus import CaptionCorpus, CaptionDataset
 from softbellman.data.captions.pixels import ImagePixels
 from softbellman.data.captions.text import CaptionTokenizer, ImageCaptions
+from softbellman.data.left_out import LeftOut
 from softbellman.data.scenes.captions import say_scene
 from softbellman.data.scenes.difficulty import SceneDifficulty
 from softbellman.data.scenes.layout import draw_scene
@@ -91,7 +93,7 @@ def generate_split(
 ) -> SceneSplit:
     """The first scenes of one split; see `generate_scenes`."""
     settings = SceneDifficulty.of(difficulty)
-    key = f"softbellman scenes {float(difficulty)} {seed} {split}"
+    key = f"softbellman scenes {float(difficulty)} {operator.index(seed)} {split}"
     made = [_scene_at(settings, f"{key} {index}", split, captions) for index in range(count)]
     return SceneSplit(
         [f"{split}-{index:05d}.png" for index in range(count)],
@@ -147,7 +149,8 @@ def scenes_dataset(
         text = ImageCaptions(split.names, split.captions, origin=origin)
         pixels = ImagePixels(split.render(), split.names, origin=origin)
         corpora[name] = CaptionCorpus.from_text(text, pixels, vocabulary, tokenizer)
-    spec = corpora["train"].features.spec
-    if max_length is not None:
-        corpora["train"] = corpora["train"].drop_longer(max_length, name="scenes, train")
-    return CaptionDataset(corpora["train"], corpora["dev"], corpora["test"], vocabulary, tokenizer, spec)
+    whole = corpora["train"]
+    kept = whole if max_length is None else whole.drop_longer(max_length, name="scenes, train")
+    left_out = LeftOut(longer=whole.pairs - kept.pairs, max_length=max_length)
+    spec = whole.features.spec
+    return CaptionDataset(kept, corpora["dev"], corpora["test"], vocabulary, tokenizer, spec, left_out)

@@ -6,7 +6,7 @@ run without any argument uses the built-in corpus and the smaller sizes of `conf
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from softbellman.payoffs.payoff import PayoffSettings
@@ -57,6 +57,7 @@ __all__ = [
     "ScheduleSettings",
     "Settings",
     "WarmUpSettings",
+    "follow_data",
 ]
 
 
@@ -106,6 +107,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         self.payoff.check_keys(PRESETS.get(self.preset, {}))
+
+
+def follow_data(settings: Settings) -> Settings:
+    """The settings with `evaluation.tokenize: auto` put into words, by the tokenizer of the data."""
+    if settings.evaluation.tokenize != "auto":
+        return settings
+    tokenize: Literal["none", "13a"] = "none" if settings.data.tokenizer == "word" else "13a"
+    return replace(settings, evaluation=replace(settings.evaluation, tokenize=tokenize))
 
 
 PRESETS: dict[str, dict[str, str]] = {

@@ -43,14 +43,18 @@ class DataSettings:
     """Name of the training split."""
     dev: str = "val"
     """Name of the validation split, used for model selection."""
-    test: str = "test_2016"
+    test: str = "test"
     """Name of the test split, decoded once at the end."""
+    empty_lines: Literal["skip", "refuse"] = "skip"
+    """A training pair of which a side is empty. `skip`: it is left out, and the run says how many were. `refuse`: an error that
+    names the line. Captions likewise. Validation and test lines are never left out."""
     tokenizer: Literal["word", "sentencepiece"] = "word"
-    """`word`: the files are tokenised, words are split at spaces; `sentencepiece`: sub-words (needs the extra [text])."""
+    """`word`: the files are tokenised, words are split at spaces; `sentencepiece`: sub-words of raw text (needs the extra
+    [text])."""
     vocabulary_size: Count = 8000
-    """Pieces of each SentencePiece model; words are limited by `min_frequency` instead."""
+    """Pieces of each SentencePiece model; its three reserved ones give way to the four of a vocabulary."""
     min_frequency: Count = 3
-    """Words seen less often in the training split become <unk>."""
+    """Words seen less often in the training split become <unk>. The pieces of a SentencePiece model all stay."""
     max_length: Count = 50
     """Training pairs with a longer side (tokens) are dropped; validation and test pairs never are. Of images the caption."""
     seed: Seed = 1
@@ -73,8 +77,8 @@ class DataSettings:
             )
         if self.features and self.kind != "captions":
             raise ValueError(f"data.features is given, but data.kind is {self.kind}; say data.kind: captions")
-        if self.kind == "scenes" and self.tokenizer != "word":
-            raise ValueError("data.tokenizer must be word for scenes; sub-words are for parallel text")
+        if self.kind in ("scenes", "captions") and self.tokenizer != "word":
+            raise ValueError(f"data.tokenizer must be word for {self.kind}; sub-words are for translation")
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,9 @@ class EvaluationSettings:
     metrics: tuple[Literal["bleu_orders", "cider", "rouge_l", "chrf"], ...] = ()
     """Metrics of the validation and test sets beside BLEU, which selects. `bleu_orders`: BLEU-1, BLEU-2 and BLEU-3; `cider`:
     CIDEr-D with the document frequencies of the split's own references; `rouge_l`: ROUGE-L; `chrf`: chrF2. All times 100."""
-    tokenize: Literal["none", "13a"] = "none"
-    """sacrebleu's tokeniser, for the words of BLEU, CIDEr-D and ROUGE-L; `none` because the files are already tokenised."""
+    tokenize: Literal["auto", "none", "13a"] = "auto"
+    """sacrebleu's tokeniser, for the words of BLEU, CIDEr-D and ROUGE-L. `none`: words are what spaces part, for tokenised
+    files. `13a`: sacrebleu's own, for raw text. `auto` follows `data.tokenizer`: `none` for words, `13a` for SentencePiece."""
     drop_long: bool = False
     """Drop validation and test pairs longer than `data.max_length` as the published code does (figures are then not those of
     the whole test set)."""

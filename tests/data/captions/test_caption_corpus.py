@@ -123,7 +123,11 @@ def test_fingerprint_sees_captions_and_features(tmp_path):
     ("lines", "options", "message"),
     [
         ([*LINES, ("e.jpg", "val", "x")], {}, r"image 'e\.jpg' has no features"),
-        ([*LINES, ("b.jpg", "train", "...")], {"punctuation": "drop"}, r"image 'b\.jpg' holds no word"),
+        (
+            [*LINES, ("b.jpg", "train", "...")],
+            {"punctuation": "drop", "empty_lines": "refuse"},
+            r"image 'b\.jpg' holds no word",
+        ),
         (LINES, {"dev": "dev"}, "no split 'dev'; present: 'train', 'val', 'test'"),
         (LINES, {"min_frequency": 9}, "vocabulary is empty"),
     ],
@@ -148,3 +152,40 @@ def test_collate_by_hand(tmp_path):
     batch = collate(corpus, [(1, 0), (0, 1)])
     assert batch.index.tolist() == [1, 0] and batch.target.shape == (2, 4)
     assert ImageFeatures.open(tmp_path / "features.npy").spec.width == batch.source.shape[1]
+
+
+EMPTY = [("a.jpg", "train", " "), ("e.jpg", "train", "..."), ("c.jpg", "val", "")]
+
+
+def test_empty_captions_are_left_out_and_counted(tmp_path):
+    write(tmp_path, [*EMPTY, *LINES, ("",)])
+    data = load(tmp_path, punctuation="drop")
+    assert data.train.images == ["a.jpg", "b.jpg"]  # e.jpg, which has no features, has no caption left
+    assert data.train.reference_texts[0] == ["a dog runs", "the dog", "a dog is running on the grass"]
+    assert data.dev.reference_texts == [["the cat", "a zebra"]]
+    assert str(data.left_out) == "3 empty"  # two captions and a line
+    assert (
+        str(load(tmp_path, punctuation="drop", max_length=3).left_out) == "3 empty and 1 longer than 3 tokens"
+    )
+
+
+@pytest.mark.parametrize(
+    ("empty", "message"),
+    [
+        (EMPTY[:1], r"captions\.tsv, line 1: the caption of image 'a\.jpg' is empty"),
+        (EMPTY[2:], r"captions\.tsv, line 1: the caption of image 'c\.jpg' is empty"),
+    ],
+)
+def test_empty_captions_can_be_refused(tmp_path, empty, message):
+    write(tmp_path, [*empty, *LINES])
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, empty_lines="refuse")
+
+
+def test_no_test_image_is_left_out(tmp_path):
+    write(tmp_path, [*LINES[:-1], ("d.jpg", "test", "")])
+    with pytest.raises(DataError, match=r"captions\.tsv: image 'd\.jpg' has no caption that holds a word"):
+        load(tmp_path)
+    write(tmp_path, [("a.jpg", "train", ""), *LINES[4:]])
+    with pytest.raises(DataError, match=r"captions\.tsv: no caption holds a word"):
+        load(tmp_path)

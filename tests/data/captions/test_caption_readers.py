@@ -140,3 +140,15 @@ def test_unknown_splits_formats_and_files_are_named(tmp_path):
     for read in (read_tsv, read_karpathy, read_coco):
         with pytest.raises(MissingFileError, match="nowhere"):
             read(tmp_path / "nowhere")
+
+
+def test_empty_captions_are_kept_for_who_asks(tmp_path):
+    tsv = write(tmp_path / "c.tsv", "\na.jpg\ttrain\t\n \nb.jpg\ttrain\tx\n")
+    (train,) = read_caption_splits(tsv, ["train"], keep_empty=True)
+    assert train.captions == [[""], ["x"]] and train.left_out == 2
+    with pytest.raises(DataError, match=r"line 1: a line must be .* got 1 columns"):
+        read_tsv(tsv)
+    karpathy_file = write(tmp_path / "k.json", karpathy(("a.jpg", "train", [{"tokens": []}, {"raw": "x"}])))
+    assert read_karpathy(karpathy_file, keep_empty=True)["train"].captions == [["", "x"]]
+    coco_file = write(tmp_path / "o.json", coco([(1, "a.jpg")], [(1, " ")]))
+    assert read_coco(coco_file, keep_empty=True)[""].captions == [[""]]
