@@ -79,6 +79,9 @@ def command(arguments: Sequence[str]) -> int:
     if actor.features is None:
         raise UserError(f"{options.run} translates text; softbellman translate {options.run} does that")
     names, batches = _choose_reader(actor, options)(actor, options)
+    for name in names:
+        if any(mark in name for mark in "\t\n\r"):
+            raise UserError(f"the image name {name!r} holds a tab or a line break, which parts the output")
     progress = Progress(quiet=options.quiet, out=sys.stderr)
     with progress.count("caption", len(names), unit="image") as bar:
         lines = iter(names)
@@ -86,7 +89,8 @@ def command(arguments: Sequence[str]) -> int:
             for caption in caption_features(
                 actor, features, beam=options.beam, max_length=options.max_length
             ):
-                sys.stdout.buffer.write(f"{next(lines)}\t{caption}\n".encode())
+                line = f"{next(lines)}\t{caption}\n"
+                sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape"))  # of a file name
                 bar.update(1)
             sys.stdout.buffer.flush()
     return 0

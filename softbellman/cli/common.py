@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import logging
 import math
 import os
 import shutil
@@ -59,10 +61,13 @@ def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str
     `--debug` or SOFTBELLMAN_DEBUG=1 shows the trace as well.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    write_utf8()
+    show_warnings()
     debug = "--debug" in arguments or os.environ.get("SOFTBELLMAN_DEBUG", "") not in ("", "0")
     try:
         code = command(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); the interpreter must not flush at exit.
@@ -85,16 +90,47 @@ def _one_line(error: BaseException) -> str:
     return text or type(error).__name__
 
 
+def write_utf8() -> None:
+    """Standard output and error are UTF-8 whatever the locale; what no UTF-8 can hold, a broken file name, is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+class WarningLines(logging.Handler):
+    """Every warning that is logged becomes a line on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"softbellman: warning: {record.getMessage()}", file=sys.stderr)
+
+
+_WARNING_LINES = WarningLines()
+
+
+def show_warnings() -> None:
+    """Shows what this package and sacrebleu warn of."""
+    for name in ("softbellman", "sacrebleu"):
+        logging.getLogger(name).addHandler(_WARNING_LINES)  # once, however often it is called
+
+
+def typed_text(text: str) -> str:
+    """argparse type of a text: what was typed as UTF-8 is read as such in an ASCII locale, too."""
+    return os.fsencode(text).decode("utf-8", "surrogateescape")
+
+
 def standard_input() -> Iterator[str]:
-    """The lines of standard input without line feeds and carriage returns; bytes that are not UTF-8 are an error."""
-    for number, raw in enumerate(sys.stdin.buffer, start=1):
-        if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
-        try:
-            line = raw.decode()
-        except UnicodeDecodeError:
-            raise UserError(f"standard input, line {number}: invalid UTF-8") from None
-        yield line.removesuffix("\n").removesuffix("\r")
+    """The lines of standard input without line feeds and carriage returns; a line that is no text is an error."""
+    from softbellman.core.files import LineError, text_lines
+
+    if sys.stdin is None:
+        raise UserError("standard input is closed")
+    try:
+        yield from text_lines(sys.stdin.buffer)
+    except LineError as error:
+        raise UserError(f"standard input, line {error.line}: {error}") from None
 
 
 def finite(text: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from softbellman.cli.common import Parser, UserError, finite, positive
+from softbellman.cli.common import Parser, UserError, finite, positive, typed_text
 
 if TYPE_CHECKING:
     from softbellman.data import Codec
@@ -45,8 +45,12 @@ class Asked(NamedTuple):
 def build_parser() -> Parser:
     """The options of the command."""
     parser = Parser(prog="softbellman oracle", description=DESCRIPTION)
-    parser.add_argument("--reference", metavar="TEXT", required=True, help="the reference, tokenised")
-    parser.add_argument("--hypothesis", metavar="TEXT", required=True, help="the hypothesis, tokenised alike")
+    parser.add_argument(
+        "--reference", metavar="TEXT", type=typed_text, required=True, help="the reference, tokenised"
+    )
+    parser.add_argument(
+        "--hypothesis", metavar="TEXT", type=typed_text, required=True, help="the hypothesis, tokenised alike"
+    )
     parser.add_argument(
         "--tau", metavar="X", type=finite,
         help=f"temperature of the exact oracle, in tokens; 0: uniform over the optimal tokens "
@@ -60,8 +64,9 @@ def build_parser() -> Parser:
     parser.add_argument("--run", metavar="RUN", type=Path, help="run folder with a learnt oracle")
     parser.add_argument("--checkpoint", metavar="NAME", default="best", help="best or last, of the run")
     parser.add_argument(
-        "--source", metavar="TEXT", help="also show the run's actor, translating this source sentence"
-    )
+        "--source", metavar="TEXT", type=typed_text,
+        help="also show the run's actor, translating this source sentence",
+    )  # fmt: skip
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1, ... or auto, for the run's models"
     )

@@ -100,9 +100,9 @@ def test_words_are_scored_as_the_coco_tools_do(softbellman: RunCommand, tmp_path
     assert code == 0 and not err
     assert out.splitlines() == [
         f"CIDEr-D = {sum(CIDER_SCORES) / 0.06:.2f}",
-        f"  signature: nrefs:3|case:mixed|df:references|order:4|sigma:6|tok:none|version:{__version__}",
+        f"  signature: nrefs:var|case:mixed|df:references|order:4|sigma:6|tok:none|version:{__version__}",
         f"ROUGE-L = {sum(ROUGE_SCORES) / 0.06:.2f}",
-        f"  signature: nrefs:3|case:mixed|beta:1.2|tok:none|version:{__version__}",
+        f"  signature: nrefs:var|case:mixed|beta:1.2|tok:none|version:{__version__}",
     ]
     code, out, err = softbellman(*words, "--sentence", stdin=hypotheses)
     header, *rows = [line.split("\t") for line in out.splitlines()]
@@ -128,3 +128,96 @@ def test_a_line_without_any_reference_is_named(softbellman: RunCommand, tmp_path
     code, out, err = softbellman(*words, stdin=b"a b\nc d\n")
     assert code == 2 and not out
     assert "empty.txt: line 2 is empty, which leaves CIDEr-D no reference there" in err
+    for name, title in (("bleu", "BLEU"), ("ter", "TER"), ("chrf", "chrF")):
+        code, out, err = softbellman(
+            "score", "--references", str(empty), "--metrics", name, stdin=b"a b\nc d\n"
+        )
+        assert code == 2 and not out
+        assert f"empty.txt: line 2 is empty, which leaves {title} no reference there" in err
+
+
+ABSENT = (["a b c d e", "x y z w q"], ["a b c d f", ""])
+"""Two reference files, of which the second has none for the second line."""
+
+
+def write_references(folder: Path, *columns: list[str]) -> list[str]:
+    paths = [folder / f"{number}.en" for number in range(len(columns))]
+    for path, lines in zip(paths, columns, strict=True):
+        path.write_bytes(text(lines))
+    return list(map(str, paths))
+
+
+def test_an_empty_line_of_a_file_is_no_reference(softbellman: RunCommand, tmp_path: Path) -> None:
+    paths = write_references(tmp_path, *ABSENT)
+    words = ["score", "--references", *paths, "--metrics", "bleu", "ter", "chrf", "--tokenize", "none"]
+    code, out, _ = softbellman(*words, stdin=text(["a b c d e", "x"]))
+    streams = [ABSENT[0], [ABSENT[1][0], None]]
+    assert code == 0 and "BLEU = 51.34 " in out and "nrefs:var|case:mixed|eff:no" in out
+    for metric in (sacrebleu.metrics.TER(), sacrebleu.metrics.CHRF()):
+        assert metric.corpus_score(["a b c d e", "x"], streams).format() in out
+    code, out, err = softbellman(*words, "--sentence", stdin=text(["a b c d e", "x"]))
+    assert (
+        out.splitlines()[2] == "2\t1.83\t80.00\t" + f"{sacrebleu.sentence_chrf('x', ABSENT[0][1:]).score:.2f}"
+    )
+    assert "BLEU = 51.34 " in err
+
+
+def test_lines_have_a_signature_of_their_own(softbellman: RunCommand, tmp_path: Path) -> None:
+    """Sentence BLEU counts only the orders that a short line has (eff:yes); the other metrics are the same for lines."""
+    words = [
+        "score",
+        "--references",
+        *write_references(tmp_path, *ABSENT),
+        "--metrics",
+        "bleu",
+        "chrf",
+        "cider",
+    ]
+    _, _, err = softbellman(*words, "--sentence", stdin=text(["a b c d e", "x"]))
+    single = sacrebleu.metrics.BLEU(effective_order=True)
+    single.num_refs = -1
+    assert err.splitlines()[:3] == [
+        err.splitlines()[0],
+        f"  signature: {str(single.get_signature()).replace('eff:yes', 'eff:no')}",
+        f"  signature of the lines: {single.get_signature()}",
+    ]
+    assert "|eff:yes|" in err and err.count("signature of the lines") == 1
+    assert "of the lines" not in softbellman(*words, stdin=text(["a b c d e", "x"])).out
+
+
+def test_ter_ignores_case_as_sacrebleu_does(softbellman: RunCommand, tmp_path: Path) -> None:
+    lines = ["The CAT sat on a Mat and slept all DAY long", "x"]
+    words = ["score", "--references", *write_references(tmp_path, [line.lower() for line in lines])]
+    words += ["--metrics", "ter"]
+    _, out, _ = softbellman(*words, stdin=text(lines))
+    assert "TER = 0.00" in out and "case:lc" in out
+    assert softbellman(*words, "--lowercase", stdin=text(lines)).out == out
+    _, out, _ = softbellman(*words, "--ter-case-sensitive", stdin=text(lines))
+    assert "TER = 33.33" in out and "case:mixed" in out
+    code, _, err = softbellman(*words, "--ter-case-sensitive", "--lowercase", stdin=text(lines))
+    assert code == 2 and "not allowed with argument" in err
+
+
+def test_the_warning_about_tokenised_text_is_shown(softbellman: RunCommand, tmp_path: Path) -> None:
+    lines = [f"sentence {number} ends here ." for number in range(100)]
+    words = ["score", "--references", *write_references(tmp_path, lines)]
+    code, out, err = softbellman(*words, stdin=text(lines))
+    assert code == 0 and "BLEU = 100.00" in out
+    assert err.count("softbellman: warning: ") == len(err.splitlines()) == 3
+    assert "100 lines that end in a tokenized period" in err and "`force`" not in err
+    assert "For text that is tokenised say --tokenize none." in err
+    assert softbellman(*words, "--tokenize", "none", stdin=text(lines)).err == ""
+    assert softbellman(*words, stdin=text([line[:-2] + "." for line in lines])).err == ""
+
+
+def test_cider_of_one_line_says_that_it_is_nothing(softbellman: RunCommand, tmp_path: Path) -> None:
+    words = ["score", "--references", *write_references(tmp_path, ["a dog runs"]), "--metrics", "cider"]
+    code, out, err = softbellman(*words, stdin=b"a dog runs\n")
+    assert code == 0 and "CIDEr-D = 0.00" in out
+    assert err.startswith("softbellman: warning: CIDEr-D says nothing here and is 0") and err.count("\n") == 1
+
+
+def test_a_bomb_on_standard_input_is_refused(softbellman: RunCommand, references: list[str]) -> None:
+    code, out, err = softbellman("score", "--references", *references, stdin=b"a\n" + b"b" * (1 << 20) + b"c")
+    assert code == 2 and not out
+    assert "standard input, line 2: the line is longer than 1,048,576 bytes" in err

@@ -135,3 +135,9 @@ def test_from_training_to_a_score(softbellman: RunCommand, tmp_path: Path) -> No
     stdin = (run / "hypotheses" / "test-actor.txt").read_bytes()
     code, out, _ = softbellman("score", "--references", str(reference), "--metric", "chrf", stdin=stdin)
     assert code == 0 and "chrF2" in out
+
+    vocabulary = run / "target.vocabulary.json"
+    vocabulary.write_text(vocabulary.read_text().replace('"the"', '"two\\nlines"'))
+    code, out, err = softbellman("translate", str(run), stdin=source.encode())
+    assert code == 2 and not out and err.count("\n") == 1
+    assert f"{vocabulary}: 'two\\nlines' cannot be an ordinary token" in err
