@@ -15,6 +15,7 @@ COMMANDS = {
     "caption": "caption images, or their features, with the model of a run folder",
     "captions": "features from pixels (captions extract), example scenes (scenes), pictures of captions (sheet)",
     "show": "what a run was made of, how far it is, what happened to it",
+    "data": "generated corpora as files (data export builtin, data export scenes)",
     "table": "the results of finished runs as a table: means over seeds, differences",
     "score": "BLEU, CIDEr-D, ROUGE-L, chrF and TER of the hypotheses on standard input",
     "oracle": "what an exact oracle wants at every position of a hypothesis, and a learnt one",

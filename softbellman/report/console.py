@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from softbellman.report.curve import draw_curve
+from softbellman.report.next_steps import next_steps
 from softbellman.report.progress import Bar, Progress
 from softbellman.report.tables import format_table
 from softbellman.report.titles import METRIC_TITLES, describe_numbers
 from softbellman.training.observer import Observer
 from softbellman.training.result import RunResult
 from softbellman.training.runfolder import RunFolder
-
-# What to type next with a run folder, by what the run reads.
-_NEXT = {
-    "text": ["softbellman translate {} < source.txt > hypotheses.txt"],
-    "features": ["softbellman caption {} --features FILE.npy"],
-    "pixels": ["softbellman captions scenes --output scenes", "softbellman caption {} scenes/*.png"],
-}
 
 
 class Console(Observer):
@@ -83,13 +76,9 @@ def _comparison(result: RunResult) -> list[str]:
 
 
 def _next_steps(result: RunResult) -> list[str]:
-    tokenizers = re.findall(r"tok:([\w-]+)", " ".join(row.test.signature for row in result.rows))
-    tokenize = f" --tokenize {tokenizers[0]}" if tokenizers else ""
     place = shlex.quote(str(result.folder))
     return [
         f"Run folder: {place} (curve.png, metrics.jsonl, config.yaml, hypotheses/, checkpoints/)",
         "Next:",
-        *(f"  {line.format(place)}" for line in _NEXT[result.reads]),
-        f"  softbellman score --references references.txt{tokenize} < hypotheses.txt",
-        "  softbellman-train --help",
+        *(f"  {line}" for line in next_steps(result)),
     ]
