@@ -1,0 +1,267 @@
+"""Several processes train what one does: losses, gradients, draws, checkpoints; a lost process ends the job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import job_worker
+from training.harness import TrainingJob, job_environments, metrics_of, same_run, weights_of
+
+from softbellman import config
+from softbellman.data import Batch
+from softbellman.training import run
+from softbellman.training.processes import Group, Processes, set_threads
+from softbellman.training.settings import CheckpointSettings, Settings
+from softbellman.training.stages import JointStage
+
+# Exchanges and updates ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes found."""
+    place = tmp_path_factory.mktemp("job")
+    path = os.pathsep.join((str(Path(__file__).parent), str(Path(__file__).parents[1])))
+    started = [
+        subprocess.Popen(
+            [sys.executable, job_worker.__file__, str(place)],
+            env={**os.environ, **environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )
+        for environment in job_environments(2)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    return [torch.load(place / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    """The updates of one process."""
+    torch.set_num_threads(1)
+    return job_worker.all_updates()
+
+
+def test_what_processes_tell_each_other(found: list[dict[str, Any]]) -> None:
+    for one in (own["exchanges"] for own in found):
+        assert one["largest"] == 6
+        assert one["agree"] == {"rank": 0}
+        assert one["gather"] == [0, 1]
+        assert one["spread"] == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
+        assert one["sent"] == 6.0
+        assert one["differ"] == "the ranks differ between the processes 0 and 1; they must be the same"
+    assert found[0]["exchanges"]["together"] == "ValueError: no such folder"
+    assert found[1]["exchanges"]["together"] == "LostProcess: process 0 of 2 failed: no such folder"
+
+
+@pytest.mark.parametrize("case", job_worker.CASES)
+def test_updates_are_those_of_one_process(
+    found: list[dict[str, Any]], alone: dict[str, Any], case: str
+) -> None:
+    """Sums of losses, norms and gradients of the same batches, and what a validation then says."""
+    for (sums, gradients), (wanted, expected) in zip(
+        found[0]["updates"][case], alone[case], strict=True
+    ):
+        assert sums == pytest.approx(wanted, rel=2e-6, abs=1e-6, nan_ok=True)
+        assert gradients.keys() == expected.keys()
+        for name, gradient in expected.items():
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=2e-5 * scale + 1e-7, msg=name)
+    for (sums, gradients), (wanted, expected) in zip(
+        found[1]["updates"][case], found[0]["updates"][case], strict=True
+    ):
+        assert sums == pytest.approx(wanted, rel=0, abs=0, nan_ok=True)
+        assert all(torch.equal(gradients[name], gradient) for name, gradient in expected.items())
+
+
+@pytest.mark.parametrize(("rows", "count"), ((7, 2), (8, 3), (1, 2), (2, 5), (4, 4)))
+def test_every_row_is_trained_on_once(rows: int, count: int) -> None:
+    tokens = torch.arange(3 * rows).view(rows, 3) + 4
+    whole = Batch(tokens, tokens, tokens[:, None], torch.full((rows, 1), 3), torch.arange(rows))
+    parts = [Group(rank, count, minutes=1.0).share(whole) for rank in range(count)]
+    counted = [part for part in parts if part.share]
+    assert torch.equal(torch.cat([part.index for part in counted]), whole.index)
+    assert [part.first for part in counted] == [int(part.index[0]) for part in counted]
+    assert sum(part.share for part in parts) == pytest.approx(1.0)
+    assert all(len(part) >= 1 for part in parts)
+    assert Processes().share(whole) is whole
+
+
+def test_a_process_takes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0))
+    for name, value in job_environments(2)[0].items():
+        monkeypatch.setenv(name, value)
+    for asked, variable, wanted in ((0, "1", max(1, cores // 2)), (3, "1", 3), (0, "5", threads)):
+        torch.set_num_threads(threads)
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+        set_threads(asked)
+        assert torch.get_num_threads() == wanted
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dry(tiny_settings: Settings) -> Settings:
+    """Without dropout, whose masks depend on the number of processes; a checkpoint after every other update."""
+    return replace(
+        tiny_settings,
+        actor=replace(tiny_settings.actor, dropout=0.0),
+        critic=replace(tiny_settings.critic, dropout=0.0),
+        checkpoint=CheckpointSettings(updates=2),
+    )
+
+
+def same_losses(left: Path, right: Path) -> float:
+    """Two runs did the same within the rounding of sums; returns the largest relative difference."""
+    largest = 0.0
+    for found, wanted in zip(metrics_of(left), metrics_of(right), strict=True):
+        assert found.keys() == wanted.keys()
+        for name, value in wanted.items():
+            if isinstance(value, float):
+                assert found[name] == pytest.approx(value, rel=TOLERANCE, abs=1e-6), (name, wanted)
+                largest = max(largest, abs(found[name] - value) / max(abs(value), 1.0))
+            else:
+                assert found[name] == value, (name, wanted)
+    for path in (right / "hypotheses").glob("*.txt"):
+        assert (left / "hypotheses" / path.name).read_bytes() == path.read_bytes()
+    return largest
+
+
+TOLERANCE = 1e-5
+
+
+def joint_step(folder: Path) -> int:
+    """Updates of the joint stage that its newest checkpoint has."""
+    return max(
+        (json.loads(path.read_text())["step"] for path in folder.glob("checkpoints/joint-0*.json")), default=-1
+    )
+
+
+def kill_in_joint(settings: Settings, place: Path) -> Path:
+    """A job of two processes, killed in the joint stage; returns the folder of its run."""
+    job = TrainingJob(settings, place)
+    folder = Path(settings.output)
+    job.wait_for(lambda: joint_step(folder) >= 3)
+    job.kill()
+    assert joint_step(folder) < 10
+    return folder
+
+
+class Killed(Exception):
+    pass
+
+
+def test_two_processes_make_the_run_of_one(
+    dry: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uninterrupted, and killed and continued by another number of processes."""
+    whole = run(replace(dry, output=str(tmp_path / "whole"))).folder
+    TrainingJob(dry, tmp_path).finish()
+    folder = Path(dry.output)
+    differences = [same_losses(folder, whole)]
+    session = json.loads((folder / "record.json").read_text())["sessions"][-1]
+    assert session["processes"] == 2 and session["status"] == "finished"
+    assert (folder / "log.txt").read_text().count("stage joint is done") == 1
+    assert not list(folder.rglob("*.part"))
+
+    by_one = kill_in_joint(replace(dry, output=str(tmp_path / "by-one")), tmp_path)
+    run(replace(dry, output=str(by_one)), resume=by_one)
+    differences.append(same_losses(by_one, whole))
+
+    update = JointStage.update
+
+    def dying(self, batch, step):
+        if step == 5:
+            raise Killed
+        return update(self, batch, step)
+
+    monkeypatch.setattr(JointStage, "update", dying)
+    by_two = replace(dry, output=str(tmp_path / "by-two"))
+    with pytest.raises(Killed):
+        run(by_two)
+    TrainingJob(by_two, tmp_path, resume=Path(by_two.output)).finish()
+    differences.append(same_losses(Path(by_two.output), whole))
+    print(f"largest relative differences: {', '.join(f'{difference:.1e}' for difference in differences)}")
+
+
+def test_two_processes_killed_and_continued_repeat_themselves(
+    tiny_settings: Settings, tmp_path: Path
+) -> None:
+    """Bit for bit, with dropout."""
+    settings = replace(tiny_settings, checkpoint=CheckpointSettings(updates=2))
+    whole = replace(settings, output=str(tmp_path / "whole"))
+    TrainingJob(whole, tmp_path).finish()
+    folder = kill_in_joint(settings, tmp_path)
+    TrainingJob(settings, tmp_path, resume=folder).finish()
+    same_run(folder, Path(whole.output))
+    assert weights_of(folder).keys() == {
+        f"{stage}-{which}" for stage in ("actor", "critic", "joint") for which in ("best", "last")
+    }
+
+
+# Ends -----------------------------------------------------------------------------------------------------------------
+
+
+def long_run(settings: Settings) -> Settings:
+    """Maximum likelihood that does not end by itself while a test looks."""
+    schedule = replace(settings.actor.schedule, epochs=500, max_decays=500, collapse=0.0)
+    return replace(settings, algorithm="mle", actor=replace(settings.actor, schedule=schedule))
+
+
+@pytest.mark.parametrize(("number", "seconds"), ((signal.SIGKILL, 20.0), (signal.SIGSTOP, 26.0)))
+def test_a_lost_process_ends_the_job_with_a_sentence(
+    tiny_settings: Settings, tmp_path: Path, number: int, seconds: float
+) -> None:
+    """At once where it died, after `process_timeout` (here 6 s) where it does not answer."""
+    settings = replace(long_run(tiny_settings), process_timeout=0.1)
+    job, folder = TrainingJob(settings, tmp_path), Path(settings.output)
+    job.wait_for(lambda: (folder / "metrics.jsonl").exists())
+    first, second = job.processes
+    second.signal(number)
+    started = time.monotonic()
+    code, _, err = first.end()
+    assert time.monotonic() - started < seconds
+    second.kill()
+    assert code == 2, err
+    sentence = "process 0 of 2 lost another one: it ended, or did not answer for 0.1 minutes"
+    assert f"softbellman: error: {sentence}" in err and "Traceback" not in err
+    session = json.loads((folder / "record.json").read_text())["sessions"][-1]
+    assert session["status"] == "failed" and session["reason"].startswith(sentence)
+
+
+def test_sigterm_to_torchrun_writes_one_checkpoint(tiny_settings: Settings, tmp_path: Path) -> None:
+    """By the console script; all processes stop after the same update, which a checkpoint has."""
+    settings, folder = long_run(tiny_settings), Path(tiny_settings.output)
+    (tmp_path / "settings.yaml").write_text(config.dump(settings))
+    script = Path(sys.executable).with_name("softbellman-train")
+    program = [str(script)] if script.exists() else ["-m", "softbellman.cli.train"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launched = subprocess.Popen(
+        [*launcher, *program, "--config", str(tmp_path / "settings.yaml"), "--threads", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(6000):
+        if (folder / "metrics.jsonl").exists() or launched.poll() is not None:
+            break
+        time.sleep(0.01)
+    launched.send_signal(signal.SIGTERM)
+    out, err = launched.communicate(timeout=60)
+    record = json.loads((folder / "record.json").read_text())
+    assert record["sessions"][-1]["status"] == "stopped", err
+    assert record["sessions"][-1]["processes"] == 2
+    assert err.count("stopped by SIGTERM; softbellman-train --resume") == 1
+    newest = max(folder.glob("checkpoints/actor-0*.json"))
+    assert json.loads(newest.read_text())["step"] > 0
+    assert out.count("actor") > 0
