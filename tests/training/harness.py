@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -82,19 +80,10 @@ class TrainingProcess:
         settings: of a new run.
         place: folder for its settings file.
         resume: folder of the run to continue instead.
-        environment: variables beside those of this process.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        place: Path,
-        *,
-        resume: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        environment = environment or {}
-        file = place / f"settings{environment.get('RANK', '')}.yaml"
+    def __init__(self, settings: Settings, place: Path, *, resume: Path | None = None) -> None:
+        file = place / "settings.yaml"
         file.write_text(config.dump(settings))
         words = ["--config", str(file)] if resume is None else ["--resume", str(resume)]
         self.process = subprocess.Popen(
@@ -102,7 +91,7 @@ class TrainingProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
     def signal(self, number: int) -> None:
@@ -118,57 +107,3 @@ class TrainingProcess:
         """SIGKILL, and wait."""
         self.signal(signal.SIGKILL)
         self.end()
-
-
-def job_environments(count: int) -> list[dict[str, str]]:
-    """The variables that `torchrun` gives to each of several processes on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    return [{**common, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-
-
-class TrainingJob:
-    """`softbellman-train` in several processes, as `torchrun` starts them.
-
-    Args:
-        settings: of a new run.
-        place: folder for settings files.
-        resume: folder of the run to continue instead.
-        count: processes.
-    """
-
-    def __init__(
-        self, settings: Settings, place: Path, *, resume: Path | None = None, count: int = 2
-    ) -> None:
-        self.processes = [
-            TrainingProcess(settings, place, resume=resume, environment=environment)
-            for environment in job_environments(count)
-        ]
-
-    def end(self) -> list[tuple[int, str, str]]:
-        """Exit code, standard output and standard error of each process."""
-        return [process.end() for process in self.processes]
-
-    def finish(self) -> None:
-        """Wait for the end of a job in which nothing goes wrong."""
-        for code, _, err in self.end():
-            assert code == 0, err
-
-    def kill(self) -> None:
-        """SIGKILL to all, and wait."""
-        for process in self.processes:
-            process.signal(signal.SIGKILL)
-        self.end()
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Until it holds; fails where a process ends before."""
-        for _ in range(6000):
-            if condition():
-                return
-            ended = [process.process for process in self.processes if process.process.poll() is not None]
-            assert not ended, ended[0].communicate()
-            time.sleep(0.01)
-        raise AssertionError("nothing happened for a minute")

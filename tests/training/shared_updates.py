@@ -1,11 +1,7 @@
-"""What one process of a job finds; a test starts several with the variables of `torchrun` and compares them.
-
-    python job_worker.py OUT    writes OUT/RANK.pt
-"""
+"""What one process of a job finds: exchanges, and updates of every stage on its share of each batch."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,12 +95,9 @@ def exchanges(processes: Processes) -> dict[str, Any]:
     return found
 
 
-def main(out: Path) -> None:
+def find(out: Path) -> None:
+    """Write what this process finds to OUT/RANK.pt."""
     torch.set_num_threads(1)
     with joined(CPU, minutes=1.0) as processes:
         found = {"exchanges": exchanges(processes), "updates": all_updates()}
         torch.save(found, out / f"{processes.rank}.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
