@@ -13,10 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from softbellman import config
+from softbellman.data import Batch
 from softbellman.training.settings import Settings
+from softbellman.training.stages import Sums
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["softbellman.cli.train", "softbellman.training", "softbellman.report"])
+SERVER.set_forkserver_preload(
+    [
+        "softbellman.cli.train",
+        "softbellman.training",
+        "softbellman.report",
+        "torch._dynamo",  # an optimiser imports it, in seconds
+    ]
+)
 MOST_SECONDS = 120
 
 
@@ -53,6 +62,10 @@ class Job:
             process.join(MOST_SECONDS)
         return [process.exitcode for process in self.processes]
 
+    def codes_now(self) -> list[int | None]:
+        """The exit codes; None of those that have not ended."""
+        return [process.exitcode for process in self.processes]
+
     def signal(self, rank: int, number: int) -> None:
         """A signal to one process."""
         os.kill(self.processes[rank].pid or 0, number)
@@ -65,12 +78,12 @@ class Job:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Until it holds; fails where a process ends before."""
-        for _ in range(6000):
+        for _ in range(12000):
             if condition():
                 return
             assert all(process.is_alive() for process in self.processes), self.codes()
             time.sleep(0.01)
-        raise AssertionError("nothing happened for a minute")
+        raise AssertionError("nothing happened for two minutes")
 
 
 class TrainingJob(Job):
@@ -80,17 +93,24 @@ class TrainingJob(Job):
         settings: of a new run.
         place: folder for its settings and what the processes write to standard error.
         resume: folder of the run to continue instead.
+        killed_at: update of the joint stage before which all processes get SIGKILL; None: none.
         count: processes.
     """
 
     def __init__(
-        self, settings: Settings, place: Path, *, resume: Path | None = None, count: int = 2
+        self,
+        settings: Settings,
+        place: Path,
+        *,
+        resume: Path | None = None,
+        killed_at: int | None = None,
+        count: int = 2,
     ) -> None:
         file = place / "settings.yaml"
         file.write_text(config.dump(settings))
         words = ["--config", str(file)] if resume is None else ["--resume", str(resume)]
         self._place = place
-        super().__init__(train, [*words, "--threads", "1"], place, count=count)
+        super().__init__(train, [*words, "--threads", "1"], place, killed_at, count=count)
 
     def finish(self) -> None:
         """Wait for the end of a job in which nothing goes wrong."""
@@ -109,10 +129,19 @@ def within(environment: Mapping[str, str], work: Callable[..., Any], arguments: 
     work(*arguments)
 
 
-def train(words: Sequence[str], place: Path) -> None:
+def train(words: Sequence[str], place: Path, killed_at: int | None) -> None:
     """The command, with its output in files."""
     from softbellman.cli.train import main
+    from softbellman.training.stages import JointStage
 
+    update = JointStage.update
+
+    def dying(stage: JointStage, batch: Batch, step: int) -> Sums:
+        if step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return update(stage, batch, step)
+
+    JointStage.update = dying  # type: ignore[method-assign]
     for stream, name in ((1, "out"), (2, "err")):
         file = os.open(place / f"{os.environ['RANK']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, stream)

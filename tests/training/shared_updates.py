@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from small_updates import CPU, settings_of
 
-from softbellman.data import BatchIterator
 from softbellman.training.assembly import Assembly
 from softbellman.training.processes import LostProcess, Processes, ProcessesDiffer, current, joined
 from softbellman.training.stages import Stage
@@ -37,7 +36,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "completion": ("completion", {"algorithm": "ocd", "completion.mle_weight": "0.2"}),
     "completion, edits": ("completion", {"algorithm": "ocd", "completion.states": "edits"}),
 }
-UPDATES = 3
+UPDATES = 2
 _tasks: dict[str, Task] = {}
 
 
@@ -56,9 +55,10 @@ def updates(case: str) -> Iterator[tuple[dict[str, float], dict[str, torch.Tenso
     name, overrides = CASES[case]
     settings, processes = settings_of({**DRY, **overrides}), current()
     task = _tasks.setdefault(settings.data.kind, load_task(settings.data))
-    stage = Assembly(settings, task, CPU).build(name)
-    batches: BatchIterator = Assembly(settings, task, CPU).train_batches(stage.schedule, name)
-    for step, batch in zip(range(UPDATES), batches.epoch(0), strict=False):
+    parts = Assembly(settings, task, CPU)
+    stage = parts.build(name)
+    batches = parts.train_batches(stage.schedule, name).epoch(0)
+    for step, batch in zip(range(UPDATES), batches, strict=False):
         share = processes.share(batch)
         sums = processes.counted(share, stage.update(share, step))
         yield processes.total([{key: float(value) for key, value in sums.items()}])[0], gradients(stage)
