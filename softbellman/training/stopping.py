@@ -29,7 +29,8 @@ class Stopped(KeyboardInterrupt):
 class StopRequest:
     """What a signal asked for. Raises `Stopped` at once, or where work is protected when it is done.
 
-    A second signal raises at once even there. Of several processes all raise what one received, at the same `check`.
+    A second signal raises at once even there. Of several processes all raise what one received, at the same `check`, and
+    no signal raises at once: `torchrun` may send a second one after that of a terminal.
 
     Args:
         processes: of the job.
@@ -38,7 +39,7 @@ class StopRequest:
     def __init__(self, processes: Processes = ALONE) -> None:
         self._signal: int | None = None
         self._processes = processes
-        self._protected = 0 if processes.count == 1 else 1  # nobody stops between two exchanges
+        self._alone, self._protected = processes.count == 1, 0
 
     @contextmanager
     def handled(self) -> Iterator[StopRequest]:
@@ -75,5 +76,5 @@ class StopRequest:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         again, self._signal = self._signal is not None, number
-        if again or not self._protected:
+        if self._alone and (again or not self._protected):
             raise Stopped(number)
