@@ -62,7 +62,7 @@ def describe(folder: RunFolder, record: RunRecord) -> Iterator[str]:
     yield ""
     for name, keys in (
         ("software", ("softbellman", "source", "native", "commit", "torch", "python")),
-        ("machine", ("host", "processor", "device", "threads", "environment")),
+        ("machine", ("host", "processor", "device", "processes", "threads", "environment")),
     ):
         facts = [f"{key} {_text(session[key])}" for key in keys if session.get(key) not in (None, {})]
         yield f"{name:<11} {', '.join(facts)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -52,6 +52,8 @@ class Batch:
         index: [B], the sentences' positions in the corpus.
         rows: [M], flat indices of the real positions of `labels`; found where not given, at best before the batch goes to a
             device, which would have to be waited for.
+        first: number of row 0 in the batch that these rows were cut from, so that a row draws the same in any part.
+        share: of that batch's rows; 0: these rows do not count.
     """
 
     source: Tensor
@@ -60,6 +62,8 @@ class Batch:
     reference_lengths: Tensor
     index: Tensor
     rows: Tensor = None  # type: ignore[assignment]  # a tensor once made
+    first: int = 0
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.rows is None:
@@ -87,10 +91,12 @@ class Batch:
         """The same batch on a device; a GPU copies on while the caller goes on."""
         onto_gpu = torch.device(device).type == "cuda"
 
-        def moved(tensor: Tensor) -> Tensor:
-            if onto_gpu and not tensor.is_cuda:
-                return tensor.pin_memory().to(device, non_blocking=True)
-            return tensor.to(device)
+        def moved(value: Tensor | float) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            if onto_gpu and not value.is_cuda:
+                return value.pin_memory().to(device, non_blocking=True)
+            return value.to(device)
 
         return Batch(**{field.name: moved(getattr(self, field.name)) for field in fields(self)})
 

@@ -48,6 +48,7 @@ class Request(NamedTuple):
     allow_unknown: bool
     keep_logits: bool
     start: StepState | None
+    first_row: int = 0
 
 
 class Drawer(ABC):
@@ -72,12 +73,13 @@ def sample(
     allow_unknown: bool = False,
     keep_logits: bool = False,
     start: StepState | None = None,
+    first_row: int = 0,
 ) -> Samples:
     """Draw `samples` sequences for every source, in the model's present mode (call `eval()` for no dropout).
 
-    A draw is a function of (seed, offset + step, row among the open rows). Finished rows leave the computation, and which rows
-    are left follows from the tokens drawn before: equal arguments give equal tokens. Within a call no two draws share a
-    counter. The next call with the same seed must use an offset greater by at least the largest `max_length`.
+    A draw is a function of (seed, offset + step, `first_row` + row), whichever rows have ended: equal arguments give equal
+    tokens, and a row draws the same in any part of a batch. Within a call no two draws share a counter. The next call
+    with the same seed must use an offset greater by at least the largest `max_length`.
 
     Args:
         model: has `begin` and `step`, or is a module mapping (source, prefix) to logits.
@@ -91,6 +93,7 @@ def sample(
         allow_unknown: with `forbidden=None`, lets UNK be drawn.
         keep_logits: return the model's logits too, neither tempered nor forbidden.
         start: the model's state of B rows before the start token where there is one already; else it begins here.
+        first_row: number of row 0, where the sources are a part of a larger batch: K times the number of sources before.
 
     Raises:
         ValueError: for K < 1, a bad temperature, bad lengths or ids. Also where allowed logits of a live row are NaN, +inf
@@ -116,6 +119,7 @@ def sample(
         allow_unknown,
         keep_logits,
         start,
+        first_row,
     )
     return model.draw(request) if isinstance(model, Drawer) else draw_by_steps(as_stepwise(model), request)
 
@@ -142,6 +146,7 @@ def draw_by_steps(model: StepwiseModel, request: Request) -> Samples:
             offset=request.offset + step,
             temperature=request.temperature,
             forbidden=banned,
+            row_numbers=open_rows + request.first_row if request.first_row else open_rows,
         )
         if request.keep_logits:
             kept.append(logits)

@@ -18,6 +18,7 @@ from softbellman.core import native
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.files import beside, digest, flush_folder, read_json, write_atomically, write_json
+from softbellman.training.processes import ALONE, Processes
 from softbellman.training.record import package_digest
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
@@ -48,6 +49,7 @@ class StageCache:
     Args:
         settings, folder, task, payoff: of the run.
         device: where it trains; part of the key, as numbers differ.
+        processes: of the job; their number is a part too. The first one alone copies.
         warn: is told of bad entries.
     """
 
@@ -60,11 +62,13 @@ class StageCache:
         *,
         device: torch.device,
         warn: Callable[[str], object] = lambda text: None,
+        processes: Processes = ALONE,
     ) -> None:
         self._settings, self._folder, self._device, self._warn = settings, folder, device, warn
         self._corpora = task.digest() if settings.cache else ""
         self._payoff = payoff.digest() if settings.cache else ""
-        self._root = Path(settings.cache) if settings.cache else None
+        self._root = Path(settings.cache) if settings.cache and processes.first else None
+        self._processes = processes.count
 
     def key(self, stage: str) -> str | None:
         """Hash of everything that decides the stage's result; None when it is not shared."""
@@ -97,6 +101,8 @@ class StageCache:
             device=self._device.type,
             threads=torch.get_num_threads(),
         )
+        if self._processes > 1:
+            facts["processes"] = self._processes
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def fetch(self, key: str | None, stage: Stage) -> bool:

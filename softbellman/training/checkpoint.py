@@ -25,14 +25,20 @@ def save_modules(path: Path, modules: dict[str, nn.Module], *, stage: str, step:
     Returns:
         The digest.
     """
-    tensors: Weights = {}
-    for name, module in modules.items():
-        for key, value in module.state_dict().items():
-            tensors[f"{name}.{key}"] = value.detach().cpu().clone().contiguous()
+    tensors = tensors_of(modules)
     found = digest_of_tensors(tensors)
     metadata = {"stage": stage, "step": str(step), "digest": found}
     write_atomically(path, save(tensors, metadata))
     return found
+
+
+def tensors_of(modules: dict[str, nn.Module]) -> Weights:
+    """Copies of the weights of named modules on the CPU, named MODULE.PARAMETER."""
+    return {
+        f"{name}.{key}": value.detach().cpu().clone().contiguous()
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
 
 
 def digest_of_tensors(tensors: Weights) -> str:

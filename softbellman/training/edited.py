@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from softbellman.data import BOS, EOS, PAD, UNK, Batch
-from softbellman.payoffs import importance_weights, sample_edits
+from softbellman.payoffs import Edits, importance_weights, sample_edits
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training.rollout import real_rows
 from softbellman.training.settings import EditSettings
@@ -63,9 +64,13 @@ def edit_references(
         corrected: importance weights `exp(R / tau) / q`; False: the published code's softmax of the plain score.
         seed, offset: key and counter of the draw.
     """
-    lengths = batch.mask.sum(1) - 1  # without EOS
+    before = (
+        batch.first
+    )  # rows of other processes are empty here: so own rows have their numbers in the whole batch
+    lengths = pad(batch.mask.sum(1) - 1, (before, 0))  # without EOS
     drawn = sample_edits(
-        batch.labels[:, :-1].contiguous(),  # the longest row's last label is its EOS
+        # The last label of the batch's longest row is its EOS.
+        pad(batch.labels[:, :-1], (0, 0, before, 0), value=PAD).contiguous(),
         lengths,
         samples=edits.samples,
         proposal=edits.proposal,
@@ -80,6 +85,8 @@ def edit_references(
         keep_gold=edits.keep_reference,
         pad_id=PAD,
     )
+    if before:
+        drawn = Edits(*(part[before:] for part in drawn))
     exact = payoff.rewards(
         drawn.tokens,
         batch.references,
@@ -98,7 +105,7 @@ def edit_references(
     labels[:, :-1] = drawn.tokens.view(-1, width)
     labels.scatter_(1, ends, EOS)
     start = torch.full_like(ends, BOS)
-    rewards = torch.nn.functional.pad(exact.float().view(-1, width), (0, 1))
+    rewards = pad(exact.float().view(-1, width), (0, 1))
     longest = width + 1
     if longest > batch.labels.shape[1]:  # a proposal that inserts leaves room behind
         longest = int(ends.max()) + 1

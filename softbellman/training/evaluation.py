@@ -10,9 +10,10 @@ import torch
 from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor, nn
 
-from softbellman.data import BatchIterator, Codec, Examples
+from softbellman.data import Batch, BatchIterator, Codec, Examples
 from softbellman.decoding import Tempered, beam_search
 from softbellman.payoffs.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores, streams
+from softbellman.training.processes import current
 from softbellman.training.rollout import mode
 from softbellman.training.settings import EvaluationSettings, LogitsForm
 from softbellman.training.stages import OracleStage, PolicyEvaluation, reference_likelihood
@@ -140,8 +141,8 @@ def translate_corpus(
     reads: Literal["source", "reference"] = "source",
 ) -> list[str]:
     """Beam-search every source or image (or reference, for an oracle); the hypotheses come back in the corpus's order."""
-    lines: dict[int, str] = {}
-    for batch in batches.epoch(0):
+
+    def translate(batch: Batch) -> list[tuple[int, str]]:
         read = batch.source if reads == "source" else batch.labels
         found = beam_search(
             model,
@@ -150,9 +151,11 @@ def translate_corpus(
             max_length=settings.max_length,
             length_penalty=settings.length_penalty,
         )
-        for index, tokens in zip(batch.index.tolist(), found.tokens.tolist(), strict=True):
-            lines[index] = codec.decode(tokens)
-    return [lines[index] for index in range(len(lines))]
+        lines = map(codec.decode, found.tokens.tolist())
+        return list(zip(batch.index.tolist(), lines, strict=True))
+
+    parts = current().spread(batches.epoch(0), translate)
+    return [line for _, line in sorted(pair for part in parts for pair in part)]
 
 
 @torch.no_grad()
@@ -160,14 +163,14 @@ def reference_nll(
     critic: nn.Module, batches: BatchIterator, *, device: torch.device, logits: LogitsForm = "whole"
 ) -> dict[str, float]:
     """Negative log-likelihood of the reference given the reference, nats per token."""
-    total = tokens = 0.0
+
+    def judge(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
+        batch = numbered[1].to(device)
+        return reference_likelihood(critic, batch, source=batch.labels, logits=logits).diagnostics
+
     with mode(critic, training=False):
-        for batch in batches.epoch(0):
-            batch = batch.to(device)
-            found = reference_likelihood(critic, batch, source=batch.labels, logits=logits).diagnostics
-            total += float(found["nll"])
-            tokens += float(found["reference_tokens"])
-    return {"dev_nll": total / tokens}
+        sums = _summed(batches, judge)
+    return {"dev_nll": sums["nll"] / sums["reference_tokens"]}
 
 
 @torch.no_grad()
@@ -175,28 +178,43 @@ def td_error(
     evaluation: PolicyEvaluation, batches: BatchIterator, *, device: torch.device
 ) -> dict[str, float]:
     """Mean absolute TD error and payoff on sequences drawn from the actor, the same draws at every call."""
-    sums: dict[str, Tensor] = {}
+
+    def judge(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
+        batch = numbered[1].to(device)
+        rollout = evaluation.draw(batch, step=numbered[0])
+        policy = evaluation.policy(batch, rollout)
+        return evaluation.critic_loss(batch, rollout, policy)[0].diagnostics
+
     with mode(evaluation.critic, training=False):
-        for number, batch in enumerate(batches.epoch(0)):
-            batch = batch.to(device)
-            rollout = evaluation.draw(batch, step=number)
-            policy = evaluation.policy(batch, rollout)
-            objective, _, _ = evaluation.critic_loss(batch, rollout, policy)
-            for name, value in objective.diagnostics.items():
-                sums[name] = sums.get(name, torch.zeros(())) + value.to("cpu", torch.float64)
+        sums = _summed(batches, judge)
     return {
-        "dev_td_error": float(sums["td_error"] / sums["tokens"]),
-        "dev_payoff": float(sums["payoff"] / sums["sequences"]),
+        "dev_td_error": sums["td_error"] / sums["tokens"],
+        "dev_payoff": sums["payoff"] / sums["sequences"],
     }
 
 
 @torch.no_grad()
 def soft_residual(stage: OracleStage, batches: BatchIterator, *, device: torch.device) -> dict[str, float]:
     """Mean absolute soft Bellman residual on edited references, the same edits at every call."""
-    total = tokens = 0.0
+
+    def judge(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
+        return stage.residuals(numbered[1].to(device), step=numbered[0])[1]
+
     with mode(stage.modules["oracle"], training=False):
-        for number, batch in enumerate(batches.epoch(0)):
-            _, sums = stage.residuals(batch.to(device), step=number)
-            total += float(sums["td_error"])
-            tokens += float(sums["tokens"])
-    return {"dev_td_error": total / tokens}
+        sums = _summed(batches, judge)
+    return {"dev_td_error": sums["td_error"] / sums["tokens"]}
+
+
+def _summed(
+    batches: BatchIterator, judge: Callable[[tuple[int, Batch]], dict[str, Tensor]]
+) -> dict[str, float]:
+    """Diagnostics of all (number, batch), added in the order of the batches, whichever process has each."""
+    sums: dict[str, float] = {}
+    found = current().spread(
+        enumerate(batches.epoch(0)),
+        lambda numbered: {name: float(value) for name, value in judge(numbered).items()},
+    )
+    for numbers in found:
+        for name, value in numbers.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return sums

@@ -14,16 +14,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from safetensors.torch import save as serialise
 
 from softbellman.data import Batch, BatchIterator
 from softbellman.models.projection import Bfloat16, bfloat16_products
-from softbellman.training.checkpoint import load_modules, save_modules
-from softbellman.training.files import write_atomically
-from softbellman.training.generations import Generation, Generations
 from softbellman.training.observer import Observer
+from softbellman.training.processes import ALONE, Processes
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import CheckpointSettings
+from softbellman.training.stagefiles import StageFiles
 from softbellman.training.stages import Stage, Sums, draw_key
 from softbellman.training.stopping import Stopped, StopRequest
 from softbellman.training.sums import Totals, means
@@ -94,6 +92,7 @@ class StageRunner:
         request: raises where a signal asks the run to end.
         bfloat16: the products of an update that have bfloat16 factors; validation has none.
         steps_before, seconds_before: of the stages before this one.
+        processes: of the job.
     """
 
     stage: Stage
@@ -107,13 +106,18 @@ class StageRunner:
     bfloat16: Bfloat16 = "none"
     steps_before: int = 0
     seconds_before: float = 0.0
+    processes: Processes = ALONE
 
     def __post_init__(self) -> None:
         self.cursor, self.interval = Cursor(), Interval()
-        self.generations = Generations(
-            self.folder.checkpoints, self.stage.name, keep=self.checkpoints.keep, warn=self.observer.warned
+        self.files = StageFiles(
+            self.folder,
+            self.stage.name,
+            self.stage.modules,
+            self.processes,
+            keep=self.checkpoints.keep,
+            warn=self.observer.warned,
         )
-        self._best: tuple[str, int] = ("", 0)  # digest, generation
         self._interval_start, self._collapsed = 0, False
         self._saved_at, self._saved_step = time.monotonic(), 0
 
@@ -122,7 +126,7 @@ class StageRunner:
         self._restore()
         stage, cursor = self.stage, self.cursor
         if stage.start_is_candidate and cursor.step == 0 and not cursor.validations:
-            metrics = stage.evaluate()
+            metrics = self._evaluate()
             with self.request.protected():
                 self._log("dev", 0.0, metrics)
                 self._select(metrics)
@@ -132,7 +136,7 @@ class StageRunner:
             self.request.check()
             self._train_interval()
             self._validate()
-        load_modules(self.generations.best_path, stage.modules, self._best[0])
+        self.files.load_best()
         return cursor
 
     # Updates ----------------------------------------------------------------------------------------------------------
@@ -151,10 +155,9 @@ class StageRunner:
         bar = self.observer.updates(self.stage.name, cursor.epoch + 1, schedule.epochs, count)
         with self.request.protected(), bar as counter:
             for batch in batches:
-                with bfloat16_products(self.bfloat16):
-                    pending.append(self.stage.update(batch.to(self.device), cursor.step))
+                pending.append(self._update(batch))
                 cursor.step, cursor.position, count = cursor.step + 1, cursor.position + 1, count - 1
-                pause = count > 0 and (self.request.arrived or self._checkpoint_is_due())
+                pause = count > 0 and self._pauses()
                 if len(pending) == _FETCHED_TOGETHER or not count or pause:
                     counter.update(len(pending), means(interval.totals.add(pending)))
                     pending.clear()
@@ -169,6 +172,14 @@ class StageRunner:
         interval.seconds = before + time.perf_counter() - started
         interval.random = _random_state(self.device)
 
+    def _update(self, batch: Batch) -> Sums:
+        """One update on this process's share of the batch; the sums are its own."""
+        stage, step = self.stage, self.cursor.step
+        share = self.processes.share(batch).to(self.device)
+        self.processes.reseed(lambda: draw_key(self.seed, f"{stage.name}/{step}"))
+        with bfloat16_products(self.bfloat16):
+            return self.processes.counted(share, stage.update(share, step))
+
     def _updates_left(self) -> int:
         """Updates before the next validation."""
         cursor, schedule = self.cursor, self.stage.schedule
@@ -178,6 +189,10 @@ class StageRunner:
         if schedule.max_updates:
             count = min(count, schedule.max_updates - cursor.step)
         return max(count, 0)
+
+    def _pauses(self) -> bool:
+        """Whether a checkpoint follows, because a signal came or it is time for one, in any process."""
+        return bool(self.processes.largest(self.request.arrived or self._checkpoint_is_due()))
 
     def _checkpoint_is_due(self) -> bool:
         every = self.checkpoints
@@ -190,11 +205,7 @@ class StageRunner:
         totals = self.interval.totals
         if totals.in_a_row < MOST_SKIPPED:
             return
-        path = self.folder.path / "diverged" / f"{self.stage.name}-{self.cursor.step}.safetensors"
-        tensors = {
-            name: value.contiguous().cpu() for name, value in vars(batch).items() if torch.is_tensor(value)
-        }
-        write_atomically(path, serialise(tensors))
+        path = self.files.keep_batch(batch, self.cursor.step)
         raise FloatingPointError(
             f"stage {self.stage.name} diverged before update {self.cursor.step}: {', '.join(totals.broken)} was not "
             f"finite in {totals.in_a_row} updates in a row, which were skipped; the last batch is in {path}; "
@@ -203,6 +214,10 @@ class StageRunner:
 
     # Validation -------------------------------------------------------------------------------------------------------
 
+    def _evaluate(self) -> dict[str, float]:
+        """The metrics of process 0: all select and decay alike."""
+        return self.processes.agree(self.stage.evaluate())
+
     def _validate(self) -> None:
         """Validation, selection, decay, checkpoint."""
         stage, cursor, interval = self.stage, self.cursor, self.interval
@@ -210,7 +225,7 @@ class StageRunner:
         averages = interval.totals.means()
         self._check_finite(averages)
         try:
-            metrics = stage.evaluate()
+            metrics = self._evaluate()
         except Stopped:
             self._save()
             raise
@@ -270,10 +285,7 @@ class StageRunner:
         if not score > cursor.best:
             return False
         cursor.best, cursor.best_step = score, cursor.step
-        digest = save_modules(
-            self.generations.best_path, self.stage.modules, stage=self.stage.name, step=cursor.step
-        )
-        self._best = (digest, self.generations.next_number())
+        self.files.select(cursor.step)
         return True
 
     def _check_finite(self, averages: dict[str, float]) -> None:
@@ -296,8 +308,7 @@ class StageRunner:
 
     def _log(self, kind: str, epoch: float, numbers: dict[str, float]) -> None:
         cursor = self.cursor
-        self.folder.log(
-            stage=self.stage.name,
+        self.files.log(
             kind=kind,
             epoch=epoch,
             step=cursor.step,
@@ -309,58 +320,36 @@ class StageRunner:
 
     def _save(self) -> None:
         """A checkpoint of the stage as it stands."""
-        cursor, stage, interval = self.cursor, self.stage, self.interval
+        cursor, stage = self.cursor, self.stage
         state: dict[str, Any] = {
             "cursor": asdict(cursor),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in stage.optimizers.items()},
-            "interval": asdict(interval),
+            "interval": asdict(self.interval),
             "interval_start": self._interval_start,
         }
-        self.generations.write(
-            stage.modules,
-            state,
-            {
-                "step": cursor.step,
-                "best": self._best[0],
-                "best_number": self._best[1],
-                "best_step": cursor.best_step,
-                "score": cursor.best if math.isfinite(cursor.best) else None,
-                "records": self.folder.count_records(stage.name),
-                "seconds": cursor.seconds,
-                "ended": cursor.ended,
-            },
-        )
+        facts = {
+            "step": cursor.step,
+            "best_step": cursor.best_step,
+            "score": cursor.best if math.isfinite(cursor.best) else None,
+            "seconds": cursor.seconds,
+            "ended": cursor.ended,
+        }
+        self.files.save(state, facts)
         self._saved_at, self._saved_step = time.monotonic(), cursor.step
 
     def _restore(self) -> None:
         """The stage as its last whole checkpoint has it; as it is built where there is none."""
-        found = self.generations.newest()
-        if found is None:
-            self.folder.truncate_metrics(self.stage.name, None)
+        state = self.files.restore()
+        if state is None:
             return
-        generation, state = found
-        self._check_records(generation)
-        self.folder.truncate_metrics(self.stage.name, generation.records)
         kept, totals = state["interval"], state["interval"]["totals"]
         self.cursor = Cursor(**state["cursor"])
         self.interval = Interval(Totals(**totals), kept["seconds"], kept["random"])
         self._interval_start = state["interval_start"]
-        self._best = (generation.best, generation.best_number)
         self._saved_step = self.cursor.step
         for name, optimizer in self.stage.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        load_modules(
-            self.generations.path(generation.number, ".safetensors"), self.stage.modules, generation.weights
-        )
         self._reopen()
-
-    def _check_records(self, generation: Generation) -> None:
-        lost = generation.records - self.folder.count_records(self.stage.name)
-        if lost > 0:
-            self.observer.warned(
-                f"{self.folder.metrics_path} lacks {lost} of the {generation.records} records of stage "
-                f"{self.stage.name}: it was changed; the curve will lack them too"
-            )
 
     def _reopen(self) -> None:
         """A stage that ended because its epochs or updates were done goes on where there are more of them now."""

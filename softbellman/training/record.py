@@ -81,7 +81,7 @@ class RunRecord:
             raise DamagedFile(f"{path} has format {content['format']}; this version reads format {FORMAT}")
         return cls(path, content)
 
-    def begin(self, device: torch.device) -> None:
+    def begin(self, device: torch.device, *, processes: int = 1) -> None:
         """Note that the run is started or continued, and with what."""
         self.sessions.append(
             {
@@ -99,6 +99,7 @@ class RunRecord:
                 "process": os.getpid(),
                 "processor": processor(),
                 "device": device_name(device),
+                "processes": processes,
                 "threads": torch.get_num_threads(),
                 "environment": {name: os.environ[name] for name in _WAITING if name in os.environ},
             }

@@ -11,7 +11,9 @@ from softbellman.training.files import DamagedFile
 from softbellman.training.record import RunRecord
 from softbellman.training.settings import Settings
 
-FREE = ("threads", "keep_memory", "device", "output", "cache", "data.path", "data.features", "data.names")
+FREE = (
+    "threads", "process_timeout", "keep_memory", "device", "output", "cache", "data.path", "data.features", "data.names",
+)  # fmt: skip
 FREE_SECTIONS = ("checkpoint",)
 """Keys that change no result, or whose change is noticed by the digests of the data."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from softbellman.core.chunks import choose_chunk_rows
 from softbellman.core.head import Head, Rows
@@ -20,6 +21,7 @@ from softbellman.decoding import Sampler
 from softbellman.decoding.stepwise import StepState
 from softbellman.models import Memory
 from softbellman.payoffs.payoff import Payoff
+from softbellman.training.processes import current
 from softbellman.training.settings import LogitsForm
 
 _LIKE_ROWS = 5120
@@ -72,6 +74,7 @@ def roll_out(
     keep_logits: bool = False,
     drawn_order: bool = False,
     start: StepState | None = None,
+    common_width: bool = False,
 ) -> Rollout:
     """Draw `samples` sequences for each source and score every prefix.
 
@@ -88,6 +91,7 @@ def roll_out(
         keep_logits: keep the actor's logits, so that nobody computes them again.
         drawn_order: name the rows in the order of drawing, as kept logits do.
         start: the actor's state before the start token where it has encoded the sources already.
+        common_width: padding counts, so that all processes must have T of the longest sequence among them.
     """
     limits = (batch.mask.sum(1) + extra_length).clamp(max=longest)
     drawn = sampler(
@@ -99,18 +103,23 @@ def roll_out(
         forbidden=forbidden,
         keep_logits=keep_logits,
         start=start,
+        first_row=batch.first * samples,
     )
-    sources, steps = len(batch.source), drawn.tokens.shape[1]
+    tokens = drawn.tokens
+    if common_width:
+        missing = current().largest(tokens.shape[1]) - tokens.shape[1]
+        tokens = pad(tokens, (0, missing), value=PAD) if missing else tokens
+    sources, steps = len(batch.source), tokens.shape[1]
     rewards = payoff.rewards(
-        drawn.tokens.view(sources, samples, steps),  # (N, T) -> (B, K, T)
+        tokens.view(sources, samples, steps),  # (N, T) -> (B, K, T)
         batch.references,
         hypothesis_lengths=drawn.lengths.view(sources, samples),
         reference_lengths=batch.reference_lengths,
     ).view(-1, steps)
     mask = torch.arange(steps, device=rewards.device) < drawn.lengths[:, None]
-    first = torch.full_like(drawn.tokens[:, :1], BOS)
-    prefix = torch.cat([first, drawn.tokens[:, :-1]], dim=1)
-    actions = drawn.tokens.masked_fill(~mask, PAD)
+    first = torch.full_like(tokens[:, :1], BOS)
+    prefix = torch.cat([first, tokens[:, :-1]], dim=1)
+    actions = tokens.masked_fill(~mask, PAD)
     rows = drawn_rows(mask) if keep_logits or drawn_order else real_rows(mask)
     return Rollout(prefix, actions, mask, rewards, rows, drawn.logits)
 

@@ -13,7 +13,6 @@ import torch
 
 import softbellman
 from softbellman import config
-from softbellman.core.devices import choose_device
 from softbellman.data import EOS, UNK, Codec
 from softbellman.payoffs.payoff import prepare_payoff
 from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
@@ -27,6 +26,7 @@ from softbellman.training.lock import FolderLock
 from softbellman.training.loop import Cursor, StageRunner
 from softbellman.training.networks import trainable
 from softbellman.training.observer import Observer, Observers
+from softbellman.training.processes import Processes, joined, local_device, set_threads
 from softbellman.training.record import RunRecord, package_digest
 from softbellman.training.result import FinalRow, RunResult
 from softbellman.training.resumption import changed_settings, check_data, check_vocabulary
@@ -42,6 +42,9 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
     Nothing is written before settings and data were read. SIGTERM and SIGINT finish the update, write a checkpoint and raise
     `Stopped`, a KeyboardInterrupt (in the main thread; elsewhere signals are left alone).
 
+    In a job of several processes (`torchrun`) all call this; each trains on its rows of every batch. The first one alone writes
+    and tells the observer.
+
     Args:
         settings: of a new run; with `resume` those of the folder's config.
         resume: folder of an interrupted run. Finished stages are loaded, the interrupted one continues from its last
@@ -51,6 +54,7 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
     Raises:
         ValueError: settings or data that cannot be used, a folder that is taken, a run that would be continued as another one.
         FloatingPointError: a stage diverged.
+        LostProcess: another process of the job ended, or did not answer in time.
 
     Example:
         >>> from softbellman.report import Console
@@ -59,13 +63,18 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
     """
     settings = ALGORITHMS[settings.algorithm].settle(settings)
     config.check_ranges(settings)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    device = choose_device(settings.device)
+    set_threads(settings.threads)
+    device = local_device(settings.device)
     if settings.keep_memory and device.type == "cpu":
         keep_freed_memory()
-    with StopRequest().handled() as request:
-        return _Run(settings, device, observer or Observer(), request, resume).execute()
+    with (
+        joined(device, minutes=settings.process_timeout) as processes,
+        StopRequest(processes).handled() as request,
+    ):
+        processes.pause = request.check
+        settings, resume = processes.agree((settings, resume))  # the name of a new folder has the time in it
+        told = observer if observer is not None and processes.first else Observer()
+        return _Run(settings, device, told, request, processes, resume).execute()
 
 
 class _Run:
@@ -77,31 +86,31 @@ class _Run:
         device: torch.device,
         observer: Observer,
         request: StopRequest,
+        processes: Processes,
         resume: Path | None,
     ) -> None:
         self.settings, self.device, self.request, self.resume = settings, device, request, resume is not None
+        self.processes = processes
         self.algorithm = ALGORITHMS[settings.algorithm]
         self.folder = RunFolder(resume or settings.output or new_run_path(settings.algorithm))
-        self.observer = Observers([Journal(self.folder), observer])
+        self.observer: Observer = (
+            Observers([Journal(self.folder), observer]) if processes.first else Observer()
+        )
 
     def execute(self) -> RunResult:
         """The whole run, with the lock on its folder from where it is written to."""
         with ExitStack() as held:
-            if self.resume:
-                RunFolder.open(self.folder.path)
-                held.enter_context(FolderLock(self.folder.path))
-                self.folder.repair()
-                self.record = RunRecord.read(self.folder.path)
-                self._check_settings()
+            with self.processes.together():
+                if self.processes.first:
+                    self._look_at_folder(held)
+            with self.processes.together():
                 self._read_data()
-                self._check_folder()
-            else:
-                self.folder.check_free()
-                self._read_data()
-                self.folder.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FolderLock(self.folder.path))
-                self._create_folder()
-            self.record.begin(self.device)
+            self.processes.check_same(lambda: self.digests, "the data")
+            with self.processes.together():
+                if self.processes.first:
+                    self._begin(held)
+            if not self.processes.first:
+                return self._train_and_compare()
             try:
                 result = self._train_and_compare()
             except Stopped as stopped:
@@ -114,6 +123,27 @@ class _Run:
                 raise
             self.record.end("finished")
             return result
+
+    def _look_at_folder(self, held: ExitStack) -> None:
+        """Whether the folder can take this run, before the data are read."""
+        if not self.resume:
+            self.folder.check_free()
+            return
+        RunFolder.open(self.folder.path)
+        held.enter_context(FolderLock(self.folder.path))
+        self.folder.repair()
+        self.record = RunRecord.read(self.folder.path)
+        self._check_settings()
+
+    def _begin(self, held: ExitStack) -> None:
+        """A new folder, or the check of one that is continued; then the record of this start."""
+        if self.resume:
+            self._check_folder()
+        else:
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FolderLock(self.folder.path))
+            self._create_folder()
+        self.record.begin(self.device, processes=self.processes.count)
 
     # Data and folder --------------------------------------------------------------------------------------------------
 
@@ -176,7 +206,15 @@ class _Run:
     def _train_and_compare(self) -> RunResult:
         settings, observer, parts, folder = self.settings, self.observer, self.parts, self.folder
         observer.started(self._facts())
-        cache = StageCache(settings, folder, self.task, self.payoff, device=self.device, warn=observer.warned)
+        cache = StageCache(
+            settings,
+            folder,
+            self.task,
+            self.payoff,
+            device=self.device,
+            warn=observer.warned,
+            processes=self.processes,
+        )
         ends: dict[str, Cursor] = {}
         for name in parts.stages:
             stage = parts.build(name)
@@ -194,6 +232,7 @@ class _Run:
                 bfloat16=settings.model.bfloat16_products,
                 steps_before=sum(end.step for end in ends.values()),
                 seconds_before=sum(end.seconds for end in ends.values()),
+                processes=self.processes,
             )
             ends[name] = runner.run()
             cache.keep(key, stage)
@@ -204,12 +243,18 @@ class _Run:
 
     def _facts(self) -> list[str]:
         facts = [
-            f"{self.algorithm.title} on {self.device} with {torch.get_num_threads()} threads: "
+            f"{self.algorithm.title} on {self._machine()}: "
             f"{self.task.describe()}, actor {trainable(self.parts.actor):,} parameters; run folder {self.folder.path}"
         ]
         if self.settings.payoff.metric != "bleu":
             facts.append(f"payoff: {self.payoff.describe()}")
         return facts
+
+    def _machine(self) -> str:
+        device, threads = self.device, f"{torch.get_num_threads()} threads"
+        if self.processes.count == 1:
+            return f"{device} with {threads}"
+        return f"{self.processes.count} processes on {device.type}, each with {threads}"
 
     def _compare(self, ends: dict[str, Cursor]) -> tuple[FinalRow, ...]:
         """Decode the test set with the selected actor of every stage that trained one."""
@@ -222,12 +267,13 @@ class _Run:
         for stage in self.parts.stages:
             if stage not in ACTOR_STAGES:
                 continue
-            load_modules(folder.weights(stage, "best"), {"actor": actor})
+            with self.processes.together():
+                if self.processes.first:
+                    load_modules(folder.weights(stage, "best"), {"actor": actor})
+            self.processes.send([actor])
             lines = translate_corpus(
                 actor, batches, self.task.target_codec, settings.evaluation, device=self.device
             )
-            folder.write_hypotheses(f"test-{stage}", lines)
-            folder.write_examples(f"test-{stage}", self._examples(test, lines))
             score = corpus_bleu(lines, test.reference_texts, tokenize=settings.evaluation.tokenize)
             others = further_metrics(
                 settings.evaluation.metrics, lines, test.reference_texts, settings.evaluation
@@ -235,6 +281,10 @@ class _Run:
             system = "MLE" if stage == "actor" else self.algorithm.title
             row = FinalRow(system, stage, ends[stage].best, score, others)  # actors are selected by dev_bleu
             rows.append(row)
+            if not self.processes.first:
+                continue
+            folder.write_hypotheses(f"test-{stage}", lines)
+            folder.write_examples(f"test-{stage}", self._examples(test, lines))
             folder.log(
                 kind="test",
                 stage=stage,

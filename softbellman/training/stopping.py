@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from softbellman.training.processes import ALONE, Processes
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -27,12 +29,17 @@ class Stopped(KeyboardInterrupt):
 class StopRequest:
     """What a signal asked for. Raises `Stopped` at once, or where work is protected when it is done.
 
-    A second signal raises at once even there.
+    A second signal raises at once even there. Of several processes all raise what one received, at the same `check`, and
+    no signal raises at once: `torchrun` may send a second one after that of a terminal.
+
+    Args:
+        processes: of the job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = ALONE) -> None:
         self._signal: int | None = None
-        self._protected = 0
+        self._processes = processes
+        self._alone, self._protected = processes.count == 1, 0
 
     @contextmanager
     def handled(self) -> Iterator[StopRequest]:
@@ -62,11 +69,12 @@ class StopRequest:
         return self._signal is not None
 
     def check(self) -> None:
-        """Raises what arrived while work was protected."""
-        if self._signal is not None:
-            raise Stopped(self._signal)
+        """Raises what arrived while work was protected; all processes come here together."""
+        if number := self._processes.largest(self._signal or 0):
+            self._signal = number
+            raise Stopped(number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         again, self._signal = self._signal is not None, number
-        if again or not self._protected:
+        if self._alone and (again or not self._protected):
             raise Stopped(number)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from softbellman.training.processes import current
 from softbellman.training.stages import Sums
 
 PER_TOKEN = ("td_error", "td_squared", "entropy", "value")
@@ -30,9 +31,13 @@ class Totals:
     broken: tuple[str, ...] = ()
 
     def add(self, updates: Sequence[Sums]) -> dict[str, float]:
-        """Add updates, in order, with one transfer from the device for all of them; returns their own sums."""
+        """Add updates, in order, with one transfer from the device (and of several processes one exchange) for all.
+
+        Returns:
+            Their own sums.
+        """
         latest: dict[str, float] = {}
-        for numbers in _fetched(updates):
+        for numbers in current().total(_fetched(updates)):
             broken = tuple(name for name, value in numbers.items() if not math.isfinite(value))
             if broken:
                 self.skipped, self.in_a_row, self.broken = self.skipped + 1, self.in_a_row + 1, broken

@@ -51,12 +51,13 @@ class FixedStep:
         self.banned = torch.zeros(logits.shape[1], dtype=torch.bool, device=device)
         self._limits = first.clone()  # [N]
         self._lengths = torch.zeros_like(first)  # [N]
-        self._seed, self._offset, self._position = first.new_zeros(3, 1).unbind()
+        self._seed, self._offset, self._position, self._first_row = first.new_zeros(4, 1).unbind()
+        self._rows = torch.arange(form.rows, device=device)
         self._tokens = first.new_zeros(form.steps, form.rows)  # [T, N]
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         self._log_probs = logits.new_zeros(form.steps, form.rows, dtype=dtype)  # [T, N]
 
-    def load(self, state: StepState, limits: Tensor, seed: int, offset: int) -> None:
+    def load(self, state: StepState, limits: Tensor, seed: int, offset: int, first_row: int = 0) -> None:
         """Begin with a state of N rows, of which those beyond the `limits` given, [n], are closed from the start."""
         self._state.load(state)
         self._current.copy_(self._first)
@@ -71,6 +72,7 @@ class FixedStep:
         self._position.zero_()
         self._seed.fill_(seed)
         self._offset.fill_(offset)
+        self._first_row.fill_(first_row)
 
     def __call__(self) -> None:
         """Draw a token for every open row."""
@@ -84,7 +86,7 @@ class FixedStep:
             temperature=self._temperature,
             forbidden=self.banned,
             mask=self.open,
-            row_numbers=self.open.cumsum(0) - 1,  # finished rows leave `sample`, which counts the others
+            row_numbers=self._rows + self._first_row,
         )
         if self.logits is not None:
             self.logits.copy_(logits)

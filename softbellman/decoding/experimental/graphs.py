@@ -124,7 +124,7 @@ class GraphSampler(Drawer):
         form = Form(sources * samples, _rounded_up(steps, _STEP_MULTIPLE), temperature, request.keep_logits)
         captured = self._graph(state, form)
         step = captured.step
-        step.load(state, limits, request.seed, request.offset)
+        step.load(state, limits, request.seed, request.offset, request.first_row)
         step.banned.copy_(
             forbidden_tokens(
                 request.forbidden, request.allow_unknown, len(step.banned), step.banned.device, read=False

@@ -28,6 +28,7 @@ from softbellman.training.settings.common import (
     LogitsForm,
     Natural,
     OptimizerSettings,
+    Positive,
     ScheduleSettings,
     Seed,
 )
@@ -74,7 +75,11 @@ class Settings:
     seed: Seed = 1
     """Seed of initialisation, batches, dropout and sampling."""
     threads: Natural = 0
-    """CPU threads; 0 leaves torch's own choice. The same numbers, bit for bit, need the same thread count."""
+    """CPU threads of a process. 0: torch's own choice; of several processes each takes its share of the cores. The same
+    numbers, bit for bit, need the same thread count."""
+    process_timeout: Positive = 10.0
+    """Of several processes: minutes that they wait for one that does not answer; then the job ends. One that died is noticed
+    after an update."""
     keep_memory: bool = True
     """On the CPU freed memory stays with the process for the next step: fewer page faults, a larger process, the same numbers.
     `false` returns it to the system. Only glibc can do this."""

@@ -79,8 +79,10 @@ class PolicyEvaluation:
             return self.actor.encode(batch.source)
         return None
 
-    def draw(self, batch: Batch, step: int, *, memory: Memory | None = None) -> Rollout:
-        """Sequences of one update, from the sources or their encoding."""
+    def draw(
+        self, batch: Batch, step: int, *, memory: Memory | None = None, padding: bool = False
+    ) -> Rollout:
+        """Sequences of one update, from the sources or their encoding; `padding` as for `critic_loss`."""
         as_it_acts = not self.credit.sampling_dropout
         start: DecoderState | None = None
         if memory is not None:
@@ -101,6 +103,7 @@ class PolicyEvaluation:
                 and not (self._logits == "chunked" and isinstance(self.actor, LinearHead)),
                 drawn_order=as_it_acts,  # dropout of the critic falls on the rows in their order
                 start=start,
+                common_width=padding,
             )
 
     def policy(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Rows:
@@ -212,7 +215,7 @@ class CriticStage:
         with torch.no_grad():
             policy = evaluation.policy(batch, rollout)
         objective, _, _ = evaluation.critic_loss(batch, rollout, policy)
-        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
+        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip, share=batch.share)
         evaluation.follow()
         return {**objective.diagnostics, "critic_gradient": norm}
 
@@ -246,14 +249,15 @@ class JointStage:
         moves = step >= settings.actor_delay
         with torch.set_grad_enabled(moves):
             memory = evaluation.encode(batch)
-        rollout = evaluation.draw(batch, step, memory=memory)
+        padding = not evaluation.credit.mask_padding
+        rollout = evaluation.draw(batch, step, memory=memory, padding=padding)
         with torch.set_grad_enabled(moves):
             policy = evaluation.policy(batch, rollout, memory=memory)
         critic_part, averaged, q = evaluation.critic_loss(
             batch,
             rollout,
             policy,
-            padding=not evaluation.credit.mask_padding,
+            padding=padding,
             with_values=settings.follow == "critic",
         )
         actor_part = actor_objective(
@@ -271,10 +275,14 @@ class JointStage:
                 loss = loss + settings.mle_weight * likelihood.loss
                 diagnostics.update(likelihood.diagnostics)
             diagnostics["actor_gradient"] = descend(
-                loss, actor, self.optimizers["actor"], settings.actor_optimizer.clip
+                loss, actor, self.optimizers["actor"], settings.actor_optimizer.clip, share=batch.share
             )
         diagnostics["critic_gradient"] = descend(
-            critic_part.loss, critic, self.optimizers["critic"], settings.critic_optimizer.clip
+            critic_part.loss,
+            critic,
+            self.optimizers["critic"],
+            settings.critic_optimizer.clip,
+            share=batch.share,
         )
         evaluation.follow()
         return diagnostics

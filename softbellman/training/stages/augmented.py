@@ -78,7 +78,9 @@ class OracleStage:
     def update(self, batch: Batch, step: int) -> Sums:
         oracle = self.modules["oracle"].train()
         loss, diagnostics = self.residuals(batch, step)
-        norm = descend(loss, oracle, self.optimizers["oracle"], self._settings.optimizer.clip)
+        norm = descend(
+            loss, oracle, self.optimizers["oracle"], self._settings.optimizer.clip, share=batch.share
+        )
         return {**diagnostics, "oracle_gradient": norm}
 
     def residuals(self, batch: Batch, step: int) -> tuple[Tensor, Sums]:
@@ -205,7 +207,9 @@ class AugmentedStage:
                 oracle_share=self._share(labels),
                 states=shared.states,
             )
-        norm = descend(objective.loss, actor, self.optimizers["actor"], settings.optimizer.clip)
+        norm = descend(
+            objective.loss, actor, self.optimizers["actor"], settings.optimizer.clip, share=batch.share
+        )
         return {
             **objective.diagnostics,
             "sequences": torch.as_tensor(edited.weights.numel()),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
+from softbellman.training.processes import current
 from softbellman.training.settings import OptimizerSettings, ScheduleSettings
 
 Sums = dict[str, Tensor]
@@ -42,18 +43,28 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
     return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(settings.beta1, 0.999), fused=True)
 
 
-def descend(loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
+def descend(
+    loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float, *, share: float = 1.0
+) -> Tensor:
     """One clipped step down the loss, none where the loss or a gradient is not finite.
 
-    On a GPU, where asking would wait for the device, the gradients count as 0 there.
+    Of several processes each gives the loss of its rows; all make the step of the whole batch. On a GPU, where asking would
+    wait for the device, gradients that are not finite count as 0.
+
+    Args:
+        loss: mean over this process's rows.
+        module, optimizer: what is moved.
+        clip: largest global gradient norm.
+        share: of the batch's rows that this process has.
 
     Returns:
         The gradient norm before clipping; NaN or infinite where the step was skipped.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    loss = current().reduce_gradients(module, loss, share)
     norm = nn.utils.clip_grad_norm_(module.parameters(), clip, foreach=True)
-    norm = torch.where(loss.detach().isfinite(), norm, torch.nan)
+    norm = torch.where(loss.isfinite(), norm, torch.nan)
     if norm.is_cuda:
         for parameter in module.parameters():
             if parameter.grad is not None:

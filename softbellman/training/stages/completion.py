@@ -87,7 +87,7 @@ class CompletionStage:
             loss = loss + settings.mle_weight * likelihood.loss
             diagnostics.update(likelihood.diagnostics)
         diagnostics["actor_gradient"] = descend(
-            loss, actor, self.optimizers["actor"], settings.optimizer.clip
+            loss, actor, self.optimizers["actor"], settings.optimizer.clip, share=batch.share
         )
         return diagnostics
 

@@ -33,7 +33,7 @@ class ActorStage:
     def update(self, batch: Batch, step: int) -> Sums:
         actor = self.modules["actor"].train()
         objective = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
-        norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip)
+        norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip, share=batch.share)
         return {**objective.diagnostics, "actor_gradient": norm}
 
 
@@ -76,5 +76,5 @@ class WarmUpStage:
     def update(self, batch: Batch, step: int) -> Sums:
         critic = self.modules["critic"].train()
         objective = reference_likelihood(critic, batch, source=batch.labels, logits=self._logits)
-        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip)
+        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip, share=batch.share)
         return {**objective.diagnostics, "critic_gradient": norm}
