@@ -157,7 +157,9 @@ class PolicyEvaluation:
         if isinstance(self.critic, LinearHead):
             features = row_features(self.critic, batch.labels, rollout.prefix, regressed)
             # Never multiplied out: `critic_loss` takes the second moments of the output layer.
-            objective = critic_objective(head_of(self.critic, features), actions, wanted, **options)
+            objective = critic_objective(
+                head_of(self.critic, features), actions, wanted, inplace_backward=True, **options
+            )
             if with_values:
                 with torch.no_grad():
                     real = features[rows] if padding else features
@@ -266,6 +268,7 @@ class JointStage:
             sequences=len(rollout.mask),
             tau=evaluation.credit.tau,
             entropy=evaluation.credit.actor_entropy,
+            inplace_backward=True,
         )
         diagnostics = {**critic_part.diagnostics, **actor_part.diagnostics}
         if moves:

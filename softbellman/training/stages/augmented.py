@@ -193,7 +193,9 @@ class AugmentedStage:
         shared = share_prefixes(edited.prefix, rows, samples=samples, kept=chosen.kept)
         policy = vocabulary_rows(actor, source, chosen.prefix, shared.rows, logits=self._logits)
         if self.oracle is None:
-            objective = weighted_likelihood(policy, labels, weights, sources=len(batch), states=shared.states)
+            objective = weighted_likelihood(
+                policy, labels, weights, sources=len(batch), states=shared.states, inplace_backward=True
+            )
         else:
             with torch.no_grad(), mode(self.oracle, training=False):
                 q = vocabulary_rows(self.oracle, reference, chosen.prefix, shared.rows, logits=self._logits)
@@ -206,6 +208,7 @@ class AugmentedStage:
                 labels=labels,
                 oracle_share=self._share(labels),
                 states=shared.states,
+                inplace_backward=True,
             )
         norm = descend(
             objective.loss, actor, self.optimizers["actor"], settings.optimizer.clip, share=batch.share

@@ -51,7 +51,8 @@ def reference_likelihood(
     """
     rows = batch.rows
     said = vocabulary_rows(model, source, batch.prefix, rows, logits=logits, memory=memory)
-    objective = maximum_likelihood(said, batch.labels.flatten()[rows], sequences=len(batch.source))
+    labels = batch.labels.flatten()[rows]
+    objective = maximum_likelihood(said, labels, sequences=len(batch.source), inplace_backward=True)
     objective.diagnostics["reference_tokens"] = torch.as_tensor(len(rows))
     return objective
 
