@@ -17,7 +17,7 @@ FlatSettings = Mapping[str, Any]
 
 _MACHINE = (
     "seed", "threads", "keep_memory", "logits", "cuda_graphs", "device", "output", "cache", "algorithm",
-    "preset",
+    "preset", "process_timeout",
 )  # fmt: skip
 """Keys of the whole run that are no part of what a system is; the algorithm's name and its preset's keys are elsewhere."""
 _APART = (
@@ -174,7 +174,7 @@ def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
     if stage != "actor":
         every_stage = {name for algorithm in ALGORITHMS.values() for name in algorithm.stages}
         present = {key.partition(".")[0] for key in config.flatten(settings)}
-        sections = present - (every_stage - set(ALGORITHMS[settings.algorithm].stages))
+        sections = present - (every_stage - set(ALGORITHMS[settings.algorithm].stages)) - {"checkpoint"}
     apart = {*_MACHINE, *_APART, *_nameless(settings)}
     return {
         key: value

@@ -201,7 +201,7 @@ def read_metrics(path: str | Path) -> list[Record]:
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             if number == len(lines):  # no line break after it: the writer was stopped
                 continue
             raise RunFolderError(f"{path}:{number}: not a JSON object") from None

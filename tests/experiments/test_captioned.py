@@ -12,6 +12,7 @@ import pytest
 
 from softbellman.experiments.captioned import caption_images, read_test_set
 from softbellman.training import run
+from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import (
     ActorStageSettings,
     CriticStageSettings,
@@ -138,8 +139,8 @@ def test_what_is_not_there_is_decoded_anew(runs, tmp_path):
 def test_the_last_weights_are_decoded_whatever_was_selected(runs, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(runs["erac"], copy)
-    weights = copy / "checkpoints"
-    shutil.copy(weights / "actor-best.safetensors", weights / "joint-last.safetensors")
+    folder = RunFolder(copy)
+    shutil.copy(folder.weights("actor", "best"), folder.weights("joint", "last"))
     for entry in caption_images([copy], ["18.png", "20.png", "22.png"], last=True):
         said = {each.system: each.caption for each in entry.said}
         assert list(said) == ["MLE", "ERAC (last)"]

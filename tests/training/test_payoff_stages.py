@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training.harness import APART
 
 from softbellman import config
 from softbellman.data import EOS, UNK
@@ -61,7 +62,7 @@ def settings(tiny_settings, tmp_path) -> Settings:
     )
 
 
-def records_of(folder: Path, *, drop=("time", "train_seconds", "peak_memory_bytes")):
+def records_of(folder: Path, *, drop=APART):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in record.items() if k not in drop} for record in records]
 

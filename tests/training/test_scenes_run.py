@@ -17,6 +17,7 @@ from softbellman.data import PixelSpec
 from softbellman.report import Console
 from softbellman.training import load_run, run
 from softbellman.training.algorithms import ALGORITHMS
+from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import DataSettings, Settings
 from softbellman.training.stages import JointStage
 from softbellman.training.task import load_task
@@ -39,7 +40,7 @@ def scene_settings(tiny_settings) -> Settings:
 
 
 def encoder_of(folder: Path, stage: str, which: str = "last") -> dict[str, torch.Tensor]:
-    weights = load_file(folder / "checkpoints" / f"{stage}-{which}.safetensors")
+    weights = load_file(RunFolder(folder).weights(stage, which))
     return {key: value for key, value in weights.items() if key.startswith("actor.image_encoder.")}
 
 
@@ -85,8 +86,11 @@ def test_encoder_frozen_after_likelihood_shares_its_stages(scene_settings, tmp_p
     )
     assert all(torch.equal(before[key], value) for key, value in encoder_of(result.folder, "joint").items())
     weights = [
-        load_file(result.folder / "checkpoints" / name)["actor.output.weight"]
-        for name in ("actor-best.safetensors", "joint-last.safetensors")
+        load_file(path)["actor.output.weight"]
+        for path in (
+            RunFolder(result.folder).weights("actor", "best"),
+            RunFolder(result.folder).weights("joint", "last"),
+        )
     ]
     assert not torch.equal(*weights)
 
