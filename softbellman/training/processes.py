@@ -275,7 +275,7 @@ def joined(device: torch.device, *, minutes: float) -> Iterator[Processes]:
     """
     global _current
     if not in_job():
-        yield ALONE
+        yield Processes()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)

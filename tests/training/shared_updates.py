@@ -11,6 +11,8 @@ from small_updates import CPU, settings_of
 
 from softbellman.training.assembly import Assembly
 from softbellman.training.processes import LostProcess, Processes, ProcessesDiffer, current, joined
+from softbellman.training.runfolder import RunFolder
+from softbellman.training.stagefiles import StageFiles
 from softbellman.training.stages import Stage
 from softbellman.training.task import Task, load_task
 
@@ -70,7 +72,7 @@ def all_updates() -> dict[str, Any]:
     return {case: list(updates(case)) for case in CASES}
 
 
-def exchanges(processes: Processes) -> dict[str, Any]:
+def exchanges(processes: Processes, out: Path) -> dict[str, Any]:
     """What the processes tell each other, and what is raised where they differ."""
     rank, found = processes.rank, {}
     found["largest"] = processes.largest(rank + 5)
@@ -79,6 +81,11 @@ def exchanges(processes: Processes) -> dict[str, Any]:
     found["spread"] = processes.spread(range(5), lambda item: (item, rank))
     linear = torch.nn.Linear(2, 3)
     torch.nn.init.constant_(linear.weight, float(rank + 1))
+    files = StageFiles(RunFolder(out / "run"), "actor", {"actor": linear}, processes, keep=1, warn=print)
+    try:
+        files.save({}, {"step": 3})
+    except ProcessesDiffer as error:
+        found["weights"] = str(error)
     processes.send([linear])
     found["sent"] = float(linear.weight.detach().sum())
     processes.check_same(lambda: "alike", "they")
@@ -99,5 +106,5 @@ def find(out: Path) -> None:
     """Write what this process finds to OUT/RANK.pt."""
     torch.set_num_threads(1)
     with joined(CPU, minutes=1.0) as processes:
-        found = {"exchanges": exchanges(processes), "updates": all_updates()}
+        found = {"exchanges": exchanges(processes, out), "updates": all_updates()}
         torch.save(found, out / f"{processes.rank}.pt")

@@ -51,6 +51,9 @@ def test_what_processes_tell_each_other(found: list[dict[str, Any]]) -> None:
         assert one["gather"] == [0, 1]
         assert one["spread"] == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
         assert one["sent"] == 6.0
+        assert one["weights"].startswith(
+            "the weights of stage actor after update 3 differ between the processes"
+        )
         assert one["differ"] == "the ranks differ between the processes 0 and 1; they must be the same"
     assert found[0]["exchanges"]["together"] == "ValueError: no such folder"
     assert found[1]["exchanges"]["together"] == "LostProcess: process 0 of 2 failed: no such folder"
