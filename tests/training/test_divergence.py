@@ -15,7 +15,7 @@ from softbellman.training import run
 from softbellman.training.assembly import Assembly
 from softbellman.training.loop import MOST_SKIPPED
 from softbellman.training.settings import Settings
-from softbellman.training.stages import ActorStage
+from softbellman.training.stages import ActorStage, base
 
 
 @pytest.fixture
@@ -56,9 +56,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     monkeypatch.setattr(ActorStage, "update", poisoned)
 
 
+@pytest.mark.parametrize("waits", (False, True), ids=("as on the CPU", "as on a GPU"))
 def test_updates_that_are_not_finite_are_skipped_and_counted(
-    short: Settings, monkeypatch: pytest.MonkeyPatch
+    short: Settings, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
+    monkeypatch.setattr(base, "asking_waits", lambda tensor: waits)
     poison(monkeypatch, {3, 4, 12})
     seen = Warnings()
     folder = run(short, observer=seen).folder

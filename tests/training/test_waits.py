@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from softbellman.decoding.experimental import GraphSampler
 from softbellman.training.assembly import Assembly
+from softbellman.training.stages import base
 from softbellman.training.task import load_task
 
 # With input feeding a network does on the CPU what it does on a GPU; without, the CPU leaves out steps by their number.
@@ -44,8 +45,9 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_update_waits_only_for_sizes(case: str) -> None:
+def test_an_update_waits_only_for_sizes(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, overrides, expected = CASES[case]
+    monkeypatch.setattr(base, "asking_waits", lambda tensor: True)  # as on a GPU
     task = load_task(settings_of({}).data)
     parts = Assembly(settings_of({**ALIKE, **overrides}), task, CPU)
     parts.sampler = GraphSampler(parts.actor, capture=RecordedGraph, check_every=1000)

@@ -65,7 +65,7 @@ def descend(
     loss = current().reduce_gradients(module, loss, share)
     norm = nn.utils.clip_grad_norm_(module.parameters(), clip, foreach=True)
     norm = torch.where(loss.isfinite(), norm, torch.nan)
-    if norm.is_cuda:
+    if asking_waits(norm):
         for parameter in module.parameters():
             if parameter.grad is not None:
                 parameter.grad = torch.where(norm.isfinite(), parameter.grad, 0.0)
@@ -73,6 +73,11 @@ def descend(
         return norm
     optimizer.step()
     return norm
+
+
+def asking_waits(tensor: Tensor) -> bool:
+    """Whether reading a number of a tensor waits for its device."""
+    return tensor.device.type != "cpu"
 
 
 def draw_key(seed: int, stage: str) -> int:
