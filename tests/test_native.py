@@ -365,10 +365,10 @@ def test_refusals_of_the_other_kinds() -> None:
 
 
 def test_ids_of_masked_rows_are_not_looked_at() -> None:
-    mask, value, gathered = torch.tensor([True, False]), torch.empty(2), torch.empty(2)
-    q, actions = torch.randn(2, 5), torch.tensor([4, 999])
-    fields = soft_value_fields(q=q, actions=actions, mask=mask, value=value, gathered=gathered)
-    native.cpu.soft_value_forward(**fields)
+    mask, q, actions = torch.tensor([True, False]), torch.randn(2, 5), torch.tensor([4, 999])
+    value, correction, gathered = torch.empty(3, 2)  # held here: fields hold addresses alone
+    results = {"value": value, "correction": correction, "gathered": gathered}
+    native.cpu.soft_value_forward(**soft_value_fields(q=q, actions=actions, mask=mask, **results))
     assert gathered.tolist() == [q[0, 4].item(), 0.0] and value[1] == 0.0
 
 

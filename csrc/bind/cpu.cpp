@@ -18,6 +18,7 @@ void bind_cpu(py::module_& module) {
             if (dtype != kFloat32 && dtype != kFloat64) {
                 throw std::invalid_argument("dtype must be 0 or 1, got " + std::to_string(dtype) + ".");
             }
+            if (count < 0) throw std::invalid_argument("count must be at least 0, got " + std::to_string(count) + ".");
             if (x == 0 || result == 0) throw std::invalid_argument("x and result must not be null pointers.");
             cpu::exponential(address<const void>(x), count, dtype, scale, address<void>(result));
         },

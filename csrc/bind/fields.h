@@ -134,6 +134,8 @@ class Fields {
         matrix.sources = integer_at(name, value, 3);
         matrix.rows = integer_at(name, value, 4);
         if (matrix.sources < 0 || matrix.rows < 0 || length < 0) refuse(name, "must have sizes of at least 0", text(value));
+        if (product(matrix.sources, matrix.rows, length) > 0x1p48)
+            refuse(name, "must hold at most 2**48 tokens", text(value));
         if (length > longest) {
             refuse(name, "must hold at most " + std::to_string(longest) + " tokens in a row", std::to_string(length));
         }
@@ -286,6 +288,11 @@ class Fields {
         }
         return number;
     }
+    // Of sizes, an empty one counted as 1: what 64 bits might not hold.
+    template <class... Sizes>
+    static double product(Sizes... sizes) {
+        return (static_cast<double>(std::max<int64_t>(sizes, 1)) * ...);
+    }
     static void* address(int64_t number) { return reinterpret_cast<void*>(static_cast<uintptr_t>(number)); }
 
     static PyObject* tuple(const char* name, PyObject* value, Py_ssize_t least) {
@@ -308,6 +315,7 @@ class Fields {
             if (rows < 0) refuse(name, "must have rows, not fewer than 0", std::to_string(rows));
             if (vocab < 1) refuse(name, "must have a vocab of at least 1", std::to_string(vocab));
             if (code < kFloat32 || code > kFloat16) refuse(name, "must have a dtype code from 0 to 3", std::to_string(code));
+            if (product(rows, vocab) > 0x1p62) refuse(name, "must hold at most 2**62 elements", text(value));
             *shape_ = {rows, vocab, static_cast<int>(code), nullptr};
             dtype = shape_->dtype;
         }
@@ -328,6 +336,7 @@ class Fields {
     static void read_array(const char* name, PyObject* value, T*& pointer, int64_t count, int dtype) {
         tuple(name, value, 3);
         const int64_t elements = integer_at(name, value, 1), code = integer_at(name, value, 2);
+        if (elements < 0) refuse(name, "must have at least 0 elements", std::to_string(elements));
         if (elements != count) {
             refuse(name, "must have " + std::to_string(count) + " elements", std::to_string(elements));
         }

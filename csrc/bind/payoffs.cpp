@@ -2,7 +2,6 @@
 // of edit distances, corpus BLEU.
 #include "bind/payoffs.h"
 
-#include "bind/address.h"
 #include "payoffs/document_counter.h"
 
 namespace py = pybind11;
@@ -25,17 +24,20 @@ void bind_documents(py::module_& m) {
         fields.check_ids();
         counter.add(documents);
     };
+    const auto write = [names = std::make_shared<FieldNames>()](const DocumentCounter& counter,
+                                                                const py::kwargs& arguments) {
+        cpu::WrittenNgrams written{&counter};
+        Fields fields(arguments.ptr(), *names);
+        written.describe(fields);
+        fields.finish();
+        counter.write(written.order, written.ngrams, written.counts);
+    };
     py::class_<DocumentCounter>(m, "DocumentCounter")
         .def(py::init<int>(), py::arg("max_order"))
         .def("add", add)
         .def("documents", &DocumentCounter::documents)
         .def("size", &DocumentCounter::size, py::arg("order"))
-        .def(
-            "write",
-            [](const DocumentCounter& counter, int order, std::int64_t ngrams, std::int64_t counts) {
-                counter.write(order, address<std::int64_t>(ngrams), address<std::int64_t>(counts));
-            },
-            py::arg("order"), py::arg("ngrams"), py::arg("counts"));
+        .def("write", write);
     m.def("document_table_bits", &cpu::document_table_bits, py::arg("ngrams"));
     define_answer(m, "fill_document_table", cpu::fill_document_table);
 }

@@ -7,14 +7,16 @@ namespace softbellman::cuda {
 
 int device_count() noexcept {
     int count = 0;
-    const bool ok = cudaGetDeviceCount(&count) == cudaSuccess;
+    if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
     static_cast<void>(cudaGetLastError());  // a failed query must not be blamed on the next launch
-    return ok ? count : 0;
+    return 0;
 }
 
 int runtime_version() noexcept {
     int version = 0;
-    return cudaRuntimeGetVersion(&version) == cudaSuccess ? version : 0;
+    if (cudaRuntimeGetVersion(&version) == cudaSuccess) return version;
+    static_cast<void>(cudaGetLastError());
+    return 0;
 }
 
 }  // namespace softbellman::cuda

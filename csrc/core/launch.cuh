@@ -35,9 +35,11 @@ namespace softbellman::cuda {
 constexpr unsigned kWarpSize = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
+// The error is said here, and must not be blamed on the next launch.
 inline void check(cudaError_t error, const char* what) {
-    if (error != cudaSuccess)
-        throw std::runtime_error(std::string("softbellman CUDA: ") + what + " failed: " + cudaGetErrorString(error) + ".");
+    if (error == cudaSuccess) return;
+    static_cast<void>(cudaGetLastError());
+    throw std::runtime_error(std::string("softbellman CUDA: ") + what + " failed: " + cudaGetErrorString(error) + ".");
 }
 
 // To be called right after a launch: reports a launch that could not start, without waiting for the device.

@@ -7,7 +7,38 @@
 #include <omp.h>
 #endif
 
+// LLVM's runtime starts its threads anew in the child of a fork; GNU's waits for those of the parent without end.
+#if defined(SB_OPENMP) && !defined(__clang__)
+#include <pthread.h>
+
+#include <stdexcept>
+#define SB_FORK_LOSES_THREADS
+#endif
+
 namespace softbellman::cpu {
+namespace {
+
+#if defined(SB_FORK_LOSES_THREADS)
+// Of the thread that asks: a child process has one thread, the one that forked, with what that knew.
+thread_local bool has_team = false, lost_team = false;
+
+void lose_team() {
+    lost_team = has_team;
+}
+
+void expect_team() {
+    [[maybe_unused]] static const int kWatching = pthread_atfork(nullptr, nullptr, lose_team);
+    if (lost_team)
+        throw std::runtime_error(
+            "this process was forked from one that had computed with several threads, which do not live on in it; call "
+            "torch.set_num_threads(1) in the child, or start it by the method 'spawn'.");
+    has_team = true;
+}
+#elif defined(SB_OPENMP)
+void expect_team() {}
+#endif
+
+}  // namespace
 
 #if defined(SB_OPENMP)
 const char* threading_name() {
@@ -19,6 +50,7 @@ void run_threads(int threads, const std::function<void(int)>& task) {
         for (int index = 0; index < threads; ++index) task(index);
         return;
     }
+    expect_team();
 #pragma omp parallel num_threads(threads)
     {
         // The runtime may give fewer threads than asked for; every index still runs.

@@ -14,7 +14,8 @@ namespace softbellman::cpu {
 // Elements below which a second thread costs more than it brings (one region costs a few microseconds).
 constexpr int64_t kSerialElements = 1 << 15;
 
-// Runs task(0..threads-1), one call per thread, and returns when all are done. Serial inside another parallel region.
+// Runs task(0..threads-1), one call per thread, and returns when all are done. Serial inside another parallel region. Throws
+// in the child of a fork where it would wait for threads that are not there.
 void run_threads(int threads, const std::function<void(int)>& task);
 const char* threading_name();  // "openmp", or "none"
 

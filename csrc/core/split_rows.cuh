@@ -90,6 +90,15 @@ __device__ __forceinline__ bool draws_last_ticket(unsigned* tickets) {
     return last;
 }
 
+// By words: a copy of bytes would become one store for each.
+template <class State>
+__device__ __forceinline__ void store_partial(unsigned* partial, const State& state) {
+    unsigned words[sizeof(State) / 4];
+    std::memcpy(words, &state, sizeof(State));
+#pragma unroll
+    for (unsigned k = 0; k < sizeof(State) / 4; ++k) partial[k] = words[k];
+}
+
 // Past the first-level cache, which is not coherent: it may hold a line that another row's partial states shared.
 template <class State>
 __device__ __forceinline__ State load_partial(const unsigned* partial, bool of_other_blocks) {
@@ -119,7 +128,7 @@ __device__ __forceinline__ bool reduce_row(const RowStrands& strands, std::int64
             result = part;
             return lane == 0;
         }
-        if (lane == 0) std::memcpy(partials + s * kWords, &part, sizeof(State));
+        if (lane == 0) store_partial(partials + s * kWords, part);
     }
     bool merges = true;
     if (split)

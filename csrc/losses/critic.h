@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/device.h"
-#include "core/portability.h"
+#include "core/exact_double.h"
 #include "core/rows.h"
 
 namespace softbellman {
@@ -65,10 +65,12 @@ void critic_forward(const CriticForward& in, const Launch& launch);
 void critic_backward(const CriticBackward& in, const Launch& launch);
 }  // namespace cuda
 
+// In steps rounded once each: erac_critic_loss gives the bits of critic_loss. A spread may be infinite where it is not asked
+// for.
 template <class A>
 SB_INLINE A critic_row_loss(A td_error, A spread, A smoothness) {
-    // A spread may be infinite where it is not asked for.
-    return td_error * td_error + (smoothness == A(0) ? A(0) : smoothness * spread);
+    const A of_spread = smoothness == A(0) ? A(0) : exact_multiply(smoothness, spread);
+    return exact_add(exact_multiply(td_error, td_error), of_spread);
 }
 
 // d loss / d q(w) without the chosen action's part; the mean is the sum of `mean` and `mean_low`. An action with q = -inf

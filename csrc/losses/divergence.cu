@@ -164,7 +164,9 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
             return a;
         };
         DivergenceSums<A> state;
-        if (!reduce_row(strands, row, first.vectors(), state, read, merge)) continue;
+        const bool writes = reduce_row(strands, row, first.vectors(), state, read, merge);
+        if (blockDim.x == kWarpSize) __syncwarp();  // every lane has read what is written next
+        if (!writes) continue;
         in.divergence[row] = state.divergence;
         in.mixture_divergence[row] = state.mixture;
         write_normalizer(in.first, row, p);

@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         if (!reduce_row(strands, unit, q.vectors(), state, read, merge)) continue;
         A value = A(0);
         if (unit < in.rows) {
-            const PolicyTerms<A> terms = state.policy.terms(A(0));  // zeros where nothing was read
-            value = terms.expectation + in.tau * terms.entropy;
+            const PolicyTerms<A> terms = state.policy.terms(A(0));                        // zeros where nothing was read
+            value = exact_add(terms.expectation, exact_multiply(in.tau, terms.entropy));  // the bits of policy.cu
             set(out.value, unit, value);
             set(out.entropy, unit, terms.entropy);
         }

@@ -54,7 +54,7 @@ __device__ __forceinline__ const PolicyState<A>& policy_state(const PolicyPriorS
 
 template <class A>
 __device__ __forceinline__ A value_of(const PolicyState<A>&, A, A expectation, A of_entropy) {
-    return expectation + of_entropy;
+    return exact_add(expectation, of_entropy);
 }
 template <class A>
 __device__ __forceinline__ A value_of(const PolicyPriorState<A>& state, A tau, A expectation, A of_entropy) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kForwardThreads<T>)
         if (!reduce_row(strands, row, logits.vectors(), state, read, merge)) continue;
         const PolicyTerms<A> terms = policy_state(state).terms(A(0));
         const A effective_tau = effective_temperature(tau, entropy_mode, terms.log_policy_squared);
-        const A of_entropy = effective_tau * terms.entropy;
+        const A of_entropy = exact_multiply(effective_tau, terms.entropy);  // as erac.cu does
         const A value = value_of(state, tau, terms.expectation, of_entropy);
         set(out.value, row, value);
         set(out.value_low, row, lost(terms.expectation, of_entropy, value));

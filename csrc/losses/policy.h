@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/device.h"
+#include "core/exact_double.h"
 #include "core/moments.h"
 #include "core/online_softmax.h"
 #include "core/rows.h"

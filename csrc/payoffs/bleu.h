@@ -13,8 +13,8 @@ enum class BleuSmoothing : int { none = 0, floor = 1, add_k = 2, exponential = 3
 
 struct BleuScoring {
     BleuSmoothing smoothing = BleuSmoothing::none;
-    double smooth_value = 0.0;  // of floor, add-k and add-one-all
     bool effective_order = false;
+    double smooth_value = 0.0;  // of floor, add-k and add-one-all
 
     template <class Fields>
     void describe(Fields& fields) {
@@ -25,6 +25,8 @@ struct BleuScoring {
                     "smooth_value must be 0 or between 1e-30 and 1e30");
     }
 };
+// nvcc 13.0 places a second base class whose last bytes are padding elsewhere on the device than on the host.
+static_assert(sizeof(BleuScoring) == 16, "BleuScoring must end with a field, not with padding");
 
 // The reference length closest to a hypothesis of `length` tokens, the shorter one on a tie; 0 when all are absent.
 SB_HD inline std::int32_t bleu_closest_length(const std::int32_t* lengths, std::int32_t count, std::int32_t length) {

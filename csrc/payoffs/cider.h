@@ -27,7 +27,7 @@ struct DocumentSlot {
 // The n-grams of a corpus, a tree in two open-addressing tables as in ngram_index.h.
 struct DocumentTable {
     const DocumentSlot *token_slots = nullptr, *ngram_slots = nullptr;  // [2^token_bits] and [2^ngram_bits]
-    int token_bits = 0, ngram_bits = 0;
+    int token_bits = 1, ngram_bits = 1;
     double unseen = 0.0;  // log D
 
     template <class Fields>
@@ -59,12 +59,15 @@ struct DocumentTable {
         return slot == kNoNode ? kNoNode : token_mask() + 1 + slot;
     }
     SB_HD static std::int32_t find(const DocumentSlot* slots, int bits, unsigned long long key) {
-        const std::uint32_t mask = (std::uint32_t(1) << bits) - 1;
-        for (std::uint32_t slot = NgramIndex::hash(key, 64 - bits);; slot = (slot + 1) & mask) {
+        const std::uint32_t mask = (std::uint32_t(1) << bits) - 1, first = NgramIndex::hash(key, 64 - bits);
+        std::uint32_t slot = first;
+        do {
             const DocumentSlot held = slots[slot];
             if (held.weight < 0.0) return kNoNode;
             if (held.key == key) return static_cast<std::int32_t>(slot);
-        }
+            slot = (slot + 1) & mask;
+        } while (slot != first);  // a table from elsewhere may have no free slot
+        return kNoNode;
     }
     SB_HD double squared_weight(std::int32_t node) const {
         const double weight = node == kNoNode        ? unseen

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 #include <stdexcept>
+#include <string>
 
 #include "payoffs/token_rows.h"
 
@@ -16,9 +17,17 @@ std::size_t entry_hash(std::int32_t parent, std::int64_t token) {
     return static_cast<std::size_t>((key ^ (key >> 32)) * 0x94D049BB133111EBull >> 20);
 }
 
+void check_order(const char* name, int order, int most) {
+    if (order >= 1 && order <= most) return;
+    throw std::invalid_argument(std::string(name) + " must be from 1 to " + std::to_string(most) + ", got " +
+                                std::to_string(order) + ".");
+}
+
 }  // namespace
 
-DocumentCounter::DocumentCounter(int max_order) : max_order_(max_order), slots_(1 << 12, 0) {}
+DocumentCounter::DocumentCounter(int max_order) : max_order_(max_order), slots_(1 << 12, 0) {
+    check_order("max_order", max_order, kLargestOrder);
+}
 
 void DocumentCounter::grow() {
     std::vector<std::int32_t> slots(2 * slots_.size(), 0);
@@ -53,7 +62,7 @@ void DocumentCounter::add(const Documents& batch) {
             const std::int32_t length = cut_length(batch, batch.references, b, r);
             for (std::int32_t start = 0; start < length; ++start) {
                 std::int32_t node = kNoNode;
-                for (std::int32_t i = start; i < length && i < start + max_order_; ++i) {
+                for (std::int32_t i = start; i < length && i - start < max_order_; ++i) {
                     if (batch.is_unmatched(tokens[i])) break;
                     node = child(node, tokens[i]);
                     Entry& entry = entries_[node];
@@ -66,6 +75,7 @@ void DocumentCounter::add(const Documents& batch) {
 }
 
 std::int64_t DocumentCounter::size(int order) const {
+    check_order("order", order, max_order_);
     return std::count_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.order == order; });
 }
 
@@ -92,6 +102,8 @@ void DocumentCounter::write(int order, std::int64_t* ngrams, std::int64_t* frequ
 }
 
 int document_table_bits(std::int64_t ngrams) {
+    if (ngrams < 0 || ngrams > kMostReferenceTokens)
+        throw std::invalid_argument("a table must have from 0 to 2**29 n-grams, got " + std::to_string(ngrams) + ".");
     return NgramIndexLayout::bits_for(2 * ngrams);
 }
 
@@ -99,9 +111,12 @@ std::int64_t fill_document_table(const CountedNgrams& ngrams) {
     auto* token_slots = const_cast<DocumentSlot*>(ngrams.token_slots);
     auto* ngram_slots = const_cast<DocumentSlot*>(ngrams.ngram_slots);
     const auto insert = [](DocumentSlot* slots, int bits, DocumentSlot added) {
-        const std::uint32_t mask = (std::uint32_t(1) << bits) - 1;
-        std::uint32_t slot = NgramIndex::hash(added.key, 64 - bits);
-        while (slots[slot].weight >= 0.0) slot = (slot + 1) & mask;
+        const std::uint32_t mask = (std::uint32_t(1) << bits) - 1, first = NgramIndex::hash(added.key, 64 - bits);
+        std::uint32_t slot = first;
+        while (slots[slot].weight >= 0.0) {
+            slot = (slot + 1) & mask;
+            if (slot == first) throw std::invalid_argument("the slots of document frequencies have no free slot.");
+        }
         slots[slot] = added;
     };
     if (ngrams.order == 1) {

@@ -18,6 +18,7 @@ struct Documents : TokenIds {
         fields.lengths("reference_lengths", references);
         TokenIds::describe(fields);
         fields.rule(references.rows >= 1 || references.sources == 0, "references must hold at least one per source");
+        fields.rule(references.rows <= kMostReferenceTokens, "references must be at most 2**29 per source");
     }
 };
 
@@ -47,6 +48,7 @@ class DocumentCounter {
     explicit DocumentCounter(int max_order);
     void add(const Documents& documents);
     std::int64_t documents() const { return documents_; }
+    int max_order() const { return max_order_; }
     std::int64_t size(int order) const;
     // The n-grams of one order [size, order], in ascending order of their tokens, and in how many documents each occurs.
     void write(int order, std::int64_t* ngrams, std::int64_t* frequencies) const;
@@ -65,7 +67,22 @@ class DocumentCounter {
     std::vector<std::int32_t> slots_;  // 1 + entry, 0 = free
 };
 
-// Binary logarithm of the slots for so many n-grams: at most half of them are filled.
+// Where `counter` writes what it counted of one order.
+struct WrittenNgrams {
+    const DocumentCounter* counter = nullptr;
+    int order = 1;
+    std::int64_t *ngrams = nullptr, *counts = nullptr;
+
+    template <class Fields>
+    void describe(Fields& fields) {
+        fields.integer("order", order, 1, counter->max_order());
+        const std::int64_t size = counter->size(order);
+        fields.array("ngrams", ngrams, size * order);
+        fields.array("counts", counts, size);
+    }
+};
+
+// Binary logarithm of the slots for so many n-grams, at most 2^29: at most half of them are filled.
 int document_table_bits(std::int64_t ngrams);
 
 // Puts them into the slots, those of order 1 first, which empty both tables. Returns -1, or the row of an n-gram that no

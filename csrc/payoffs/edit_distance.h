@@ -84,6 +84,8 @@ struct CompletionValues : EditBatch {
         fields.optional_counted_array("rows", rows, row_count);
         fields.within("rows", rows, row_count, states - 1);
         fields.integer("dtype", dtype, kFloat32, kFloat16);
+        fields.rule(static_cast<double>(row_count) * static_cast<double>(vocabulary) < 0x1p62,
+                    "out must be below 2**62 values");
         fields.untyped_array("out", out, row_count * vocabulary, dtype);
         workspace.describe(fields);
         bool inside = has_eos && eos >= 0 && eos < vocabulary;

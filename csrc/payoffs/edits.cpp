@@ -25,9 +25,12 @@ void refuse_invalid_tokens(const EditProblem& problem) {
     for (std::int64_t b = 0; b < problem.references.sources; ++b) {
         const std::int64_t* tokens = problem.reference(b);
         const std::int32_t length = problem.reference_length(b);
-        std::int64_t outside = 0;
-        for (std::int32_t i = 0; i < length; ++i) outside |= tokens[i] | (problem.vocabulary - 1 - tokens[i]);
-        if (outside >= 0) continue;  // no sign bit: every token lies within
+        std::uint64_t outside = 0;  // unsigned, as the difference may not fit
+        for (std::int32_t i = 0; i < length; ++i) {
+            const auto token = static_cast<std::uint64_t>(tokens[i]);
+            outside |= token | (static_cast<std::uint64_t>(problem.vocabulary - 1) - token);
+        }
+        if (outside >> 63 == 0) continue;  // no sign bit: every token lies within
         for (std::int32_t i = 0; i < length; ++i)
             if (tokens[i] < 0 || tokens[i] >= problem.vocabulary)
                 throw std::invalid_argument("tokens must be ids below the vocabulary, " +

@@ -81,6 +81,8 @@ struct EditProblem {
         fields.rule(references.rows <= 1, "tokens must be one reference per source");
         fields.integer("samples", samples, 0, (std::int64_t(1) << 31) - 1);
         fields.integer("width", width, 0, kEditLargestLength + kEditOperations);
+        const double tokens = static_cast<double>(references.sources) * static_cast<double>(samples) * (width + 1.0);
+        fields.rule(tokens < 0x1p60, "samples must be fewer: edited must be below 2**60 tokens");
         const std::int64_t rows = references.sources * samples;
         fields.array("edited", edited, rows * width);
         fields.integer("draw", draw, 0, 1);

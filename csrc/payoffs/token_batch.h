@@ -71,6 +71,10 @@ struct TokenBatch : TokenIds {
         fields.rule(references.rows >= 1 || references.sources == 0, "references must hold at least one per source");
         fields.rule(references.rows * references.length <= kMostReferenceTokens && references.rows <= kMostReferenceTokens,
                     "references must have at most 2**29 tokens per source");
+        // A workspace has a few bytes for each pair of tokens at most, and their number has to fit into 64 bits.
+        const double pairs = (static_cast<double>(hypotheses.count()) + 1) * (hypotheses.length + 1.0) *
+                             (static_cast<double>(references.rows) + 1) * (references.length + 1.0);
+        fields.rule(pairs < 0x1p52, "hypotheses times the references of a source must be below 2**52 tokens");
     }
 };
 

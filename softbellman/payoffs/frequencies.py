@@ -159,7 +159,7 @@ class DocumentFrequencies:
             size = counter.size(order)
             ngrams.append(torch.empty((size, order), dtype=torch.int64))
             counts.append(torch.empty(size, dtype=torch.int64))
-            counter.write(order, ngrams[-1].data_ptr(), counts[-1].data_ptr())
+            counter.write(order=order, ngrams=_array(ngrams[-1]), counts=_array(counts[-1]))
         return cls(ngrams, counts, counter.documents())
 
     def count(self, ngram: Sequence[int]) -> int:

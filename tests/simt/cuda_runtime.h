@@ -402,7 +402,7 @@ inline cudaError_t cudaRuntimeGetVersion(int* version) {
     return cudaSuccess;
 }
 inline cudaError_t cudaSetDevice(int d) {
-    if (d < 0 || d >= int(simt::kDevices)) return cudaErrorInvalidDevice;
+    if (d < 0 || d >= int(simt::kDevices)) return simt::machine().error = cudaErrorInvalidDevice;
     simt::machine().device = d;
     return cudaSuccess;
 }

@@ -1,4 +1,7 @@
 // Kernels with planted mistakes, and one without: what the SIMT shim must notice (tests/simt/test_simt.py).
+#include <cstdlib>
+#include <cstring>
+
 #include "core/launch.cuh"
 
 namespace {
@@ -18,7 +21,8 @@ __global__ void split_sum(const float* values, float* partials, unsigned* ticket
     const unsigned drawn = atomicInc(ticket, fault == kNoTicketReset ? ~0u : kBlocks - 1);
     if (drawn != kBlocks - 1) return;
     float sum = 0;
-    for (unsigned b = 0; b < kBlocks; ++b) sum += partials[b];
+    __threadfence();
+    for (unsigned b = 0; b < kBlocks; ++b) sum += __ldcg(partials + b);
     *total = sum;
 }
 
@@ -39,7 +43,7 @@ __global__ void sum_64(const float* values, float* total, int fault) {
     }
     for (int bits = 16; bits > 0; bits /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, bits);
     if (t == 0) total[0] = sum;
-    if (fault == kMisaligned && t == 0) total[0] = reinterpret_cast<const float4*>(values + 1)->x;
+    if (fault == kMisaligned && t == 0) total[0] = __ldg(reinterpret_cast<const float4*>(values + 1)).x;
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
@@ -54,7 +54,7 @@ def _objects(sources: list[Path], flags_of: dict[Path, list[str]]) -> list[Path]
         target = CACHE / f"{source.name}.{key}.o"
         if not target.exists():
             partial = target.with_suffix(f".{os.getpid()}.tmp")
-            _run([*command, "-o", str(partial)])
+            run([*command, "-o", str(partial)])
             partial.replace(target)
         return target
 
@@ -68,9 +68,19 @@ def _link(objects: list[Path], name: str, flags: list[str]) -> Path:
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
         partial = target.with_name(f"{name}.{os.getpid()}.tmp")
-        _run([str(compiler()), *flags, *map(str, objects), "-o", str(partial)])
+        run([str(compiler()), *flags, *map(str, objects), "-o", str(partial)])
         partial.replace(target)
     return target
+
+
+def load_extension(name: str, path: Path) -> ModuleType:
+    """The extension module in the file, whatever the file is called."""
+    loader = importlib.machinery.ExtensionFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def build_module() -> ModuleType:
@@ -84,13 +94,7 @@ def build_module() -> ModuleType:
     python = ["-O0", "-DSOFTBELLMAN_WITH_CUDA", f"-DSIMT_MODULE={MODULE}", *includes]
     flags = {source: [*hidden, *WARNINGS, "-O1"] for source in kernels}
     flags |= {source: [*hidden, *WARNINGS, *python] for source in bindings}
-    path = _link(_objects([*bindings, *kernels], flags), f"{MODULE}.so", ["-shared"])
-    loader = importlib.machinery.ExtensionFileLoader(MODULE, str(path))
-    spec = importlib.util.spec_from_loader(MODULE, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return load_extension(MODULE, _link(_objects([*bindings, *kernels], flags), f"{MODULE}.so", ["-shared"]))
 
 
 def build_memory_check() -> Path:

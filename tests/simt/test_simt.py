@@ -366,6 +366,10 @@ def test_device_stream_and_errors(simt: ModuleType) -> None:
     assert simt.current_device() == 0, "the caller's device must be restored"
     with pytest.raises(RuntimeError, match=r"selecting device 7 failed: invalid device ordinal"):
         simt.soft_value_forward(**fields, device=7, stream=STREAM)
+    simt.soft_value_forward(
+        **fields, device=0, stream=STREAM
+    )  # which the refusal before it must not be blamed on
+    launches += 1
     too_wide = {"q": (q.data_ptr(), 2**31, 2, 2**31, 0)}
     with pytest.raises(ValueError, match="vocab between 1 and 2"):
         simt.soft_value_forward(**fields | too_wide, device=0, stream=STREAM)
