@@ -1,7 +1,7 @@
 """Builds the native module softbellman._C with CMake and ninja; pyproject.toml holds everything else.
 
 Environment: SOFTBELLMAN_CUDA=AUTO|ON|OFF, SOFTBELLMAN_WERROR=ON|OFF, CXX, CUDACXX,
-CMAKE_ARGS (further arguments of the configuration).
+CMAKE_ARGS (further arguments of the configuration), SOFTBELLMAN_BUILD_FOLDER (build/cmake-<python>).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CMakeBuild(build_ext):
             ROOT / "csrc"
         )
         tag = sys.implementation.cache_tag or "python"
-        folder = ROOT / "build" / f"cmake-{tag}"
+        folder = ROOT / os.environ.get("SOFTBELLMAN_BUILD_FOLDER", Path("build", f"cmake-{tag}"))
         cmake = find_program("cmake")
         configure = [
             cmake, "-S", str(ROOT), "-B", str(folder), "-G", "Ninja",
