@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,7 @@ def test_ter_ignores_case_as_sacrebleu_does(softbellman: RunCommand, tmp_path: P
 
 
 def test_the_warning_about_tokenised_text_is_shown(softbellman: RunCommand, tmp_path: Path) -> None:
+    logging.getLogger("sacrebleu").setLevel(logging.NOTSET)  # benchmarks that other tests ran silence it
     lines = [f"sentence {number} ends here ." for number in range(100)]
     words = ["score", "--references", *write_references(tmp_path, lines)]
     code, out, err = softbellman(*words, stdin=text(lines))

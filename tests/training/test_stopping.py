@@ -138,7 +138,7 @@ def test_random_kills_lose_nothing(tiny_settings: Settings, whole: Path, tmp_pat
         if kills < 10:
             if not (folder / "record.json").exists():
                 wait_for((folder / "record.json").exists, process)
-            before = len(list(folder.glob("checkpoints/*.json"))), (folder / "log.txt").stat().st_size
+            before = state(folder)
             wait_for(lambda before=before: state(folder) != before, process)
             time.sleep(chance.uniform(0.0, 0.15))
             process.kill()
@@ -154,7 +154,8 @@ def test_random_kills_lose_nothing(tiny_settings: Settings, whole: Path, tmp_pat
 
 
 def state(folder: Path) -> tuple[int, int]:
-    return len(list(folder.glob("checkpoints/*.json"))), (folder / "log.txt").stat().st_size
+    log = folder / "log.txt"
+    return len(list(folder.glob("checkpoints/*.json"))), log.stat().st_size if log.exists() else 0
 
 
 def wait_for(condition, process: TrainingProcess) -> None:
