@@ -118,11 +118,10 @@ class StageCache:
             return False
         self._folder.truncate_metrics(stage.name, None)
         self._folder.append_metrics(kept / METRICS)
-        for name in sorted(
-            files, key=lambda name: name.endswith(".json")
-        ):  # what makes a checkpoint count comes last
-            if name != METRICS:
-                write_atomically(self._folder.checkpoints / name, files[name])
+        del files[METRICS]
+        # What makes a checkpoint count comes last.
+        for name in sorted(files, key=lambda name: name.endswith(".json")):
+            write_atomically(self._folder.checkpoints / name, files[name])
         return True
 
     def keep(self, key: str | None, stage: Stage) -> None:
@@ -154,10 +153,14 @@ class StageCache:
 
 
 def _read_entry(kept: Path) -> dict[str, bytes] | None:
-    """The files of an entry by name; None where one is missing or holds other bytes than were written."""
+    """The files of an entry by name; None where one is missing, lies elsewhere or holds other bytes than were written."""
     try:
-        contents: dict[str, str] = read_json(kept / _CONTENTS)
+        contents = read_json(kept / _CONTENTS)
+        if not isinstance(contents, dict) or METRICS not in contents:
+            return None
+        if any(Path(name).name != name for name in contents):
+            return None
         files = {name: (kept / name).read_bytes() for name in contents}
-        return files if all(digest(files[name]) == known for name, known in contents.items()) else None
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return None
+    return files if all(digest(files[name]) == known for name, known in contents.items()) else None

@@ -7,7 +7,6 @@ and the one whose weights were selected; `STAGE-best.safetensors` is a copy of i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from softbellman.training.checkpoint import load_state, read_weights, save_modules, save_state
-from softbellman.training.files import DamagedFile, flush_folder, read_json, write_json
+from softbellman.training.files import DamagedFile, read_json, write_atomically, write_json
 
 ASIDE = "damaged"
 SUFFIXES = (".json", ".state", ".safetensors")
@@ -160,10 +159,7 @@ class Generations:
         if not self._is_later_selection(generation.step):
             self._move_aside(self.best_path)
             self.warn(f"{fault}; restored from {source.name}")
-        temporary = self.best_path.with_name(f".{self.best_path.name}.part")
-        shutil.copyfile(source, temporary)
-        temporary.replace(self.best_path)
-        flush_folder(self.folder)
+        write_atomically(self.best_path, source.read_bytes())
 
     def _is_later_selection(self, step: int) -> bool:
         """Whether the selected weights are sound and of a later update: the run was stopped before the checkpoint counted."""
@@ -180,9 +176,8 @@ class Generations:
         kept |= {found.best_number for number in kept if (found := self._readable(number))}
         for number in numbers:
             if number not in kept:
-                for (
-                    suffix
-                ) in SUFFIXES:  # the .json first: a kill leaves no generation that counts and lacks a file
+                # The .json first: a kill leaves no generation that counts and lacks a file.
+                for suffix in SUFFIXES:
                     self.path(number, suffix).unlink(missing_ok=True)
 
     def _drop_unfinished(self) -> None:

@@ -12,6 +12,7 @@ from training.harness import Warnings, flip_bit, metrics_of, same_run
 
 from softbellman.training import cache as cache_module
 from softbellman.training import run
+from softbellman.training.files import digest
 from softbellman.training.settings import Settings
 
 
@@ -48,6 +49,28 @@ def test_a_damaged_entry_is_a_miss_with_a_warning(
     third, quiet = replace(cached, output=str(tmp_path / "third")), Warnings()
     same_run(first, run(third, observer=quiet).folder)  # the entry is whole again
     assert quiet.told == []
+
+
+@pytest.mark.parametrize("contents", ([1], {}, 7), ids=str)
+def test_an_entry_without_names_is_a_miss(cached: Settings, tmp_path: Path, contents: object) -> None:
+    run(cached)
+    (entry(cached) / "contents.json").write_text(json.dumps(contents))
+    seen = Warnings()
+    run(replace(cached, output=str(tmp_path / "second")), observer=seen)
+    assert "is damaged; the stage is trained anew" in seen.told[0]
+
+
+def test_an_entry_that_names_another_place_is_a_miss(cached: Settings, tmp_path: Path) -> None:
+    """What an entry names is written by that name: `../` would lead out of the run folder."""
+    run(cached)
+    (tmp_path / "outside").write_text("hostile")
+    path = entry(cached) / "contents.json"
+    contents = json.loads(path.read_text()) | {"../../outside": digest(b"hostile")}
+    path.write_text(json.dumps(contents))
+    seen = Warnings()
+    run(replace(cached, output=str(tmp_path / "deeper" / "second")), observer=seen)
+    assert "is damaged; the stage is trained anew" in seen.told[0]
+    assert not (tmp_path / "deeper" / "outside").exists()
 
 
 def test_half_a_line_of_metrics_before_a_cached_stage(cached: Settings, tmp_path: Path) -> None:
