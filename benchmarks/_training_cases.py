@@ -27,11 +27,44 @@ from softbellman.training.settings import PRESETS, DataSettings, Settings
 from softbellman.training.stages import Stage
 from softbellman.training.task import Task, load_task
 
-STAGES = ("mle", "critic", "joint", "oracle", "raml", "vaml")
+STAGES = (
+    "mle",
+    "critic",
+    "joint",
+    "oracle",
+    "raml",
+    "vaml",
+    "pcl",
+    "bso",
+    "future_success",
+    "professor_forcing",
+)
+"""What is timed. Those without a published counterpart stand beside the others: RAML's update is `raml`, ERAC's `joint`."""
+
 SOURCE_WORDS, TARGET_WORDS = 5376, 4564  # of the synthetic corpus, the four special tokens not counted
 
-_STAGE_OF = {"mle": "actor", "raml": "augmented", "vaml": "augmented", "ocd": "completion"}
-_ALGORITHM_OF = {"mle": "mle", "raml": "raml", "oracle": "vaml", "vaml": "vaml", "ocd": "ocd"}
+_STAGE_OF = {
+    "mle": "actor",
+    "raml": "augmented",
+    "vaml": "augmented",
+    "ocd": "completion",
+    "pcl": "consistency",
+    "bso": "search",
+    "future_success": "future",
+    "professor_forcing": "professor",
+}
+_OURS_ALONE = ("pcl", "bso", "future_success", "professor_forcing")
+_ALGORITHM_OF = {
+    "mle": "mle",
+    "raml": "raml",
+    "oracle": "vaml",
+    "vaml": "vaml",
+    "ocd": "ocd",
+    "pcl": "pcl",
+    "bso": "bso",
+    "future_success": "future_success",
+    "professor_forcing": "professor_forcing",
+}
 
 
 @dataclass
@@ -41,7 +74,7 @@ class Case:
     Attributes:
         name: one of `STAGES`.
         stage: ours.
-        ours, published: one update on a batch.
+        ours, published: one update on a batch; None where nothing was published in the paper's code.
         batches: what both take, in turn.
         preparation: seconds in which each of them was made, outside of any update (median).
         sequences: sequences per source.
@@ -50,7 +83,7 @@ class Case:
     name: str
     stage: Stage
     ours: Callable[[Batch], object]
-    published: Callable[[Batch], object]
+    published: Callable[[Batch], object] | None
     batches: list[Batch]
     preparation: float
     sequences: int
@@ -173,18 +206,24 @@ def make_case(
     """A stage on `count` batches; ours with the products of matrices that the settings ask for, as a run has them."""
     parts, stage, batches, preparation = build_stage(name, task, settings, actor_weights, count=count)
     actor, reader = parts.actor, parts.reader
-    assert isinstance(actor, AttentionSeq2Seq) and isinstance(reader, AttentionSeq2Seq)
-    published: LikelihoodStep | CriticStep | OracleStep | AugmentedStep
-    if name == "mle":
+    published: LikelihoodStep | CriticStep | OracleStep | AugmentedStep | None
+    assert isinstance(actor, AttentionSeq2Seq)
+    if name in _OURS_ALONE:
+        published = None
+    elif name == "mle":
         published = LikelihoodStep(settings, actor)
-    elif name == "critic":
-        published = CriticStep(settings, actor, reader)
-    elif name == "joint":
-        published = JointStep(settings, actor, reader)
-    elif name == "oracle":
-        published = OracleStep(settings, reader)
+    elif name == "raml":
+        published = AugmentedStep(settings, actor, None)
     else:
-        published = AugmentedStep(settings, actor, reader if name == "vaml" else None)
+        assert isinstance(reader, AttentionSeq2Seq)
+        if name == "critic":
+            published = CriticStep(settings, actor, reader)
+        elif name == "joint":
+            published = JointStep(settings, actor, reader)
+        elif name == "oracle":
+            published = OracleStep(settings, reader)
+        else:
+            published = AugmentedStep(settings, actor, reader)
     calls = iter(range(10**9))
 
     def ours(batch: Batch) -> object:
@@ -196,12 +235,16 @@ def make_case(
         "critic": settings.critic.samples,
         "joint": settings.joint.samples,
         "oracle": settings.oracle.edits.samples,
+        "pcl": settings.consistency.samples,
+        "bso": settings.search.start_beam,
+        "future_success": settings.future.samples,
+        "professor_forcing": settings.professor.samples,
     }
     return Case(
         name=name,
         stage=stage,
         ours=ours,
-        published=published.update,
+        published=None if published is None else published.update,
         batches=batches,
         preparation=preparation,
         sequences=sequences.get(name, settings.augmented.edits.samples),

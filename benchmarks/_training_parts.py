@@ -19,10 +19,11 @@ from benchmarks._training_cases import Case
 from softbellman.data import Batch
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training import edited, rollout
-from softbellman.training.stages import actor_critic, augmented, completion, likelihood
+from softbellman.training import likelihood as of_references
+from softbellman.training.stages import actor_critic, augmented, completion, drawing, likelihood
 
 FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
-    (actor_critic, "roll_out", "sampling"),
+    (drawing, "roll_out", "sampling"),
     (Payoff, "rewards", "payoff"),
     (edited, "sample_edits", "edits"),
     (edited, "importance_weights", "edits"),
@@ -33,14 +34,18 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
         (stage, loss, "losses")
         for stage, losses in (
             (actor_critic, ("policy_value", "critic_objective", "actor_objective")),
-            (likelihood, ("maximum_likelihood",)),
+            (of_references, ("maximum_likelihood",)),
             (augmented, ("soft_q_objective", "weighted_likelihood", "oracle_distillation")),
             (completion, ("known_distillation",)),
         )
         for loss in losses
     ),
 )
-FORWARDS = (actor_critic, rollout)
+FORWARDS = (
+    (actor_critic, ("row_logits", "row_features")),
+    (drawing, ("row_features",)),
+    (rollout, ("row_logits", "row_features")),
+)
 DESCENTS = (actor_critic, likelihood, augmented)
 
 
@@ -109,8 +114,8 @@ def time_parts(
         for owner, function_name, part in FUNCTIONS:
             wrapped = timed(getattr(owner, function_name), part)
             stack.enter_context(mock.patch.object(owner, function_name, wrapped))
-        for owner in FORWARDS:
-            for name in ("row_logits", "row_features"):
+        for owner, names in FORWARDS:
+            for name in names:
                 stack.enter_context(mock.patch.object(owner, name, forward(getattr(owner, name))))
         for owner in DESCENTS:
             stack.enter_context(mock.patch.object(owner, "descend", descent(owner.descend)))

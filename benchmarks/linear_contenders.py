@@ -27,6 +27,8 @@ CASES: dict[str, Operator] = {
     )
     for name in (
         "token_cross_entropy",
+        "token_statistics",
+        "token_objective",
         "soft_value",
         "soft_value_prior",
         "critic_loss",
@@ -37,6 +39,7 @@ CASES: dict[str, Operator] = {
         "divergence_forward_kl",
         "divergence_reverse_kl",
         "divergence_jsd",
+        "sparse_divergence",
     )
 }
 
@@ -98,7 +101,8 @@ def run_case(case: Operator, function: Function, data: Inputs) -> tuple[Tensor, 
     leaves = [tensor for name in case.gradients for tensor in _tensors(getattr(data, name))]
     for leaf in leaves:
         leaf.requires_grad_()
-    return torch.autograd.grad(function(data)[0].sum(), leaves)
+    total = torch.stack([result.sum() for result in function(data)]).sum()
+    return torch.autograd.grad(total, leaves)
 
 
 def contenders(case: Operator, *, compiled: bool, device: str = "cpu") -> dict[str, Function]:

@@ -49,7 +49,9 @@ HEADER = [
 
 def measure(case: Case, *, repetitions: int, clock: Callable[[], float], device: str) -> dict[str, Any]:
     """The row of one stage."""
-    contenders: dict[str, Callable[[Batch], object]] = {"ours": case.ours, "published": case.published}
+    contenders: dict[str, Callable[[Batch], object]] = {"ours": case.ours}
+    if case.published is not None:
+        contenders["published"] = case.published
     wait = synchronizer(device)
     if wait is not None:  # every shape once: captures are no part of an update
         for batch in case.batches:
@@ -57,38 +59,49 @@ def measure(case: Case, *, repetitions: int, clock: Callable[[], float], device:
     comparison = compare(
         contenders, case.batches, repetitions=repetitions, warmup=2, clock=clock, synchronize=wait
     )
-    ratio = comparison.ratio("published", "ours")
     rounds = [case.batches[(i + 2) % len(case.batches)] for i in range(repetitions)]
     tokens = sum(int(batch.mask.sum()) for batch in rounds)  # of the references, EOS included
     rates = {name: tokens / sum(times) for name, times in comparison.rounds.items()}
     longest = max(case.batches, key=lambda batch: batch.target.numel())
     memory = {name: peak_bytes(partial(call, longest), device) for name, call in contenders.items()}
-    return {
+    row: dict[str, Any] = {
         "stage": case.name,
         "sources": len(case.batches[0]),
         "sequences_per_source": case.sequences,
-        "ours": as_record(comparison.timings["ours"]),
-        "published": as_record(comparison.timings["published"]),
-        "published_over_ours": as_record(ratio),
-        "published_over_ours_total": sum(comparison.rounds["published"]) / sum(comparison.rounds["ours"]),
+        **{name: as_record(comparison.timings[name]) for name in contenders},
         "reference_tokens_per_second": rates,
         "peak_bytes_longest_batch": memory,
         "batch_preparation": case.preparation,
-        "cells": [
-            case.name,
-            f"{len(case.batches[0])} x {case.sequences}",
-            format_seconds(comparison.timings["ours"]),
+    }
+    theirs = ["-", "-", "-"]  # time, ratio, memory
+    if case.published is not None:
+        ratio = comparison.ratio("published", "ours")
+        row["published_over_ours"] = as_record(ratio)
+        row["published_over_ours_total"] = sum(comparison.rounds["published"]) / sum(
+            comparison.rounds["ours"]
+        )
+        theirs = [
             format_seconds(comparison.timings["published"]),
             format_ratio(ratio),
-            f"{rates['ours']:,.0f}",
-            f"{memory['ours'] / 1e6:,.0f}",
             f"{memory['published'] / 1e6:,.0f}",
-        ],
-    }
+        ]
+    row["cells"] = [
+        case.name,
+        f"{len(case.batches[0])} x {case.sequences}",
+        format_seconds(comparison.timings["ours"]),
+        *theirs[:2],
+        f"{rates['ours']:,.0f}",
+        f"{memory['ours'] / 1e6:,.0f}",
+        theirs[2],
+    ]
+    return row
 
 
-def comparison_of(row: dict[str, Any]) -> Timing:
-    return Timing(**row["published_over_ours"])
+def progress_of(row: dict[str, Any]) -> str:
+    """What is said when a stage is done."""
+    if "published_over_ours" in row:
+        return f"published / ours {format_ratio(Timing(**row['published_over_ours']))}"
+    return f"{format_seconds(Timing(**row['ours']))} an update"
 
 
 def print_profile(case: Case, parts: dict[str, float], updates: int) -> None:
@@ -189,7 +202,7 @@ def main() -> None:
         if arguments.profile:
             row["parts"] = time_parts(case, case.batches, clock)
             print_profile(case, row["parts"], updates=1 if arguments.quick else 6)
-        print(f"{name}: published / ours {format_ratio(comparison_of(row))}", flush=True)
+        print(f"{name}: {progress_of(row)}", flush=True)
         rows.append(row)
         if arguments.json:  # after every stage: a long run that is cut short keeps what it has
             save_json(

@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.repetitions < 2:
+        parser.error("--repetitions must be at least 2, for a spread")
     rows, table = [], []
     for busy in options.busy:
         others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]

@@ -244,6 +244,7 @@ def other_steps(run: Run) -> list[Step]:
         Step("linear", 120, benchmark(run, "linear", *one_head, *few, *compiled)),
         Step("overhead", 40, benchmark(run, "overhead", *few)),
         Step("bleu", 40, benchmark(run, "bleu", *few)),
+        Step("bleu-completion", 40, benchmark(run, "bleu_completion", *few)),
         Step("edits", 40, benchmark(run, "edits", *few)),
         Step("edit-distance", 30, benchmark(run, "edit_distance", *few)),
         Step("graphs", 60, benchmark(run, "training", *captured, file="training-graphs")),

@@ -15,7 +15,7 @@ CMAKE_ARGS="${CMAKE_ARGS:-} -DSOFTBELLMAN_SANITIZE=ON" SOFTBELLMAN_CUDA=OFF SOFT
 
 if [ $# -eq 0 ]; then
     losses=$(printf 'tests/losses/test_%s.py ' against_reference critic divergence erac prior sampling soft_bellman)
-    payoffs=$(printf 'tests/payoffs/test_%s.py ' bleu boundary edit_distance edits frequencies payoffs)
+    payoffs=$(printf 'tests/payoffs/test_%s.py ' bleu bleu_completion boundary edit_distance edits frequencies payoffs)
     set -- -k "not opcheck and not compiled" tests/fuzz $losses $payoffs tests/core/test_launch.py
 fi
 

@@ -1,10 +1,11 @@
-"""Whether an installed wheel works: one loss with its gradient and one payoff from the native core, against plain PyTorch."""
+"""Whether an installed wheel works: a loss with its gradient and a payoff from the native core; files that are no code."""
 
 from __future__ import annotations
 
 import torch
 
 import softbellman
+from softbellman.data.fetch import read_sources
 
 
 def main() -> None:
@@ -17,6 +18,7 @@ def main() -> None:
 
     tokens = torch.arange(4, 12).view(1, 8)
     assert softbellman.sentence_bleu(tokens, tokens).item() == 1.0
+    assert "multi30k" in read_sources()
     print("softbellman", softbellman.__version__, "works with torch", torch.__version__)
 
 

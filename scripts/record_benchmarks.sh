@@ -15,7 +15,7 @@ mkdir -p "$1"
 results=$(realpath "$1")
 data=$(realpath "$2")
 shift 2
-[ $# -gt 0 ] || set -- kernels kernels-keep-memory linear linear-32000 bleu edit_distance edits overhead training training-bfloat16 \
+[ $# -gt 0 ] || set -- kernels kernels-keep-memory linear linear-32000 bleu bleu_completion edit_distance edits overhead training training-bfloat16 \
     training-memory training-memory-50000 training-memory-150000 scaling scaling-keep-memory
 cd "${CHECKOUT:-$(dirname "$0")/..}"
 
@@ -33,7 +33,7 @@ for name in "$@"; do
         linear) record "$name" linear $processor --no-compile --shapes 2048x256x4568 ;;
         linear-32000) record "$name" linear $processor --no-compile --operators token_cross_entropy \
             --shapes 2048x256x32000 --repetitions 5 ;;
-        bleu | edit_distance) record "$name" "$name" $processor ;;
+        bleu | bleu_completion | edit_distance) record "$name" "$name" $processor ;;
         edits) record "$name" edits --batches 42x4x30 128x5x50 $processor ;;
         overhead) record "$name" overhead --cpu-time --repetitions 30 ;;
         training) record "$name" training --data "$data" $processor --repetitions 20 --profile ;;

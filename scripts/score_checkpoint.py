@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from softbellman.data.scenes import scenes_of
 from softbellman.experiments.collect import actor_stages
 from softbellman.training.evaluation import corpus_batches, corpus_bleu, further_metrics, translate_corpus
 from softbellman.training.runfolder import RunFolder
@@ -36,7 +37,13 @@ def score(path: Path) -> tuple[str, dict[str, float]]:
         device=torch.device("cpu"),
     )
     bleu = corpus_bleu(lines, test.reference_texts, tokenize=settings.evaluation.tokenize)
-    others = further_metrics(settings.evaluation.metrics, lines, test.reference_texts, settings.evaluation)
+    others = further_metrics(
+        settings.evaluation.metrics,
+        lines,
+        test.reference_texts,
+        settings.evaluation,
+        scenes=scenes_of(test),
+    )
     selected = next(
         record
         for record in folder.read_metrics()

@@ -1,7 +1,8 @@
 """Entropy-regularised training of sequence models: native operators, objectives, models, decoding, a trainer.
 
 Every operator of `softbellman.losses` and `softbellman.payoffs` can be taken from the package itself:
-`softbellman.soft_value`, `softbellman.prefix_bleu`. Nothing is imported before it is used.
+`softbellman.soft_value`, `softbellman.prefix_bleu`. `softbellman.load_run` opens a finished run. Nothing is imported before it
+is used.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from softbellman.payoffs import *  # noqa: F403
 
 _OPERATORS = ("losses", "payoffs")
+_USED = {"Run": "experiments.loaded", "load_run": "experiments.loaded"}
+"""Names that stand higher up, and where."""
 _SUBPACKAGES = frozenset(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
 
 
@@ -39,6 +42,8 @@ def _operators() -> dict[str, Any]:
 def __getattr__(name: str) -> Any:
     if name in _SUBPACKAGES:
         return importlib.import_module(f".{name}", __name__)
+    if name in _USED:
+        return getattr(importlib.import_module(f".{_USED[name]}", __name__), name)
     if name == "__all__":  # for `from softbellman import *`
         return ["build_info", *_operators()]
     if not name.startswith("_"):
@@ -50,4 +55,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBPACKAGES, *_operators()})
+    return sorted({*globals(), *_SUBPACKAGES, *_operators(), *_USED})

@@ -3,6 +3,7 @@
 
 #include "bind/kernel.h"
 #include "payoffs/bleu.h"
+#include "payoffs/bleu_completion.h"
 #include "payoffs/cider.h"
 #include "payoffs/edit_distance.h"
 #include "payoffs/edits.h"
@@ -12,6 +13,8 @@
     define_answer(module, "bleu_workspace", device::bleu_workspace);             \
     define(module, "bleu_scores", device::bleu_scores);                          \
     define(module, "bleu_counts", device::bleu_counts);                          \
+    define_answer(module, "suffix_workspace", device::suffix_workspace);         \
+    define(module, "suffix_values", device::suffix_values);                      \
     define_answer(module, "cider_workspace", device::cider_workspace);           \
     define(module, "cider_scores", device::cider_scores);                        \
     define_answer(module, "rouge_workspace", device::rouge_workspace);           \

@@ -1,8 +1,10 @@
-// The online states of the policy and of the cross entropy, extended by one packet of a row at a time (core/row_states.cuh).
+// The online states of the policy, of the cross entropy and of the entropy alone, extended by one packet of a row at a time
+// (core/row_states.cuh).
 #pragma once
 #include "core/row_states.cuh"
 #include "losses/cross_entropy.h"
 #include "losses/policy.h"
+#include "losses/token_statistics.h"
 
 namespace softbellman::cuda {
 
@@ -50,6 +52,26 @@ __device__ __forceinline__ void extend(CrossEntropyState<A>& state, const A (&x)
     }
     state.oracle.sum += sum;
     state.oracle.cross += cross;
+}
+
+template <class A, int kN>
+__device__ __forceinline__ void extend(EntropyState<A>& state, const A (&x)[kN]) {
+    const A top = largest(x);
+    if (top > state.maximum) state.rescale(top);
+    if (state.maximum == -infinity<A>()) {  // nothing but -inf so far; a NaN must not be lost
+        for (int k = 0; k < kN; ++k) state.push(x[k]);
+        return;
+    }
+    A sum = A(0), sum_logits = A(0);
+#pragma unroll
+    for (int k = 0; k < kN; ++k) {
+        const A shifted = x[k] - state.maximum;
+        const A weight = power_of_two(shifted * A(kLogTwoOfE));
+        sum += weight;
+        sum_logits += weight == A(0) ? A(0) : weight * shifted;
+    }
+    state.sum += sum;
+    state.sum_logits += sum_logits;
 }
 
 }  // namespace softbellman::cuda

@@ -7,46 +7,20 @@
 
 #include <algorithm>
 
-#include "payoffs/ngram_index.h"
+#include "payoffs/bleu_walk.h"
 #include "payoffs/token_rows.h"
 
 namespace softbellman::cpu {
 namespace {
 
-struct OneLane {
-    static constexpr int lane = 0, size = 1;
-    void sync() const {}
-    static unsigned long long claim(unsigned long long* slot, unsigned long long value) {
-        const unsigned long long held = *slot;
-        if (held == 0) *slot = value;
-        return held;
-    }
-    static std::int32_t add(std::int32_t* value, std::int32_t by) {
-        const std::int32_t old = *value;
-        *value = old + by;
-        return old;
-    }
-    static void maximum(std::int32_t* value, std::int32_t other) { *value = std::max(*value, other); }
-    static void minimum(std::int32_t* value, std::int32_t other) { *value = std::min(*value, other); }
-};
-
 // Calls at_prefix(length, matches) for each prefix length 1..length. kOrder is the order, or 0: batch.max_order.
 template <int kOrder, class AtPrefix>
 void walk(const NgramIndex& index, const NgramBatch& batch, const std::int64_t* tokens, std::int32_t length,
           const AtPrefix& at_prefix) {
-    const int max_order = kOrder ? kOrder : batch.max_order;
-    std::int64_t matches[kLargestOrder] = {};
-    std::int32_t nodes[kLargestOrder];  // nodes[n]: the n+1 tokens that end here
-    std::fill(nodes, nodes + kLargestOrder, kNoNode);
+    PrefixMatches<kOrder> prefix;
     for (std::int32_t t = 0; t < length; ++t) {
-        const std::int64_t token = tokens[t];
-        const std::int32_t node = batch.is_unmatched(token) ? kNoNode : index.find_token(token);
-        for (int n = max_order - 1; n > 0; --n)
-            nodes[n] = node == kNoNode || nodes[n - 1] == kNoNode ? kNoNode : index.find_child(nodes[n - 1], node);
-        nodes[0] = node;
-        for (int n = 0; n < max_order && nodes[n] != kNoNode; ++n)  // no longer n-gram without the shorter one
-            matches[n] += index.count[nodes[n]]++ < index.clip[nodes[n]];
-        at_prefix(t + 1, matches);
+        prefix.take(index, batch, tokens[t]);
+        at_prefix(t + 1, prefix.matches);
     }
     std::fill(index.count, index.count + index.node_count, 0);
 }
@@ -68,25 +42,6 @@ void count_whole(const NgramIndex& index, const NgramBatch& batch, const std::in
         if (prefix == length) std::copy(matches, matches + batch.max_order, last);
     });
 }
-
-// The brevity penalties of one source by prefix length, filled as far as they are asked for: K hypotheses share them.
-class BrevityTable {
- public:
-    BrevityTable(double* values, const NgramIndex& index, std::int32_t references)
-        : values_(values), lengths_(index.lengths), references_(references) {}
-    double operator()(std::int32_t length) {
-        while (filled_ < length) {
-            ++filled_;
-            values_[filled_ - 1] = bleu_brevity_penalty(filled_, bleu_closest_length(lengths_, references_, filled_));
-        }
-        return values_[length - 1];
-    }
-
- private:
-    double* values_;
-    const std::int32_t* lengths_;
-    std::int32_t references_, filled_ = 0;
-};
 
 template <class Out>
 void score_hypothesis(const NgramIndex& index, const BleuScores& scores, BrevityTable& brevity, std::int64_t b,
@@ -155,14 +110,15 @@ std::int64_t probing_threads(const NgramBatch& batch, int threads) {
 
 // Calls per_hypothesis(index, brevity, b, k) for every hypothesis.
 template <class PerHypothesis>
-void for_each_hypothesis(const NgramBatch& batch, void* workspace, int threads, const PerHypothesis& per_hypothesis) {
+void for_each_hypothesis(const NgramBatch& batch, const BleuScoring& scoring, void* workspace, int threads,
+                         const PerHypothesis& per_hypothesis) {
     const NgramIndexLayout layout(batch);
     const std::int64_t useful = probing_threads(batch, threads);
     for_each_source_share(batch, threads, useful, [&](int worker, std::int64_t b, std::int64_t first, std::int64_t last) {
         char* memory = static_cast<char*>(workspace) + worker * slot_bytes(batch);
         const NgramIndex index = layout.place(memory, batch.references.row(b, 0));
         build_ngram_index(index, batch, b, OneLane());
-        BrevityTable brevity(reinterpret_cast<double*>(memory + layout.bytes()), index, batch.reference_count());
+        BrevityTable brevity(reinterpret_cast<double*>(memory + layout.bytes()), index, batch.reference_count(), scoring);
         for (std::int64_t k = first; k < last; ++k) per_hypothesis(index, brevity, b, k);
     });
 }
@@ -175,7 +131,7 @@ std::int64_t bleu_workspace(const NgramBatch& batch, int threads) {
 
 void bleu_scores(const BleuScores& scores, int threads) {
     scores.workspace.check(bleu_workspace(scores, threads));
-    for_each_hypothesis(scores, scores.workspace.memory, threads,
+    for_each_hypothesis(scores, scores, scores.workspace.memory, threads,
                         [&](const NgramIndex& index, BrevityTable& brevity, std::int64_t b, std::int64_t k) {
                             if (scores.float64)
                                 score_hypothesis<double>(index, scores, brevity, b, k);
@@ -186,7 +142,7 @@ void bleu_scores(const BleuScores& scores, int threads) {
 
 void bleu_counts(const BleuCounts& counts, int threads) {
     counts.workspace.check(bleu_workspace(counts, threads));
-    for_each_hypothesis(counts, counts.workspace.memory, threads,
+    for_each_hypothesis(counts, BleuScoring(), counts.workspace.memory, threads,
                         [&](const NgramIndex& index, BrevityTable&, std::int64_t b, std::int64_t k) {
                             count_hypothesis(index, counts, b, k);
                         });

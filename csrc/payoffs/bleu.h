@@ -9,16 +9,21 @@
 
 namespace softbellman {
 
-enum class BleuSmoothing : int { none = 0, floor = 1, add_k = 2, exponential = 3, add_one_all = 4 };
+enum class BleuSmoothing : int { none = 0, floor = 1, add_k = 2, exponential = 3, add_one_all = 4, add_k_length = 5 };
 
 struct BleuScoring {
     BleuSmoothing smoothing = BleuSmoothing::none;
     bool effective_order = false;
-    double smooth_value = 0.0;  // of floor, add-k and add-one-all
+    double smooth_value = 0.0;  // of floor, add-k, add-k-length and add-one-all
+
+    SB_HD bool adds_to_longer() const {
+        return smoothing == BleuSmoothing::add_k || smoothing == BleuSmoothing::add_k_length;
+    }
+    SB_HD double added_length() const { return smoothing == BleuSmoothing::add_k_length ? smooth_value : 0.0; }
 
     template <class Fields>
     void describe(Fields& fields) {
-        fields.integer("smoothing", smoothing, 0, 4);
+        fields.integer("smoothing", smoothing, 0, 5);
         fields.not_negative("smooth_value", smooth_value);
         fields.integer("effective_order", effective_order, 0, 1);
         fields.rule(smooth_value == 0.0 || (smooth_value >= 1e-30 && smooth_value <= 1e30),
@@ -44,10 +49,10 @@ SB_HD inline std::int32_t bleu_closest_length(const std::int32_t* lengths, std::
 }
 
 // 0 without a hypothesis or without a reference: there is nothing to score.
-SB_HD inline double bleu_brevity_penalty(std::int64_t length, std::int64_t closest) {
+SB_HD inline double bleu_brevity_penalty(std::int64_t length, std::int64_t closest, const BleuScoring& scoring) {
     if (length == 0 || closest == 0) return 0.0;
-    if (length >= closest) return 1.0;
-    return exp(1.0 - static_cast<double>(closest) / static_cast<double>(length));
+    const double wanted = static_cast<double>(closest) + scoring.added_length(), said = static_cast<double>(length);
+    return said >= wanted ? 1.0 : exp(1.0 - wanted / said);
 }
 
 SB_HD inline double bleu_root(double product, int order) {
@@ -80,7 +85,7 @@ SB_HD inline double bleu_score(const std::int64_t* matches, const std::int64_t* 
     int order = 0;
     for (int n = 0; n < max_order; ++n) {
         double match = static_cast<double>(matches[n]), total = static_cast<double>(totals[n]);
-        if (scoring.smoothing == BleuSmoothing::add_one_all || (scoring.smoothing == BleuSmoothing::add_k && n > 0)) {
+        if (scoring.smoothing == BleuSmoothing::add_one_all || (scoring.adds_to_longer() && n > 0)) {
             match += scoring.smooth_value;
             total += scoring.smooth_value;
         }
@@ -160,7 +165,7 @@ struct CorpusBleu : BleuScoring {
     }
     double score() const {
         const int order = static_cast<int>(count_total - 2) / 2;
-        const double brevity = bleu_brevity_penalty(counts[2 * order], counts[2 * order + 1]);
+        const double brevity = bleu_brevity_penalty(counts[2 * order], counts[2 * order + 1], *this);
         return bleu_score(counts, counts + order, order, brevity, *this);
     }
 };

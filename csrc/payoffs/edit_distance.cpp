@@ -77,7 +77,7 @@ void write_values(const CompletionValues& values, const std::int32_t* states, st
         for (std::int32_t j = first; j < std::min(first + 32, values.reference_length()); ++j)
             if (continues_optimally(state, j)) out[tokens[j]] = optimal;
     }
-    for (std::int32_t i = 0; i < values.special_count; ++i) out[values.specials[i]] = from_accumulator<T>(-infinity<A>());
+    for (std::int64_t i = 0; i < values.special_count; ++i) out[values.specials[i]] = from_accumulator<T>(-infinity<A>());
     out[values.eos] = from_accumulator<T>(A(0));
 }
 

@@ -170,7 +170,7 @@ __global__ void write_values(CompletionValues values, const std::int32_t* states
         const T optimal = from_accumulator<T>(static_cast<A>(gap));
         for (std::int32_t j = first; j < values.reference_length(); j += step)
             if (continues_optimally(state, j)) out[tokens[j]] = optimal;
-        for (std::int32_t i = first; i < values.special_count; i += step)
+        for (std::int64_t i = first; i < values.special_count; i += step)
             if (values.specials[i] != values.eos) out[values.specials[i]] = from_accumulator<T>(-infinity<A>());
         if (first == 0) out[values.eos] = from_accumulator<T>(A(0));
     }

@@ -17,8 +17,6 @@
 
 namespace softbellman {
 
-constexpr int kMostSpecialTokens = 16;
-
 // A batch with one reference a source, [B, 1, L].
 struct EditBatch : TokenBatch {
     template <class Fields>
@@ -64,11 +62,8 @@ struct EditDistances : EditBatch {
     }
 };
 
-struct CompletionValues : EditBatch {
-    std::int64_t vocabulary = 1;
-    std::int32_t special_count = 0;
-    std::int64_t specials[kMostSpecialTokens] = {};  // never produced
-    const std::int64_t* rows = nullptr;              // [row_count] states to write, counted in [B, K, T]; null: all
+struct CompletionValues : EditBatch, ProducedTokens {
+    const std::int64_t* rows = nullptr;  // [row_count] states to write, counted in [B, K, T]; null: all
     std::int64_t row_count = 0;
     int dtype = kFloat32;
     void* out = nullptr;  // [row_count, V]; every element is written
@@ -77,8 +72,7 @@ struct CompletionValues : EditBatch {
     template <class Fields>
     void describe(Fields& fields) {
         EditBatch::describe(fields);
-        fields.integer("vocabulary", vocabulary, 1, std::int64_t(1) << 30);
-        fields.integers("special_ids", specials, special_count);
+        ProducedTokens::describe(fields, *this);
         const std::int64_t states = hypotheses.count() * length();
         row_count = states;
         fields.optional_counted_array("rows", rows, row_count);
@@ -88,16 +82,6 @@ struct CompletionValues : EditBatch {
                     "out must be below 2**62 values");
         fields.untyped_array("out", out, row_count * vocabulary, dtype);
         workspace.describe(fields);
-        bool inside = has_eos && eos >= 0 && eos < vocabulary;
-        for (std::int32_t i = 0; i < special_count; ++i) inside = inside && specials[i] >= 0 && specials[i] < vocabulary;
-        fields.rule(inside, "special_ids and eos must be ids below the vocabulary");
-    }
-
-    SB_HD bool produced(std::int64_t token) const {
-        if (token < 0 || token >= vocabulary) return false;
-        for (std::int32_t i = 0; i < special_count; ++i)
-            if (specials[i] == token) return false;
-        return true;
     }
 };
 

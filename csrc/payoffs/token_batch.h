@@ -14,6 +14,7 @@
 namespace softbellman {
 
 constexpr int kLargestOrder = 8;
+constexpr int kMostSpecialTokens = 16;
 constexpr std::int64_t kMostReferenceTokens = std::int64_t(1) << 29, kMostReferenceNgrams = std::int64_t(1) << 28;
 
 // Token ids [sources, rows, length] of unit token stride, and how many of each row count.
@@ -87,6 +88,28 @@ struct NgramBatch : TokenBatch {
         fields.integer("max_order", max_order, 1, kLargestOrder);
         fields.rule(references.rows * references.length * max_order <= kMostReferenceNgrams,
                     "references must have at most 2**28 n-grams per source");
+    }
+};
+
+// Which ids below the vocabulary a completion may hold: all but the special ones.
+struct ProducedTokens {
+    std::int64_t vocabulary = 1;
+    std::int64_t special_count = 0;
+    std::int64_t specials[kMostSpecialTokens] = {};  // never produced
+
+    template <class Fields>
+    void describe(Fields& fields, const TokenIds& ids) {
+        fields.integer("vocabulary", vocabulary, 1, std::int64_t(1) << 30);
+        fields.integers("special_ids", specials, special_count);
+        bool inside = ids.has_eos && ids.eos >= 0 && ids.eos < vocabulary;
+        for (std::int64_t i = 0; i < special_count; ++i) inside = inside && specials[i] >= 0 && specials[i] < vocabulary;
+        fields.rule(inside, "special_ids and eos must be ids below the vocabulary");
+    }
+    SB_HD bool produced(std::int64_t token) const {
+        if (token < 0 || token >= vocabulary) return false;
+        for (std::int64_t i = 0; i < special_count; ++i)
+            if (specials[i] == token) return false;
+        return true;
     }
 };
 

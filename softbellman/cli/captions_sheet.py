@@ -58,7 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def draw(options: Any) -> int:
     """Chooses the images, gathers the captions, draws the picture."""
     from softbellman.experiments.captioned import caption_images, read_test_set
-    from softbellman.report.sheet import FORMATS, draw_sheet
+    from softbellman.report.paper import FORMATS
+    from softbellman.report.sheet import draw_sheet
 
     if options.output.suffix.lower() not in FORMATS:
         raise UserError(f"--output must end in {', '.join(FORMATS)}, given {options.output}")

@@ -16,6 +16,9 @@ from typing import NoReturn
 WIDTH = 100
 """Help is wrapped at this many columns, or at the terminal's where that is narrower."""
 
+MOST = 2**31 - 1
+"""The largest count that an option takes."""
+
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -61,10 +64,13 @@ def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str
     `--debug` or SOFTBELLMAN_DEBUG=1 shows the trace as well.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    replace_closed_streams()
     write_utf8()
     show_warnings()
     debug = "--debug" in arguments or os.environ.get("SOFTBELLMAN_DEBUG", "") not in ("", "0")
     try:
+        if any("\0" in word for word in arguments):
+            raise UserError("an argument holds a NUL character, which no path and no text can")
         code = command(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -76,7 +82,12 @@ def run_command(command: Callable[[Sequence[str]], int], arguments: Sequence[str
     except KeyboardInterrupt:
         print("softbellman: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except (UserError, ValueError, OSError, ImportError, ArithmeticError) as error:
+    except (UserError, ValueError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError) as error:
+        memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        if isinstance(error, RuntimeError) and not memory:
+            raise
+        if memory:
+            error = UserError("there is not enough memory; smaller sizes or batches need less")
         if debug:
             traceback.print_exc()
         print(f"softbellman: error: {_one_line(error)}", file=sys.stderr)
@@ -88,6 +99,13 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and not isinstance(error, ValueError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     return text or type(error).__name__
+
+
+def replace_closed_streams() -> None:
+    """What is written to a standard stream that was closed (`>&-`, a daemon) goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end of the process
 
 
 def write_utf8() -> None:
@@ -140,13 +158,38 @@ def finite(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expects a finite number, given {text!r}")
+        raise argparse.ArgumentTypeError(f"expects a finite number, given {shortened(text)}")
     return value
 
 
 def positive(text: str) -> int:
     """argparse type of a whole number above zero."""
-    value = int(text) if text.strip().isdigit() else 0
+    value = _whole(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expects a whole number above zero, given {text!r}")
+        raise argparse.ArgumentTypeError(f"expects a whole number above zero, given {shortened(text)}")
     return value
+
+
+def counted(text: str) -> int:
+    """argparse type of a whole number of at least zero."""
+    value = _whole(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expects a whole number of at least zero, given {shortened(text)}")
+    return value
+
+
+def _whole(text: str) -> int:
+    """The number that digits spell, -1 of other texts; one that nothing can count is an error."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit()):
+        return -1
+    if len(digits.lstrip("0")) > len(str(MOST)) or int(digits) > MOST:
+        raise argparse.ArgumentTypeError(
+            f"expects a whole number of at most {MOST:,}, given {shortened(text)}"
+        )
+    return int(digits)
+
+
+def shortened(text: str, length: int = 40) -> str:
+    """A text as an error shows it, its beginning alone where it is long."""
+    return repr(text) if len(text) <= length else f"{text[:length]!r}... ({len(text):,} characters)"

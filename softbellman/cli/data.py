@@ -1,4 +1,4 @@
-"""`softbellman data export builtin DIR` and `softbellman data export scenes DIR`."""
+"""`softbellman data fetch`, `softbellman data list` and `softbellman data export`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from softbellman.cli import data_fetch
 from softbellman.cli.common import Parser, finite
 from softbellman.training.settings import DataSettings
 
 DESCRIPTION = """\
+Corpora as files. `fetch` downloads public ones and prepares them, `list` says which, with licence
+and citation. `export` writes generated ones.
+"""
+
+EXPORT = """\
 Generated corpora as files. `export builtin` writes the text that `data.kind: builtin` trains on,
 `export scenes` the pictures and captions of `data.kind: scenes`.
 """
@@ -42,7 +48,17 @@ def build_parser() -> Parser:
     """The options of the command."""
     parser = Parser(prog="softbellman data", description=DESCRIPTION)
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
-    export = actions.add_parser("export", description=DESCRIPTION, help="generated corpora as files")
+    fetch = actions.add_parser(
+        "fetch", description=data_fetch.FETCH, help="a public corpus, downloaded and prepared"
+    )
+    fetch.set_defaults(act=data_fetch.run)
+    data_fetch.add_options(fetch)
+    known = actions.add_parser(
+        "list", description=data_fetch.LIST, help="the public corpora, with their licences"
+    )
+    known.set_defaults(act=data_fetch.show)
+    data_fetch.add_list_options(known)
+    export = actions.add_parser("export", description=EXPORT, help="generated corpora as files")
     kinds = export.add_subparsers(metavar="KIND", required=True, title="kinds")
     builtin = kinds.add_parser("builtin", description=BUILTIN, help="the translation corpus as text")
     builtin.set_defaults(act=_export_builtin)

@@ -30,7 +30,9 @@ def summarise_settings(settings_class: type, first: tuple[str, ...]) -> str:
     keys = {key.name: key for key in describe(settings_class)}
     lines = ["settings that are changed first (defaults where no file says otherwise):"]
     for name in first:
-        lines += [_head(keys[name]), *_wrap(_short(keys[name].help), " " * 6)]
+        head, text = _head(keys[name]), _short(keys[name].help)
+        fits = len(head.rpartition("\n")[2]) + 2 + len(text) <= help_width()
+        lines += [f"{head}  {text}"] if fits else [head, *_wrap(text, " " * 6)]
     sections = _top_sections(settings_class)
     width = max(map(len, sections)) + 4
     lines += ["", "sections of settings (--help SECTION explains one, --help all explains all):"]
@@ -90,18 +92,34 @@ def _short(text: str) -> str:
 
 def _wrap(text: str, indent: str, *, first: str | None = None) -> list[str]:
     return textwrap.wrap(
-        text, help_width(), initial_indent=indent if first is None else first, subsequent_indent=indent
+        text,
+        help_width(),
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
     )
 
 
 def _head(key: Key) -> str:
-    """The option of a key, the values it takes, its default; on two lines where one is too narrow."""
+    """The option of a key, the values it takes, its default; on several lines where one is too narrow."""
     values = key.type.removeprefix("one of ")
+    if values != key.type:
+        values = values.removesuffix(" or text")  # of the user's own, as the help says
     metavar = values.replace(", ", "|") if values != key.type else _METAVARS.get(key.type, key.type)
     limits = f", {key.range}" if key.range else ""
     head, default = f"  --{key.name} {metavar}{limits}", f"(default: {_show(key.default)})"
+    *lines, head = _broken(head)
     fits = len(head) + len(default) + 2 <= help_width()
-    return f"{head}  {default}" if fits else f"{head}\n      {default}"
+    return "\n".join([*lines, f"{head}  {default}" if fits else f"{head}\n      {default}"])
+
+
+def _broken(head: str) -> list[str]:
+    """An option in lines that end behind one of its choices."""
+    lines: list[str] = []
+    while len(head) > help_width() and (end := head.rfind("|", 0, help_width()) + 1):
+        lines.append(head[:end])
+        head = f"{' ' * 6}{head[end:]}"
+    return [*lines, head]
 
 
 def _show(value: Any) -> str:
@@ -110,4 +128,4 @@ def _show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     plain = to_plain(value)
-    return "empty" if plain in ("", []) else "null" if plain is None else str(plain)
+    return "empty" if plain in ("", [], {}) else "null" if plain is None else str(plain)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softbellman.cli.common import Parser, UserError, finite, positive, typed_text
+from softbellman.data.vocabulary import RESERVED, SpecialTokens
 
 if TYPE_CHECKING:
     from softbellman.data import Codec
@@ -40,6 +41,8 @@ class Asked(NamedTuple):
     others: list[Belief]
     learnt: str = ""
     """Payoff and temperature of the learnt oracle, in words."""
+    special: SpecialTokens = RESERVED
+    """The reserved ids."""
 
 
 def build_parser() -> Parser:
@@ -78,7 +81,6 @@ def build_parser() -> Parser:
 def command(arguments: Sequence[str]) -> int:
     """Parses the arguments, prints the table, writes the files."""
     options = build_parser().parse_args(arguments)
-    from softbellman.data import BOS, EOS, PAD, UNK
     from softbellman.oracle.report import report_along
     from softbellman.report import format_table
 
@@ -88,12 +90,14 @@ def command(arguments: Sequence[str]) -> int:
         raise UserError("--others expects a whole number of at least 0, and no --run")
     asked = ask_run(options) if options.run is not None else read_words(options)
     report = report_along(
-        asked.reference, asked.hypothesis, labels=asked.labels, vocabulary=asked.vocabulary, eos_id=EOS,
-        tau=asked.tau, special_ids=(PAD, UNK, BOS), others=asked.others,
+        asked.reference, asked.hypothesis, labels=asked.labels, vocabulary=asked.vocabulary, eos_id=asked.special.eos,
+        tau=asked.tau, special_ids=asked.special.never, others=asked.others,
     )  # fmt: skip
     print(f"reference:   {' '.join(asked.labels[token] for token in asked.reference)}")
     print(f"hypothesis:  {' '.join(asked.labels[token] for token in asked.hypothesis)}")
-    print(f"exact oracle: edit distance, tau {asked.tau:g}, {asked.vocabulary - 4} tokens and <eos>")
+    print(
+        f"exact oracle: edit distance, tau {asked.tau:g}, {asked.vocabulary - 1 - len(asked.special.never)} tokens and <eos>"
+    )
     if asked.learnt:
         print(f"learnt oracle: {asked.learnt}")
     print()
@@ -126,7 +130,6 @@ def ask_run(options: Any) -> Asked:
     """The texts in the run's vocabulary, and what its oracle (and, with a source, its actor) says."""
     import torch
 
-    from softbellman.data import BOS, EOS, PAD, UNK
     from softbellman.oracle.report import Belief
     from softbellman.payoffs.payoff import describe_payoff
     from softbellman.training import load_oracle, load_run
@@ -135,24 +138,26 @@ def ask_run(options: Any) -> Asked:
     codec: Codec = oracle.target_codec
     reference, hypothesis = codec.encode(options.reference), codec.encode(options.hypothesis)
 
+    special = codec.special
+
     def read(model: torch.nn.Module, source: list[int]) -> torch.Tensor:
         device = next(model.parameters()).device
         with torch.inference_mode():
             rows: torch.Tensor = model(
-                torch.tensor([[*source, EOS]], device=device),
-                torch.tensor([[BOS, *hypothesis]], device=device),
+                torch.tensor([source], device=device),
+                torch.tensor([[special.bos, *hypothesis]], device=device),
             )
         return rows[0]  # (1, P, V) -> (P, V)
 
-    special_ids = (PAD, UNK, BOS)
-    q = read(oracle.model, reference)
+    special_ids = special.never
+    q = read(oracle.model, [*reference, special.eos])
     others = [Belief.of_values("learnt oracle", q, oracle.tau, special_ids)]
     if options.source is not None:
         actor = load_run(options.run, options.checkpoint, device=options.device)
         if actor.source_codec is None:
             raise UserError(f"--source: {options.run} captions images, it reads no sentence")
-        logits = read(actor.model, actor.source_codec.encode(options.source))
+        logits = read(actor.model, actor.source_codec.frame.around(actor.source_codec.encode(options.source)))
         others.append(Belief.of_logits("actor", logits, special_ids))
     tau = oracle.tau if options.tau is None else options.tau
     learnt = f"{describe_payoff(oracle.settings.payoff)}, tau {oracle.tau:g}"
-    return Asked(reference, hypothesis, codec.vocabulary.tokens, len(codec), tau, others, learnt)
+    return Asked(reference, hypothesis, codec.vocabulary.tokens, len(codec), tau, others, learnt, special)

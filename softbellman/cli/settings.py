@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from softbellman.cli.common import UserError
+from softbellman.cli.common import UserError, shortened
 from softbellman.config import ConfigError, describe, load, nearest
-from softbellman.training.algorithms import ALGORITHMS
+from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.settings import PRESETS, Settings
 
 Override = tuple[str, str]
@@ -58,24 +58,26 @@ def check_key(settings_class: type, key: str) -> None:
         raise ConfigError(f"--{key}: unknown key {key!r}; nearest: {nearest(key, names)!r}")
 
 
-def load_settings(files: Iterable[Path], overrides: Sequence[Override]) -> Settings:
+def load_settings(
+    files: Iterable[Path], overrides: Sequence[Override], *, left_out: dict[str, str] | None = None
+) -> Settings:
     """The settings of a run: defaults, preset, files, overrides, then what the algorithm is defined by.
 
     An override that contradicts the algorithm, such as a temperature for plain actor-critic, is an error; a
-    value in a file gives way, so that one file serves several algorithms.
+    value in a file gives way, so that one file serves several algorithms. `left_out` is as of `config.load`.
     """
-    given = load(Settings, *files, overrides=overrides, presets={"preset": PRESETS})
-    algorithm = ALGORITHMS[given.algorithm]
+    given = load(Settings, *files, overrides=overrides, presets={"preset": PRESETS}, left_out=left_out)
+    algorithm = algorithm_of(given)
     settled = algorithm.definition(given)
     for key, text in overrides:
         if not algorithm.uses(key):
             raise ConfigError(
                 f"--{key}: the algorithm {given.algorithm!r} does not use it; its stages are {', '.join(algorithm.stages)}"
             )
-        if _value(settled, key) != _value(given, key) and key in _names(Settings):
+        if key in _names(Settings) and _value(settled, key) != _value(given, key):
             raise ConfigError(
                 f"--{key}: the algorithm {given.algorithm!r} is defined by {key} = {_value(settled, key)}; "
-                f"given {text!r}"
+                f"given {shortened(text)}"
             )
     return settled
 

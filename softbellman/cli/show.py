@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from softbellman.cli.common import Parser
 
 if TYPE_CHECKING:
+    from softbellman.training.diagnosis import Diagnosis
     from softbellman.training.record import RunRecord
     from softbellman.training.runfolder import RunFolder
 
 DESCRIPTION = """\
-Prints the record of a run: how far its stages are, versions, machine and data. Then every start
-and end of it, changed settings, and the settings that differ from the defaults.
+Prints the record of a run: how far its stages are, versions, machine and data. Of each stage it
+says whether it is normal or broken, what to change, and what was measured. Then come all starts and
+ends, changed settings, and the settings that differ from the defaults.
 
 example:
   softbellman show runs/erac-20260101-120000
@@ -34,6 +36,7 @@ def command(arguments: Sequence[str]) -> int:
     """Parses the arguments and prints the record."""
     options = build_parser().parse_args(arguments)
 
+    from softbellman.training.files import DamagedFile
     from softbellman.training.record import RunRecord
     from softbellman.training.runfolder import RunFolder
 
@@ -41,18 +44,23 @@ def command(arguments: Sequence[str]) -> int:
     record = RunRecord.read(folder.path)
     if options.json:
         stages = {stage: vars(newest) for stage, newest in _stages(folder, record)}
-        results = [entry for entry in folder.read_metrics() if entry.get("kind") == "test"]
-        print(
-            json.dumps({**record.content, "stages": stages, "results": results}, indent=1, ensure_ascii=False)
-        )
+        results = folder.test_records()
+        health = {diagnosis.stage: diagnosis.as_record() for diagnosis in _health(folder, record)}
+        shown = {**record.content, "stages": stages, "health": health, "results": results}
+        print(json.dumps(shown, indent=1, ensure_ascii=False))
         return 0
-    for line in describe(folder, record):
-        print(line)
+    try:
+        lines = list(describe(folder, record))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise DamagedFile(f"{record.path} is damaged: it is not the record of a run ({error!r})") from None
+    print("\n".join(lines))
     return 0
 
 
 def describe(folder: RunFolder, record: RunRecord) -> Iterator[str]:
     """The record as lines of text."""
+    from softbellman.report.health import health_lines
+
     session = record.sessions[-1]
     yield f"run         {folder.path}"
     yield f"algorithm   {record.settings['algorithm']}, seed {record.settings['seed']}"
@@ -60,6 +68,9 @@ def describe(folder: RunFolder, record: RunRecord) -> Iterator[str]:
     yield ""
     yield from _stage_lines(folder, record)
     yield ""
+    if health := _health(folder, record):
+        yield from health_lines(health)
+        yield ""
     for name, keys in (
         ("software", ("softbellman", "source", "native", "commit", "torch", "python")),
         ("machine", ("host", "processor", "device", "processes", "threads", "environment")),
@@ -68,6 +79,10 @@ def describe(folder: RunFolder, record: RunRecord) -> Iterator[str]:
         yield f"{name:<11} {', '.join(facts)}"
     for number, (name, digest) in enumerate(record.data.items()):
         yield f"{'' if number else 'data':<11} {name.replace('_', ' ')} {digest[:16]}"
+    for number, one in enumerate(record.objects):
+        known = [f"version {one['version']}" if one["version"] else "", one["digest"][:16], one["path"]]
+        aside = ", ".join(fact for fact in known if fact)
+        yield f"{'' if number else 'brought':<11} {one['name']}{f' ({aside})' if aside else ''}"
     yield ""
     yield "starts:"
     for session in record.sessions:
@@ -81,6 +96,13 @@ def describe(folder: RunFolder, record: RunRecord) -> Iterator[str]:
     yield from _own_settings(record)
 
 
+def _health(folder: RunFolder, record: RunRecord) -> list[Diagnosis]:
+    from softbellman.training.diagnosis import diagnose_run
+    from softbellman.training.own_algorithm import find_algorithm
+
+    return diagnose_run(folder, find_algorithm(record.settings["algorithm"]).specs)
+
+
 def _own_settings(record: RunRecord) -> Iterator[str]:
     from softbellman import config
     from softbellman.training.settings import Settings
@@ -92,9 +114,9 @@ def _own_settings(record: RunRecord) -> Iterator[str]:
 
 
 def _stages(folder: RunFolder, record: RunRecord) -> Iterator[tuple[str, Any]]:
-    from softbellman.training.algorithms import ALGORITHMS
+    from softbellman.training.own_algorithm import find_algorithm
 
-    for stage in ALGORITHMS[record.settings["algorithm"]].stages:
+    for stage in find_algorithm(record.settings["algorithm"]).stages:
         newest = folder.newest_checkpoint(stage)
         if newest is not None:
             yield stage, newest
@@ -103,11 +125,7 @@ def _stages(folder: RunFolder, record: RunRecord) -> Iterator[tuple[str, Any]]:
 def _stage_lines(folder: RunFolder, record: RunRecord) -> Iterator[str]:
     from softbellman.report.tables import format_table
 
-    scores = {
-        entry["stage"]: entry.get("test_bleu")
-        for entry in folder.read_metrics()
-        if entry.get("kind") == "test"
-    }
+    scores = {entry["stage"]: entry.get("test_bleu") for entry in folder.test_records()}
     rows = [
         {
             "stage": stage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,6 @@ Trains a translator, or a captioner of images: maximum likelihood, then a critic
 critic together. Without any argument: ERAC on the built-in corpus.
 
 examples:
-  softbellman-train
   softbellman-train --algorithm ac --seed 2 --output runs/ac-2
   softbellman-train --config configs/multi30k_erac.yaml --data.path multi30k
   softbellman-train --resume runs/ac-2
@@ -29,7 +29,6 @@ Every setting can stand in the YAML file and on the command line, as `--data.pat
 
 FIRST_SETTINGS = (
     "algorithm", "data.kind", "data.path", "seed", "device", "output", "cache", "credit.tau", "model.hidden",
-    "joint.schedule.epochs",
 )  # fmt: skip
 """What people change first; the short help explains these."""
 
@@ -81,9 +80,19 @@ def command(arguments: Sequence[str]) -> int:
         return 0
     options = parser.parse_args(rest)
     if options.resume is None:
-        settings = load_settings([find_config(options.config or "builtin_erac")], overrides)
+        file, left_out = find_config(options.config or "builtin_erac"), dict[str, str]()
+        settings = load_settings([file], overrides, left_out=left_out)
+        if (
+            left_out and not options.quiet and os.environ.get("RANK", "0") == "0"
+        ):  # of a job of torchrun one says it
+            kind = f"model.kind {settings.model.kind}"
+            print(
+                f"{', '.join(left_out)} of {file.name} left out: {kind} does not read them", file=sys.stderr
+            )
     elif options.config is not None:
         raise UserError("--config and --resume exclude each other: a run is continued with its own settings")
+    elif any(key == "output" for key, _ in overrides):
+        raise UserError("--output and --resume exclude each other: a run is continued in its own folder")
     else:
         settings = load_resumed(options.resume, overrides)
     if options.print_config:

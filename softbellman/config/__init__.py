@@ -18,7 +18,7 @@ file may start from another one: `base: other.yaml`, relative to the file that s
 """
 
 from softbellman.config.ranges import Range, check_ranges
-from softbellman.config.reader import load
+from softbellman.config.reader import from_mapping, load
 from softbellman.config.schema import Key, describe, describe_sections, nearest
 from softbellman.config.text import ConfigError
 from softbellman.config.writer import dump, flatten, to_plain
@@ -32,6 +32,7 @@ __all__ = [
     "describe_sections",
     "dump",
     "flatten",
+    "from_mapping",
     "load",
     "nearest",
     "to_plain",

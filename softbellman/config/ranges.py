@@ -36,7 +36,7 @@ class Range:
         if (self.or_zero and value == 0) or (self.or_infinite and value == math.inf):
             return True
         return (
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))  # a whole number of any size is finite
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
@@ -70,8 +70,9 @@ def check_value(name: str, range: Range | None, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     if range is not None and value not in range:
-        raise ConfigError(f"{name!r} must be {range}, given {value}")
-    if math.isnan(value):
+        digits = str(value) if isinstance(value, float) or abs(value) < 10**40 else "more than 40 digits"
+        raise ConfigError(f"{name!r} must be {range}, given {digits}")
+    if value != value:
         raise ConfigError(f"{name!r} must be a number, given {value}")
 
 

@@ -15,6 +15,7 @@ from softbellman.config.schema import (
     describe,
     element_section_of,
     fields,
+    is_options,
     is_settings,
     members,
     nearest,
@@ -22,14 +23,18 @@ from softbellman.config.schema import (
     type_words,
 )
 from softbellman.config.text import (
+    LONGEST_SHOWN,
     ConfigError,
     Mismatch,
+    free_value,
+    mapping_node,
     option_node,
     origin,
     parse_choice,
     parse_file,
     parse_scalar,
     plain_text,
+    shortened,
     show,
     structured,
 )
@@ -43,8 +48,13 @@ def load(
     *files: str | Path,
     overrides: Overrides = (),
     presets: Mapping[str, Mapping[str, Mapping[str, str]]] | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> Settings:
     """Builds an instance of the dataclass `cls` from its defaults, the files in order, then the overrides.
+
+    A class may say which keys a choice leaves unread: `unread = {"model.kind": function}`, a `ClassVar`, the function
+    being called with the choice. Of these, keys of files before the one that made the choice are left out. So a file
+    can serve as the base of another choice. Keys beside the choice, or after it, are for the class to refuse.
 
     Args:
         files: YAML files; a later one wins key by key. A list is replaced whole.
@@ -52,6 +62,7 @@ def load(
             sections is reached by its position: `stages.0.epochs`.
         presets: for a top-level key of choices, the overrides each choice stands for:
             {key: {choice: {key: text}}}. They come before the files, so what the user says beside wins.
+        left_out: gets the keys that were left out, each with the key of the choice.
 
     Raises:
         ConfigError: an unreadable file, an unknown key or choice (naming the nearest known one), a value of
@@ -59,23 +70,43 @@ def load(
     """
     overrides = list(overrides)
     root: type = cls
-    values = _read(root, files, overrides)
+    reader = _read(root, files, overrides)
     for key, choices in (presets or {}).items():
-        choice = values.get(key, fields(root)[key].make_default())
+        choice = reader.values.get(key, fields(root)[key].make_default())
         meaning = list(choices.get(str(choice), {}).items())
-        values = _read(root, files, overrides, first=meaning)
-    return cast(Settings, _build(root, dataclasses.MISSING, values, ""))
+        reader = _read(root, files, overrides, first=meaning)
+    found = reader.leave_out()
+    if left_out is not None:
+        left_out.update(found)
+    return cast(Settings, _build(root, dataclasses.MISSING, reader.values, ""))
 
 
-def _read(cls: type, files: Iterable[str | Path], overrides: Overrides, *, first: Overrides = ()) -> _Partial:
+def from_mapping(cls: type[Settings], values: Mapping[str, Any], name: str) -> Settings:
+    """Builds an instance of the dataclass `cls` from its defaults and a mapping, such as a key of the user's own holds.
+
+    Args:
+        values: nested mappings, lists and scalars; a key may be dotted.
+        name: what holds them, for error sentences.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    root: type = cls
+    reader = _Reader(root)
+    reader.assign_mapping(root, reader.values, mapping_node(values, f"--{name}"), "")
+    return cast(Settings, _build(root, dataclasses.MISSING, reader.values, f"{name}."))
+
+
+def _read(cls: type, files: Iterable[str | Path], overrides: Overrides, *, first: Overrides = ()) -> _Reader:
     reader = _Reader(cls)
     for key, text in first:
         reader.assign(cls, reader.values, key.split("."), option_node(text, f"--{key}"), "")
     for file in files:
         reader.read_file(Path(file), seen=())
+    reader.layer += 1
     for key, text in overrides:
         reader.assign(cls, reader.values, key.split("."), option_node(text, f"--{key}"), "")
-    return reader.values
+    return reader
 
 
 class _Partial(dict[str, Any]):
@@ -86,6 +117,22 @@ class _Reader:
     def __init__(self, root: type) -> None:
         self.root = root
         self.values = _Partial()
+        self.layer = 0
+        """Counts the files, the overrides being the last."""
+        self.given: dict[str, int] = {}
+        """The layer that gave a key last."""
+
+    def leave_out(self) -> dict[str, str]:
+        """Forget the keys that a choice of a later layer leaves unread; returns them with the key of the choice."""
+        found = {}
+        for choice, unread in getattr(self.root, "unread", {}).items():
+            chosen = self.given.get(choice, -1)
+            for key in unread(_at(self.values, choice)) if chosen >= 0 else ():
+                if self.given.get(key, chosen) < chosen:
+                    section, _, name = key.rpartition(".")
+                    del (_at(self.values, section) if section else self.values)[name]
+                    found[key] = choice
+        return found
 
     def read_file(self, path: Path, *, seen: tuple[Path, ...]) -> None:
         if path.resolve() in seen:
@@ -100,6 +147,7 @@ class _Reader:
                 if not isinstance(value, yaml.ScalarNode):
                     raise ConfigError(f"{origin(value)}: 'base' expects the path of one file")
                 self.read_file(path.parent / value.value, seen=(*seen, path.resolve()))
+        self.layer += 1
         self.assign_mapping(self.root, self.values, node, "")
 
     def assign_mapping(self, cls: type, values: _Partial, node: yaml.MappingNode, prefix: str) -> None:
@@ -142,6 +190,9 @@ class _Reader:
         elif rest and element is not None:
             items = values.get(name, field.make_default())
             values[name] = self.assign_element(element, items, rest, node, f"{key}.", at)
+        elif rest and is_options(field.type):
+            values[name] = {**values.get(name, field.make_default()), ".".join(rest): free_value(node)}
+            self.given[key] = self.layer
         elif rest:
             self.unknown(".".join([key, *rest]), at)
         else:
@@ -151,6 +202,7 @@ class _Reader:
             except ConfigError as error:
                 raise ConfigError(f"{origin(node)}: {error}") from None
             values[name] = value
+            self.given[key] = self.layer
 
     def assign_element(
         self, cls: type, items: Any, path: list[str], node: yaml.Node, prefix: str, at: yaml.Node
@@ -166,8 +218,9 @@ class _Reader:
         return type(items)(changed)
 
     def unknown(self, key: str, node: yaml.Node) -> typing.NoReturn:
-        guess = nearest(key, [known.name for known in describe(self.root)])
-        raise ConfigError(f"{origin(node)}: unknown key {key!r}" + (f"; nearest: {guess!r}" if guess else ""))
+        guess = nearest(key[:LONGEST_SHOWN], [known.name for known in describe(self.root)])
+        hint = f"; nearest: {guess!r}" if guess else ""
+        raise ConfigError(f"{origin(node)}: unknown key {shortened(key)}{hint}")
 
     def convert(self, annotation: Any, node: yaml.Node, key: str) -> Any:
         """The value of one key; ConfigError with key, expected type and given value where it does not fit."""
@@ -190,6 +243,11 @@ class _Reader:
             return _build(section, dataclasses.MISSING, values, f"{key}.")
         if typing.get_origin(annotation) in (tuple, list):
             return self.parse_list(annotation, node, key)
+        if is_options(annotation):
+            node = structured(node)
+            if not isinstance(node, yaml.MappingNode):
+                raise Mismatch()
+            return free_value(node)
         if not isinstance(node, yaml.ScalarNode):
             raise Mismatch()
         if typing.get_origin(annotation) is Literal:
@@ -223,6 +281,13 @@ class _Reader:
         return converted if kind is list else tuple(converted)
 
 
+def _at(values: Any, key: str) -> Any:
+    """What a dotted key holds."""
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
 def _build(cls: type, default: Any, values: _Partial, prefix: str) -> Any:
     """An instance of `cls`: the given values, else those of `default`, else those of the class."""
     arguments: dict[str, Any] = {}
@@ -241,4 +306,5 @@ def _build(cls: type, default: Any, values: _Partial, prefix: str) -> Any:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{prefix}{error}" if prefix else str(error)) from None
+        text = str(error)
+        raise ConfigError(text if text.startswith(prefix) else f"{prefix}{text}") from None

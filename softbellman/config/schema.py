@@ -147,6 +147,11 @@ def is_settings(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
+def is_options(annotation: Any) -> bool:
+    """Whether a field holds keys and values of the user's own: `dict[str, Any]`."""
+    return typing.get_origin(annotation) is dict
+
+
 def members(annotation: Any) -> tuple[Any, ...]:
     """The alternatives of a union, or the annotation alone."""
     is_union = typing.get_origin(annotation) in (Union, types.UnionType)
@@ -176,6 +181,8 @@ def type_words(annotation: Any) -> str:
         if origin is tuple and Ellipsis not in arguments:
             return "list of " + ", ".join(map(type_words, arguments))
         return f"list of {type_words(arguments[0])}"
+    if is_options(annotation):
+        return "mapping of keys to values"
     if len(members(annotation)) > 1:
         return " or ".join(map(type_words, members(annotation)))
     if annotation is type(None):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -14,6 +15,10 @@ from softbellman.core.files import is_named_pipe
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _NULL = ("", "~", "null", "Null", "NULL")
 _FLOATS = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+
+
+LONGEST_SHOWN = 80
+"""Characters of a text that an error shows."""
 
 
 class ConfigError(ValueError):
@@ -38,8 +43,27 @@ def parse_file(path: Path) -> yaml.Node | None:
 
 def option_node(text: str, name: str) -> yaml.ScalarNode:
     """The text of an option, not yet parsed; an empty text is text, not null."""
+    name = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..."
     mark = yaml.Mark(name, 0, 0, 0, None, 0)
     return yaml.ScalarNode("", text, mark, mark, style=None if text else '"')
+
+
+def mapping_node(values: Mapping[str, Any], name: str) -> yaml.MappingNode:
+    """Values of `free_value` as the tree that they were read from."""
+    mark = yaml.Mark(name, 0, 0, 0, None, 0)
+
+    def node(value: Any) -> yaml.Node:
+        if isinstance(value, Mapping):
+            return yaml.MappingNode(
+                "", [(node(str(key)), node(item)) for key, item in value.items()], mark, mark
+            )
+        if isinstance(value, (list, tuple)):
+            return yaml.SequenceNode("", [node(item) for item in value], mark, mark)
+        quoted = isinstance(value, str) and value in _NULL
+        text = f".{value}".replace(".-", "-.") if value in (math.inf, -math.inf) else scalar_text(value)
+        return yaml.ScalarNode("", text, mark, mark, style='"' if quoted else None)
+
+    return cast(yaml.MappingNode, node(values))
 
 
 def structured(node: yaml.Node, *, as_list: bool = False) -> yaml.Node:
@@ -88,10 +112,17 @@ def plain_text(node: yaml.Node) -> str | None:
     return str(node.value) if is_plain else None
 
 
+def shortened(text: str) -> str:
+    """A text as an error quotes it: its beginning alone where it is long."""
+    if len(text) <= LONGEST_SHOWN:
+        return repr(text)
+    return f"{text[:LONGEST_SHOWN]!r}... ({len(text):,} characters)"
+
+
 def show(node: yaml.Node) -> str:
     """A node as an error shows it."""
     if isinstance(node, yaml.ScalarNode):
-        return "nothing" if plain_text(node) == "" else repr(node.value)
+        return "nothing" if plain_text(node) == "" else shortened(str(node.value))
     return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
@@ -107,7 +138,7 @@ def parse_choice(choices: tuple[Any, ...], node: yaml.ScalarNode) -> Any:
                     return choice
             except Mismatch:
                 continue
-    raise Mismatch(f"; nearest: {nearest(node.value, map(scalar_text, choices))!r}")
+    raise Mismatch(f"; nearest: {nearest(node.value[:LONGEST_SHOWN], map(scalar_text, choices))!r}")
 
 
 def parse_scalar(wanted: Any, node: yaml.ScalarNode) -> Any:
@@ -140,6 +171,26 @@ def parse_scalar(wanted: Any, node: yaml.ScalarNode) -> Any:
     else:
         raise TypeError(f"settings of type {wanted!r} are not supported")
     raise Mismatch()
+
+
+def free_value(node: yaml.Node) -> Any:
+    """A value of a key that no settings class knows: by its form null, true or false, an integer, a number, else text."""
+    if isinstance(node, yaml.SequenceNode):
+        return [free_value(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): free_value(value) for key, value in node.value}
+    text = plain_text(node)
+    if text is None:
+        return str(node.value)
+    if text in _NULL:
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        number = _number(text)
+        return text if number is None else number
 
 
 def _number(text: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,22 +31,34 @@ def to_plain(value: Any) -> Any:
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, (tuple, list)):
         return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 
 def flatten(settings: Any) -> dict[str, Any]:
-    """Settings as plain values by dotted key."""
+    """Settings as values of JSON by dotted key, infinity as YAML spells it; the options of the user's own are one value."""
     flat: dict[str, Any] = {}
 
-    def add(prefix: str, section: dict[str, Any]) -> None:
-        for name, value in section.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{name}.", value)
+    def add(prefix: str, section: Any) -> None:
+        for field in dataclasses.fields(section):
+            value = getattr(section, field.name)
+            if is_settings(value):
+                add(f"{prefix}{field.name}.", value)
             else:
-                flat[prefix + name] = value
+                flat[prefix + field.name] = _finite(to_plain(value))
 
-    add("", to_plain(settings))
+    add("", settings)
     return flat
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return _inline(value)
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return {name: _finite(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def _lines(settings: Any, indent: str, comments: bool) -> Iterator[str]:
@@ -70,6 +83,8 @@ def _lines(settings: Any, indent: str, comments: bool) -> Iterator[str]:
 
 def _inline(value: Any) -> str:
     """A scalar or a list of scalars on one line, quoted or escaped where YAML needs it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_inline(key)}: {_inline(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_inline, value)) + "]"
     escape = isinstance(value, str) and not value.isprintable()

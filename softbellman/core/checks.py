@@ -1,6 +1,6 @@
 """What an operator accepts, in one place. A refusal is one sentence naming the argument and what was seen.
 
-Nothing here reads a tensor's contents, so no check waits for a device.
+Nothing here reads the contents of a tensor on a device, so no check waits for one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from softbellman.core.masks import boolean_mask
 
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30  # beyond them 1 / tau or tau is no float32
@@ -30,10 +32,19 @@ def statistic_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def check_rows(name: str, tensor: Tensor, *, dimensions: int | None = None) -> None:
-    """A floating [..., V] tensor with V >= 1 on the CPU or a CUDA device."""
+def check_dense(name: str, tensor: Tensor) -> None:
+    """A tensor whose numbers lie in memory at strides: neither sparse nor nested."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense tensor, got {'a nested one' if tensor.is_nested else tensor.layout}"
+        )
+
+
+def check_rows(name: str, tensor: Tensor, *, dimensions: int | None = None) -> None:
+    """A floating [..., V] tensor with V >= 1 on the CPU or a CUDA device."""
+    check_dense(name, tensor)
     if tensor.dtype not in DTYPE_CODES:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {tensor.dtype}")
     if not (tensor.is_cpu or tensor.is_cuda):
@@ -61,13 +72,12 @@ def check_numbers(name: str, tensor: Tensor, rows_name: str, rows: RowsLike) -> 
 
 def check_mask(
     mask: Tensor | None, rows_name: str, rows: RowsLike, *, name: str = "mask", meaning: str = "real token"
-) -> None:
-    """None, or one bool for each row of `rows`."""
+) -> Tensor | None:
+    """None, or one bool for each row of `rows`, integers 0 and 1 made bool."""
     if mask is None:
-        return
+        return None
     _check_one_per_row(name, mask, rows_name, rows)
-    if mask.dtype != torch.bool:
-        raise TypeError(f"{name} must be a bool tensor (True = {meaning}), got {mask.dtype}")
+    return boolean_mask(name, mask, meaning)
 
 
 def check_vocabulary_vector(
@@ -76,8 +86,7 @@ def check_vocabulary_vector(
     """None, or a vector `[V]` over the vocabulary of `rows`."""
     if tensor is None:
         return
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    check_dense(name, tensor)
     if tensor.shape != rows.shape[-1:]:
         raise ValueError(f"{name} must have shape {tuple(rows.shape[-1:])}, got {tuple(tensor.shape)}")
     if boolean and tensor.dtype != torch.bool:
@@ -134,6 +143,10 @@ def check_integer(
         raise TypeError(f"{name} must {kind}, got {type(value).__name__}")
     if least is not None and most is not None and not least <= value <= most:
         raise ValueError(f"{name} must be between {_limit(least)} and {_limit(most)}, got {value}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {_limit(least)}, got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {_limit(most)}, got {value}")
 
 
 def _limit(number: int) -> str:
@@ -181,8 +194,7 @@ def check_number(name: str, value: float) -> None:
 
 
 def _check_one_per_row(name: str, tensor: Tensor, rows_name: str, rows: RowsLike) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    check_dense(name, tensor)
     if tensor.shape != rows.shape[:-1]:
         raise ValueError(
             f"{name} must have shape {tuple(rows.shape[:-1])}, that of {rows_name} without its last "

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from softbellman.core.checks import statistic_dtype
 from softbellman.core.chunks import (
+    PARTS,
     Chunks,
     RealRows,
     RowsTensors,
@@ -21,7 +22,7 @@ from softbellman.core.chunks import (
     open_chunks,
 )
 from softbellman.core.operator import register, register_backward
-from softbellman.core.whole_form import differentiable_places, plain_name
+from softbellman.core.whole_form import plain_name, split_saved
 
 if TYPE_CHECKING:
     from softbellman.core.row_operator import RowOperator
@@ -35,7 +36,8 @@ class ChunkedForm:
         self.numbers = [one.split()[-1] for one in operator.inputs]
         rows = ", ".join(
             f"Tensor{'?' if name.endswith('?') else ''} {plain_name(name)}, Tensor? {plain_name(name)}_weight, "
-            f"Tensor? {plain_name(name)}_bias, float {plain_name(name)}_scale, float {plain_name(name)}_softcap"
+            f"Tensor? {plain_name(name)}_bias, float {plain_name(name)}_scale, float {plain_name(name)}_softcap, "
+            f"int {plain_name(name)}_vocabulary"
             for name in operator.rows
         )
         inputs = "".join(f", {one}" for one in operator.inputs)
@@ -122,7 +124,7 @@ class ChunkedForm:
 
     def empty(self, sources: list[RowsTensors | None], wanted: int, *, wide: bool) -> tuple[Tensor, ...]:
         gradients: list[Tensor] = []
-        for number, place in enumerate(differentiable_places(self.of)):
+        for number, place in enumerate(self.of.differentiable_places):
             source = sources[place]
             assert source is not None
             gradients += empty_gradients(source, wanted >> (3 * number) & 7, wide=wide)
@@ -136,21 +138,20 @@ class ChunkedForm:
         ctx.set_materialize_grads(False)
         constants = output[: of.outputs] if ctx.taken else output[results : results + 1]
         ctx.mark_non_differentiable(*constants, *output[of.outputs : results], *output[results + 1 :])
-        ctx.plain = [None if isinstance(one, Tensor) else one for one in arguments]
+        ctx.plain, tensors = split_saved(arguments)
         if ctx.taken:
-            heads = [one if isinstance(one, Tensor) else None for one in arguments[: 5 * len(of.rows)]]
-            ctx.save_for_backward(*heads, *output[results + 1 :])
+            ctx.save_for_backward(*tensors[: PARTS * len(of.rows)], *output[results + 1 :])
         else:
             saved = [result for name, result in zip(of.results, output, strict=False) if name in of.saved]
-            ctx.save_for_backward(*(one if isinstance(one, Tensor) else None for one in arguments), *saved)
+            ctx.save_for_backward(*tensors, *saved)
 
     def autograd(self, ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
         of, count = self.of, len(ctx.plain)
         gradients: list[Tensor | None] = [None] * (count + 2)
         wanted = 0
-        for number, place in enumerate(differentiable_places(of)):
+        for number, place in enumerate(of.differentiable_places):
             for bit in range(3):
-                wanted |= bool(ctx.needs_input_grad[5 * place + bit]) << (3 * number + bit)
+                wanted |= bool(ctx.needs_input_grad[PARTS * place + bit]) << (3 * number + bit)
         upstream, total = arriving[: of.outputs], arriving[len(of.results)]
         computed: Sequence[Tensor] = ()
         if ctx.taken:
@@ -163,27 +164,32 @@ class ChunkedForm:
                 tensor if plain is None else plain for tensor, plain in zip(tensors, ctx.plain, strict=True)
             ]
             computed = self.gradient(*upstream, *inputs, *saved, wanted)
-        for number, place in enumerate(differentiable_places(of)):
+        for number, place in enumerate(of.differentiable_places):
             for bit in range(3):
                 if computed and wanted >> (3 * number + bit) & 1:
-                    gradients[5 * place + bit] = computed[3 * number + bit]
+                    gradients[PARTS * place + bit] = computed[3 * number + bit]
         return tuple(gradients)
 
     def scaled(self, ctx: Any, factor: Tensor) -> Sequence[Tensor]:
         """The gradients that the forward pass took along, times what arrives at the sum."""
-        first = 5 * len(self.of.rows)
+        first = PARTS * len(self.of.rows)
         kept = ctx.saved_tensors
-        inputs, gradients = kept[:first], kept[first:]
+        gradients = kept[first:]
+        inputs = [
+            one if plain is None else plain for one, plain in zip(kept[:first], ctx.plain, strict=False)
+        ]
         traced = any(
             type(gradient) is not Tensor for gradient in gradients
         )  # to a tracer what is saved must stay
         if ctx.inplace_backward and not torch.is_grad_enabled() and not traced:
-            dtypes = [inputs[5 * place].dtype for place in differentiable_places(self.of) for _ in range(3)]
+            dtypes = [
+                inputs[PARTS * place].dtype for place in self.of.differentiable_places for _ in range(3)
+            ]
             return [
                 gradient.mul_(factor).to(dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)
             ]
         differentiable = [
-            inputs[5 * place + bit] for place in differentiable_places(self.of) for bit in range(3)
+            inputs[PARTS * place + bit] for place in self.of.differentiable_places for bit in range(3)
         ]
         return tuple(
             _scaled_gradient(factor, differentiable[number - number % 3], gradient)
@@ -199,7 +205,7 @@ class _Pass:
         sources = _sources(of, arguments)
         first = sources[0]
         assert first is not None
-        *numbers, mask, weights, requested = arguments[5 * len(of.rows) :]
+        *numbers, mask, weights, requested = arguments[PARTS * len(of.rows) :]
         self.rows = rows = RealRows(first.values.shape[:-1], mask)
         heads = [source.weight for source in sources if source is not None and source.weight is not None]
         self.size = choose_chunk_rows(rows.count, heads[0], requested, heads=len(heads))
@@ -209,7 +215,7 @@ class _Pass:
         if self.weights is not None:
             self.weights = self.weights.to(statistic_dtype(self.dtype))
         self._inputs = [
-            rows.one_per_row(name, one, vocabulary) if isinstance(one, Tensor) else one
+            rows.one_per_row(name, one, vocabulary, name in of.several) if isinstance(one, Tensor) else one
             for name, one in zip(names, numbers, strict=True)
         ]
         self._chunks: list[Chunks | None] = []
@@ -223,13 +229,13 @@ class _Pass:
                     f"got {tuple(source.values.shape[:-1])}"
                 )
             bits = (
-                wanted >> (3 * differentiable_places(of).index(place)) & 7
-                if place in differentiable_places(of)
+                wanted >> (3 * of.differentiable_places.index(place)) & 7
+                if place in of.differentiable_places
                 else 0
             )
             self._chunks.append(open_chunks(source, rows, self.size, self.dtype, bits))
         self.differentiable = [
-            source for place in differentiable_places(of) if (source := sources[place]) is not None
+            source for place in of.differentiable_places if (source := sources[place]) is not None
         ]
 
     def new_results(self) -> list[Tensor]:
@@ -248,7 +254,7 @@ class _Pass:
         self, part: slice, upstream: Sequence[Tensor | None], logits: list[Tensor | None], saved: list[Tensor]
     ) -> None:
         """Take in a chunk's gradients for what arrives at its results."""
-        chunks = [self._chunks[place] for place in differentiable_places(self.of)]
+        chunks = [self._chunks[place] for place in self.of.differentiable_places]
         gradients = [None if one is None else one.gradient() for one in chunks]
         inputs, real = self.inputs(part), self.rows.real(part)
         self.of.backward(*upstream, *logits, *inputs, real, *saved, *gradients)
@@ -257,14 +263,14 @@ class _Pass:
                 one.collect(part)
 
     def gradients(self) -> list[Tensor]:
-        chunks = [self._chunks[place] for place in differentiable_places(self.of)]
+        chunks = [self._chunks[place] for place in self.of.differentiable_places]
         return [gradient for one in chunks if one is not None for gradient in one.gradients()]
 
 
 def _sources(of: RowOperator, arguments: tuple[Any, ...]) -> list[RowsTensors | None]:
     """The vocabulary-wide arguments of a chunked form."""
-    fives = [arguments[5 * place : 5 * place + 5] for place in range(len(of.rows))]
-    return [None if five[0] is None else RowsTensors(*five) for five in fives]
+    parts = [arguments[PARTS * place : PARTS * (place + 1)] for place in range(len(of.rows))]
+    return [None if part[0] is None else RowsTensors(*part) for part in parts]
 
 
 def _dtype(sources: list[RowsTensors | None]) -> torch.dtype:

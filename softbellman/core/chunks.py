@@ -20,6 +20,7 @@ LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
 CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
 CUDA_CHUNK_BYTES = 256 << 20
 LEAST_ROWS = 64  # but at least 64 rows: a matmul of fewer spends its time on reading the weights
+PARTS = 6  # that an operator is given of a vocabulary-wide argument: the fields of `RowsTensors`
 HIDDEN, WEIGHT, BIAS = (
     1,
     2,
@@ -85,12 +86,19 @@ class RealRows:
         """The mask `[C]` that the row kernels need; None where all rows are real."""
         return None if self.mask is None else self.mask[part]
 
-    def one_per_row(self, name: str, values: Tensor | None, vocabulary: int) -> Tensor | None:
-        """One number a row, `[...]` -> `[N]`; on the CPU a real row's id outside [0, V) raises ValueError."""
+    def one_per_row(
+        self, name: str, values: Tensor | None, vocabulary: int, dimensions: int = 0
+    ) -> Tensor | None:
+        """Numbers of each row, `[...]` -> `[N]`; on the CPU a real row's id outside [0, V) raises ValueError.
+
+        With `dimensions` a row has several, `[..., K] -> [N, K]`, which the caller has looked at.
+        """
         if values is None:
             return None
-        if values.shape != self.shape:
+        if values.shape[: values.dim() - dimensions] != self.shape:
             raise ValueError(f"{name} must have shape {tuple(self.shape)}, got {tuple(values.shape)}")
+        if dimensions:
+            return values.reshape(self.total, *values.shape[values.dim() - dimensions :])
         flat = values.reshape(-1)
         if flat.dtype == torch.int64 and not flat.is_cuda:
             wrong = ((flat < 0) | (flat >= vocabulary)).nonzero().squeeze(1)
@@ -112,6 +120,7 @@ class RowsTensors(NamedTuple):
     bias: Tensor | None
     scale: float
     softcap: float  # 0: none
+    vocabulary: int = 0  # how many of the V columns are tokens; 0: all
 
 
 class HeadChunks:
@@ -127,7 +136,9 @@ class HeadChunks:
         hidden, weight = source.values, source.weight
         flat = hidden.reshape(-1, hidden.shape[-1])  # (..., H) -> (N, H)
         self.hidden = flat if rows.mask is None else flat.masked_fill(~rows.mask.unsqueeze(1), 0.0)
-        self.weight = weight if 1 in weight.stride() else weight.contiguous()
+        self.tokens = source.vocabulary or weight.shape[0]  # the columns before the padding
+        self.bias = None if source.bias is None else source.bias[: self.tokens]
+        self.weight = (weight if 1 in weight.stride() else weight.contiguous())[: self.tokens]
         self.rows, self.source, self.dtype, self.wanted = rows, source, dtype, wanted
         self._logits = hidden.new_empty(chunk_rows, weight.shape[0])
         # The CPU's row kernels may write a gradient over the logits it is of. The CUDA kernels may not: several
@@ -142,8 +153,10 @@ class HeadChunks:
     def logits(self, part: slice) -> Tensor:
         """The logits `[C, V]` of a chunk; those of the chunk before are overwritten."""
         self._chunk = self.rows.take(self.hidden, part)
-        _, _, bias, scale, softcap = self.source
-        logits = self._logits[: len(self._chunk)]
+        bias, scale, softcap = self.bias, self.source.scale, self.source.softcap
+        all_columns = self._logits[: len(self._chunk)]
+        all_columns[:, self.tokens :] = -torch.inf
+        logits = all_columns[:, : self.tokens]
         if bias is None:
             torch.mm(self._chunk, self.weight.t(), out=logits)
             if scale != 1.0:
@@ -154,7 +167,7 @@ class HeadChunks:
             logits.div_(softcap).tanh_().mul_(softcap)
             if bias is not None:
                 logits.masked_fill_(bias == -torch.inf, -torch.inf)
-        return logits.to(self.dtype)
+        return all_columns.to(self.dtype)
 
     def gradient(self) -> Tensor | None:
         """Where the row kernels put the gradient `[C, V]` of the present chunk; None where it is not wanted."""
@@ -169,13 +182,13 @@ class HeadChunks:
         gradient = self.gradient()
         if gradient is None:
             return
-        gradient = gradient.to(self.hidden.dtype)
-        _, _, _, scale, softcap = self.source
+        gradient = gradient[:, : self.tokens].to(self.hidden.dtype)
+        scale, softcap = self.source.scale, self.source.softcap
         if softcap:
-            capped = self._logits[: len(gradient)]
+            capped = self._logits[: len(gradient), : self.tokens]
             gradient = gradient * capped.div(softcap).square_().neg_().add_(1.0).clamp_(min=0.0)
         if self.wanted & BIAS:
-            self.grad_bias += gradient.sum(0, dtype=self.grad_bias.dtype)
+            self.grad_bias[: self.tokens] += gradient.sum(0, dtype=self.grad_bias.dtype)
         if scale != 1.0:
             gradient = gradient.mul_(scale)
         if self.wanted & HIDDEN:
@@ -188,17 +201,18 @@ class HeadChunks:
 
     def _add_weight(self, gradient: Tensor) -> None:
         """The weight's gradient; of 16 bits in float32: on the CPU by a float32 matmul, on a device by the 16-bit one."""
-        if self.grad_weight.dtype == gradient.dtype:
-            self.grad_weight.addmm_(gradient.t(), self._chunk)
+        grad_weight = self.grad_weight[: self.tokens]
+        if grad_weight.dtype == gradient.dtype:
+            grad_weight.addmm_(gradient.t(), self._chunk)
             return
         chunk = self._chunk if gradient.is_cuda else self._chunk.float()
         size = _CUDA_BLOCK if gradient.is_cuda else _CPU_BLOCK
         for first in range(0, gradient.shape[1], size):
             block = slice(first, first + size)
             if gradient.is_cuda:
-                self.grad_weight[block] += gradient[:, block].t().mm(chunk)
+                grad_weight[block] += gradient[:, block].t().mm(chunk)
             else:
-                self.grad_weight[block].addmm_(gradient[:, block].float().t(), chunk)
+                grad_weight[block].addmm_(gradient[:, block].float().t(), chunk)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of hidden `[..., H]`, weight `[V, H]` and bias `[V]`, the last two not yet rounded."""

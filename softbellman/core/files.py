@@ -1,10 +1,13 @@
-"""Streams of text, line by line, and files that cannot be read as one. Needs no torch."""
+"""Text line by line, and files that a kill, a full disk or a second process does not spoil. Needs no torch."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +15,9 @@ LONGEST_LINE = 1 << 20
 """Bytes of the longest line of text that is read. A few megabytes of gzip can unpack to one line of gigabytes."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+PART = ".part"
+"""How the names of files end that are not written to their end."""
 
 
 class LineError(ValueError):
@@ -63,3 +69,69 @@ def is_named_pipe(path: str | Path) -> bool:
         return stat.S_ISFIFO(path.stat().st_mode)
     except (OSError, ValueError):
         return False  # opening it says what is wrong
+
+
+def beside(path: Path) -> Path:
+    """The temporary name of a file (or folder) that is being written by this process."""
+    return path.with_name(f".{path.name}.{os.getpid()}{PART}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write under. At the end it is flushed to the disk and renamed: there is never half a file.
+
+    Args:
+        path: the file's own name; its folder is made where there is none.
+
+    Yields:
+        The temporary name, which is gone where the block raises.
+
+    Raises:
+        OSError: the disk is full or not writable; it names `path`, which is as it was.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "text"
+        >>> with replacing(path) as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> path.read_text()
+        'whole'
+    """
+    temporary = beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a whole file, see `replacing`.
+
+    Raises:
+        OSError: the disk is full or not writable; it names `path`, which is as it was.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder: a rename outlives a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

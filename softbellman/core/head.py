@@ -14,6 +14,8 @@ from torch import Tensor
 from softbellman.core.checks import (
     LARGEST_TEMPERATURE,
     SMALLEST_TEMPERATURE,
+    check_dense,
+    check_integer,
     check_number,
     check_rows,
     check_temperature,
@@ -33,6 +35,8 @@ class Head:
         bias: `[V]` like weight, or None; `-inf` forbids a token, whatever the cap.
         scale: what the matmul is multiplied by (Cohere, Granite), between 1e-30 and 1e30 in size.
         softcap: `softcap * tanh(logits / softcap)` (Gemma), between 1e-30 and 1e30; None leaves the logits as they are.
+        vocabulary: how many of the V rows of weight and bias are tokens. Those behind are padding: they are not read, their
+            logits are `-inf` and they get a zero gradient. None: all are tokens.
         chunk_rows: rows whose logits exist at one time, at least 1; None chooses a twentieth of the rows, at least 64.
 
     Raises:
@@ -51,6 +55,7 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
     chunk_rows: int | None = None
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
         check_rows("hidden", self.hidden)
@@ -64,8 +69,7 @@ class Head:
         if weight.shape[0] == 0:
             raise ValueError(f"weight must have at least one row, got shape {tuple(weight.shape)}")
         if bias is not None:
-            if not isinstance(bias, Tensor):
-                raise TypeError(f"bias must be a tensor or None, got {type(bias).__name__}")
+            check_dense("bias", bias)
             if bias.shape != weight.shape[:1]:
                 raise ValueError(f"bias must have shape {tuple(weight.shape[:1])}, got {tuple(bias.shape)}")
         for name, tensor in (("weight", weight), ("bias", bias)):
@@ -81,6 +85,8 @@ class Head:
             raise ValueError(f"scale must have a size between 1e-30 and 1e30, got {self.scale}")
         if self.softcap is not None:
             check_temperature("softcap", self.softcap)
+        if self.vocabulary is not None:
+            check_integer("vocabulary", self.vocabulary, 1, self.weight.shape[0], kind="be an int or None")
         if self.chunk_rows is not None:
             if isinstance(self.chunk_rows, (bool, float, str, Tensor)):
                 raise TypeError(f"chunk_rows must be an int or None, got {type(self.chunk_rows).__name__}")
@@ -123,20 +129,27 @@ class Head:
     def _with(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:
         """Other tensors, the same options; not `dataclasses.replace`, which torch 2.6 does not compile."""
         options = {"scale": self.scale, "softcap": self.softcap, "chunk_rows": self.chunk_rows}
-        return Head(hidden, weight, bias, **options)  # type: ignore[arg-type]
+        return Head(hidden, weight, bias, vocabulary=self.vocabulary, **options)  # type: ignore[arg-type]
+
+    def _logits_of_tokens(self) -> Tensor:
+        """The logits without padding."""
+        weight = self.weight if self.vocabulary is None else self.weight[: self.vocabulary]
+        bias = self.bias if self.bias is None or self.vocabulary is None else self.bias[: self.vocabulary]
+        if self.scale == 1.0:
+            product = torch.nn.functional.linear(self.hidden, weight, bias)
+        else:
+            product = torch.nn.functional.linear(self.hidden, weight) * self.scale
+            product = product if bias is None else product + bias
+        if self.softcap is None:
+            return product
+        capped = self.softcap * (product / self.softcap).tanh()
+        return capped if bias is None else capped.masked_fill(bias == -torch.inf, -torch.inf)
 
     def logits(self) -> Tensor:
         """All logits `[..., V]`, in plain PyTorch: what a head stands for."""
-        head = self.cast()
-        if head.scale == 1.0:
-            product = torch.nn.functional.linear(head.hidden, head.weight, head.bias)
-        else:
-            product = torch.nn.functional.linear(head.hidden, head.weight) * head.scale
-            product = product if head.bias is None else product + head.bias
-        if head.softcap is None:
-            return product
-        capped = head.softcap * (product / head.softcap).tanh()
-        return capped if head.bias is None else capped.masked_fill(head.bias == -torch.inf, -torch.inf)
+        logits = self.cast()._logits_of_tokens()
+        padding = self.weight.shape[0] - logits.shape[-1]
+        return torch.nn.functional.pad(logits, (0, padding), value=-torch.inf) if padding else logits
 
     def cast(self) -> Head:
         """The head as autocast has it; its three tensors then share one dtype, or TypeError names the one that does not."""

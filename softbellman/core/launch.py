@@ -83,6 +83,7 @@ def new_gradient(rows: Tensor) -> Tensor:
 
 
 Field = RowMatrix | Tensor | float | None
+_PLAIN = frozenset((int, float, bool, type(None)))
 
 # The codes of csrc/core/rows.h.
 CODES = {**DTYPE_CODES, torch.int64: 4, torch.int32: 5, torch.bool: 6, torch.uint8: 7}
@@ -109,7 +110,9 @@ def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Fie
     kept: list[Tensor] = []  # contiguous copies live until the kernel was started, as `fields` does
     passed: dict[str, Any] = {}
     for name, value in fields.items():
-        if type(value) is Tensor and value.is_contiguous() and value.get_device() == index:
+        if type(value) in _PLAIN:  # most fields; looking for subclasses of Tensor takes longest
+            passed[name] = value
+        elif type(value) is Tensor and value.is_contiguous() and value.get_device() == index:
             passed[name] = (value.data_ptr(), value.numel(), CODES.get(value.dtype, NO_CODE))
         elif type(value) is RowMatrix and value.tensor.get_device() == index:
             passed[name] = value[1:]

@@ -61,6 +61,10 @@ def _define(
     for device in ("CPU", "CUDA"):
         _LIBRARY.impl(name, kernel, device)
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
+    return _registered(name)
+
+
+def _registered(name: str) -> Callable[..., Any]:
     operator: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name).default
     return operator
 
@@ -76,7 +80,15 @@ def register_backward(
     def save_nothing(ctx: Any, inputs: Any, output: Any) -> None:
         pass
 
-    return register(name, schema, kernel=kernel, fake=fake, backward=refuse, setup_context=save_nothing)
+    operator = register(name, schema, kernel=kernel, fake=fake, backward=refuse, setup_context=save_nothing)
+    detached = _registered(f"{name}_detached")
+
+    def call(*arguments: Any) -> Any:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return operator(*arguments)
+        return detached(*arguments)  # a backward pass records a graph only where asked
+
+    return call
 
 
 def differentiable(

@@ -24,7 +24,7 @@ from softbellman.core.checks import check_numbers
 from softbellman.core.chunked_form import ChunkedForm
 from softbellman.core.chunks import BIAS, HIDDEN, WEIGHT
 from softbellman.core.head import Head, Rows
-from softbellman.core.whole_form import WholeForm, differentiable_places, plain_name
+from softbellman.core.whole_form import WholeForm, plain_name
 
 REDUCTIONS = ("none", "sum", "mean")
 
@@ -53,6 +53,8 @@ class RowOperator:
         backward: `backward(*upstream, *rows, *inputs, mask, *saved, *gradients)` fills the gradients, contiguous
             tensors like the rows; None where not wanted. On the CPU a gradient may be the rows themselves.
         chunked: whether there is a chunked form: a row must not need its neighbours.
+        several: the inputs that are tensors `[..., K]`: the operator itself looks at their size and contents.
+        differentiable_places: where the differentiable arguments stand among `rows`.
     """
 
     name: str
@@ -65,10 +67,16 @@ class RowOperator:
     forward: Callable[..., tuple[Tensor, ...]]
     backward: Callable[..., None]
     chunked: bool = True
+    several: tuple[str, ...] = ()
+    differentiable_places: tuple[int, ...] = field(init=False, repr=False)
     _whole: Callable[..., Any] = field(init=False, repr=False)
     _chunked: Callable[..., Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        places = tuple(
+            place for place, name in enumerate(self.rows) if plain_name(name) in self.differentiable
+        )
+        object.__setattr__(self, "differentiable_places", places)
         object.__setattr__(self, "_whole", WholeForm(self).operator)
         object.__setattr__(self, "_chunked", ChunkedForm(self).operator if self.chunked else None)
 
@@ -100,7 +108,7 @@ class RowOperator:
             weights = _real(weights.detach(), mask)
         taken = 0
         if torch.is_grad_enabled():
-            for number, place in enumerate(differentiable_places(self)):
+            for number, place in enumerate(self.differentiable_places):
                 taken |= _wanted(rows[place]) << (3 * number)
         count = len(self.results) + 1
         first, *others, total = self._chunk(rows, inputs, mask, weights, taken, inplace)[:count]
@@ -118,7 +126,7 @@ class RowOperator:
         flat: list[Any] = []
         chunk_rows = []
         for place, one in enumerate(rows):
-            constant = plain_name(self.rows[place]) not in self.differentiable
+            constant = place not in self.differentiable_places
             flat += _tensors(one.detach() if constant and one is not None else one)
             if isinstance(one, Head) and one.chunk_rows is not None:
                 chunk_rows.append(one.chunk_rows)
@@ -160,9 +168,9 @@ def _real(weights: Tensor, mask: Tensor | None) -> Tensor:
 def _tensors(rows: Rows | None) -> tuple[Any, ...]:
     """Stored rows, a head or nothing as the chunked form passes them."""
     if not isinstance(rows, Head):
-        return rows, None, None, 1.0, 0.0
+        return rows, None, None, 1.0, 0.0, 0
     head = rows.cast()
-    return head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0
+    return head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, head.vocabulary or 0
 
 
 def _wanted(rows: Rows | None) -> int:

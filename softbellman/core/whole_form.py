@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -17,9 +18,18 @@ def plain_name(name: str) -> str:
     return name.removesuffix("?")
 
 
-def differentiable_places(operator: RowOperator) -> list[int]:
-    """Where the differentiable rows stand among the rows."""
-    return [place for place, name in enumerate(operator.rows) if plain_name(name) in operator.differentiable]
+def split_saved(inputs: Sequence[Any]) -> tuple[list[Any], list[Tensor | None]]:
+    """What a backward pass needs as it is, and what autograd keeps; None in the one where it is in the other.
+
+    Autograd refuses tensors made under `torch.inference_mode`, such as a teacher's: constants, kept as they are.
+    """
+
+    def is_kept(one: object) -> bool:
+        return isinstance(one, Tensor) and not one.is_inference()
+
+    return [None if is_kept(one) else one for one in inputs], [
+        one if is_kept(one) else None for one in inputs
+    ]
 
 
 class WholeForm:
@@ -27,6 +37,7 @@ class WholeForm:
 
     def __init__(self, operator: RowOperator) -> None:
         self.of = operator
+        self.places = operator.differentiable_places
         optional = {name: "Tensor? " if name.endswith("?") else "Tensor " for name in operator.rows}
         rows = ", ".join(kind + plain_name(name) for name, kind in optional.items())
         inputs = "".join(f", {one}" for one in operator.inputs)
@@ -51,7 +62,7 @@ class WholeForm:
         )
 
     def backward(self, *arguments: Any, write: bool = True) -> Any:
-        count = len(self.of.differentiable)
+        count = len(self.places)
         passed, wanted = arguments[:-count], arguments[-count:]
         rows = passed[self.of.outputs : self.of.outputs + len(self.of.rows)]
         gradients = [
@@ -60,7 +71,7 @@ class WholeForm:
             else new_gradient(rows[place])
             if write
             else rows[place].new_empty(rows[place].shape)
-            for place, want in zip(differentiable_places(self.of), wanted, strict=True)
+            for place, want in zip(self.places, wanted, strict=True)
         ]
         if write:
             self.of.backward(*passed, *gradients)
@@ -72,15 +83,15 @@ class WholeForm:
         of = self.of
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[of.outputs :])
-        ctx.plain = [None if isinstance(one, Tensor) else one for one in inputs]
+        ctx.plain, tensors = split_saved(inputs)
         saved = [result for name, result in zip(of.results, output, strict=True) if name in of.saved]
-        ctx.save_for_backward(*(one if isinstance(one, Tensor) else None for one in inputs), *saved)
+        ctx.save_for_backward(*tensors, *saved)
 
     def autograd(self, ctx: Any, *arriving: Tensor | None) -> tuple[Tensor | None, ...]:
         of, count = self.of, len(ctx.plain)
         gradients: list[Tensor | None] = [None] * count
         upstream = arriving[: of.outputs]
-        wanted = [bool(ctx.needs_input_grad[place]) for place in differentiable_places(of)]
+        wanted = [bool(ctx.needs_input_grad[place]) for place in self.places]
         if any(gradient is not None for gradient in upstream) and any(wanted):
             kept = ctx.saved_tensors  # read once: checkpoints give it once
             tensors, saved = kept[:count], kept[count:]
@@ -88,8 +99,7 @@ class WholeForm:
                 tensor if plain is None else plain for tensor, plain in zip(tensors, ctx.plain, strict=True)
             ]
             computed = self.gradient(*upstream, *inputs, *saved, *wanted)
-            for place, want, gradient in zip(
-                differentiable_places(of), wanted, (computed,) if len(wanted) == 1 else computed, strict=True
-            ):
+            computed = (computed,) if len(wanted) == 1 else computed
+            for place, want, gradient in zip(self.places, wanted, computed, strict=True):
                 gradients[place] = gradient if want else None
         return tuple(gradients)

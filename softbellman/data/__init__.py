@@ -26,17 +26,29 @@ from softbellman.data.dataset import (
 )
 from softbellman.data.errors import DataError, MissingFileError
 from softbellman.data.export import export_builtin, export_scenes
+from softbellman.data.huggingface import HuggingFaceTokenizer
 from softbellman.data.left_out import LeftOut
 from softbellman.data.parallel import ParallelText, read_parallel
 from softbellman.data.scenes import SceneSplit, generate_scenes, scenes_dataset
 from softbellman.data.text import read_lines
 from softbellman.data.tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
-from softbellman.data.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Vocabulary
+from softbellman.data.vocabulary import (
+    BOS,
+    EOS,
+    PAD,
+    RESERVED,
+    SPECIAL_TOKENS,
+    UNK,
+    Frame,
+    SpecialTokens,
+    Vocabulary,
+)
 
 __all__ = [
     "BOS",
     "EOS",
     "PAD",
+    "RESERVED",
     "SPECIAL_TOKENS",
     "UNK",
     "Batch",
@@ -51,6 +63,8 @@ __all__ = [
     "Difficulty",
     "Examples",
     "FeatureSpec",
+    "Frame",
+    "HuggingFaceTokenizer",
     "ImageFeatures",
     "ImagePixels",
     "LeftOut",
@@ -59,6 +73,7 @@ __all__ = [
     "PixelSpec",
     "SceneSplit",
     "SentencePieceTokenizer",
+    "SpecialTokens",
     "Split",
     "Tokenizer",
     "TranslationExample",

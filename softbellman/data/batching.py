@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from softbellman.data.corpus import pad_rows
-from softbellman.data.vocabulary import BOS, EOS, PAD
+from softbellman.data.vocabulary import RESERVED, SpecialTokens
 from softbellman.payoffs.batches import pad_references
 
 Item = TypeVar("Item")
@@ -27,6 +27,11 @@ class Examples(Protocol):
     @property
     def references(self) -> list[list[list[int]]]:
         """The token ids of each source's references, without BOS and EOS."""
+        ...
+
+    @property
+    def special(self) -> SpecialTokens:
+        """The reserved ids of the references' vocabulary."""
         ...
 
     def __len__(self) -> int: ...
@@ -54,6 +59,7 @@ class Batch:
             device, which would have to be waited for.
         first: number of row 0 in the batch that these rows were cut from, so that a row draws the same in any part.
         share: of that batch's rows; 0: these rows do not count.
+        special: the reserved ids of the target's vocabulary.
     """
 
     source: Tensor
@@ -64,6 +70,7 @@ class Batch:
     rows: Tensor = None  # type: ignore[assignment]  # a tensor once made
     first: int = 0
     share: float = 1.0
+    special: SpecialTokens = RESERVED
 
     def __post_init__(self) -> None:
         if self.rows is None:
@@ -85,13 +92,27 @@ class Batch:
     @property
     def mask(self) -> Tensor:
         """True at the real positions of `labels`, [B, T]."""
-        return self.labels != PAD
+        return self.labels != self.special.pad
+
+    def rows_between(self, start: int, end: int) -> Batch:
+        """The rows from `start` to before `end` as a batch of their own, which draw what they draw in this one."""
+        part = slice(start, end)
+        return Batch(
+            source=self.source[part],
+            target=self.target[part],
+            references=self.references[part],
+            reference_lengths=self.reference_lengths[part],
+            index=self.index[part],
+            first=self.first + start,
+            share=self.share,
+            special=self.special,
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device; a GPU copies on while the caller goes on."""
         onto_gpu = torch.device(device).type == "cuda"
 
-        def moved(value: Tensor | float) -> Any:
+        def moved(value: Tensor | float | SpecialTokens) -> Any:
             if not isinstance(value, Tensor):
                 return value
             if onto_gpu and not value.is_cuda:
@@ -112,18 +133,20 @@ def collate(
         references: what `Batch.references` holds: "all" of the sentence's references, or the "one" of the
             pair.
     """
-    targets = [[BOS, *corpus.references[i][k], EOS] for i, k in pairs]
+    special = corpus.special
+    targets = [[special.bos, *corpus.references[i][k], special.eos] for i, k in pairs]
     if references == "all":
         groups = [corpus.references[i] for i, _ in pairs]
     else:
         groups = [[corpus.references[i][k]] for i, k in pairs]
-    padded, lengths = pad_references(groups, PAD)
+    padded, lengths = pad_references(groups, special.pad)
     return Batch(
         source=corpus.source_batch([i for i, _ in pairs]),
-        target=pad_rows(targets),
+        target=pad_rows(targets, special.pad),
         references=padded,
         reference_lengths=lengths,
         index=torch.tensor([i for i, _ in pairs], dtype=torch.int64),
+        special=special,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from softbellman.data.errors import DataError
 from softbellman.data.parallel import ParallelText
 from softbellman.data.tokenizers import Tokenizer, WordTokenizer
-from softbellman.data.vocabulary import EOS, PAD, Vocabulary
+from softbellman.data.vocabulary import PAD, RESERVED, Frame, SpecialTokens, Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,16 @@ class Corpus:
         references: N lists of R >= 1 lists of target ids; R may differ between sentences.
         source_texts: the N source lines as they were read.
         reference_texts: the N lists of reference lines as they were read, what evaluation compares with.
+        special: the reserved ids of the references' vocabulary.
+        frame: what an encoder reads around a source.
     """
 
     sources: list[list[int]]
     references: list[list[list[int]]]
     source_texts: list[str]
     reference_texts: list[list[str]]
+    special: SpecialTokens = RESERVED
+    frame: Frame = field(default_factory=Frame)
 
     def __post_init__(self) -> None:
         lengths = [len(self.sources), len(self.references), len(self.source_texts), len(self.reference_texts)]
@@ -70,11 +74,11 @@ class Corpus:
 
     def source_length(self, index: int) -> int:
         """Tokens of a source, EOS included."""
-        return len(self.sources[index]) + 1
+        return len(self.sources[index]) + self.frame.size
 
     def source_batch(self, indices: Sequence[int]) -> Tensor:
         """B sources with their EOS, padded: int64 [B, S]."""
-        return pad_rows([[*self.sources[index], EOS] for index in indices])
+        return pad_rows([self.frame.around(self.sources[index]) for index in indices], self.frame.pad)
 
     def fingerprint(self, digest: hashlib._Hash) -> None:
         """Adds the token ids of both sides to a hash."""
@@ -101,6 +105,8 @@ class Corpus:
             ],
             source_texts=list(text.sources),
             reference_texts=[list(lines) for lines in text.references],
+            special=target_vocabulary.special,
+            frame=source_vocabulary.frame,
         )
 
     @property
@@ -143,7 +149,8 @@ class Corpus:
             )
         if not kept:
             raise DataError(f"all {self.pairs} pairs are {others}", path=name)
-        corpus = Corpus(
+        corpus = replace(
+            self,
             sources=[example.source for example in kept],
             references=[example.references for example in kept],
             source_texts=[example.source_text for example in kept],
@@ -153,7 +160,7 @@ class Corpus:
         return corpus
 
 
-def pad_rows(rows: list[list[int]]) -> Tensor:
-    """Rows of ids as one int64 tensor, PAD behind the shorter ones."""
+def pad_rows(rows: list[list[int]], pad: int = PAD) -> Tensor:
+    """Rows of ids as one int64 tensor, padding behind the shorter ones."""
     longest = max(map(len, rows))
-    return torch.tensor([row + [PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
+    return torch.tensor([row + [pad] * (longest - len(row)) for row in rows], dtype=torch.int64)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from softbellman.data.corpus import Corpus
 from softbellman.data.errors import DataError, MissingFileError
+from softbellman.data.huggingface import HuggingFaceTokenizer
 from softbellman.data.left_out import LeftOut
 from softbellman.data.parallel import EmptyLines, ParallelText, read_parallel
 from softbellman.data.tokenizers import SentencePieceTokenizer, Tokenizer, WordTokenizer
@@ -37,7 +38,7 @@ def build_vocabulary(
     max_size: int | None = None,
     origin: str = "the given lines",
 ) -> Vocabulary:
-    """The vocabulary of one side: all pieces of a SentencePiece model, in its order; else the frequent tokens of the lines.
+    """The vocabulary of one side: all that a tokeniser of subwords has, in its order; else the frequent tokens of the lines.
 
     Args:
         tokenizer: of the side.
@@ -45,6 +46,8 @@ def build_vocabulary(
         min_frequency, max_size: of tokens that are counted, see `Vocabulary.build`.
         origin: the file of the lines, for the error sentence.
     """
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return tokenizer.vocabulary
     if isinstance(tokenizer, SentencePieceTokenizer):
         return Vocabulary(tokenizer.pieces, origin=origin)
     return Vocabulary.build(

@@ -6,9 +6,10 @@ What is there already is never changed: an export that is repeated finds its own
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from softbellman.core.files import write_atomically
 from softbellman.data.builtin import Split
 from softbellman.data.errors import DataError
 from softbellman.data.scenes.files import captions_table, write_pictures
@@ -38,8 +39,10 @@ def export_builtin(
         The names of the files.
 
     Raises:
-        DataError: two names are the same, or other files are in the way; names the first.
+        DataError: two names are the same, a name is none of a file in the folder, or other files are in the way; names the
+            first.
     """
+    _check_names([*names.values(), source, target], directory)
     if len(set(names.values())) < len(names) or source == target:
         raise DataError("the splits and the two sides need names of their own", path=directory)
     files: dict[str, str] = {}
@@ -70,8 +73,9 @@ def export_scenes(
         Path of the table.
 
     Raises:
-        DataError: another table is there.
+        DataError: another table is there, or a split's name that its lines cannot hold.
     """
+    _check_names(names.values(), directory)
     folder = Path(directory)
     table = "".join(captions_table(splits[split], name) for split, name in names.items())
     write_new(folder, {"captions.tsv": table})
@@ -80,12 +84,23 @@ def export_scenes(
     return folder / "captions.tsv"
 
 
-def write_new(folder: Path, files: Mapping[str, str]) -> None:
-    """Write text files by their names; raises DataError, before anything is written, where one is there with other content."""
-    contents = {folder / name: text.encode() for name, text in files.items()}
+def _check_names(names: Iterable[str], directory: str | Path) -> None:
+    """Raises DataError where a split or a side has a name that leads out of the folder, or that parts lines or columns."""
+    for name in names:
+        if name in ("", ".", "..") or any(mark in name for mark in "/\\\0\t\n\r"):
+            raise DataError(
+                f"{name!r} cannot be the name of a split or a side: names are parts of file names, without slashes",
+                path=directory,
+            )
+
+
+def write_new(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write files by their names; raises DataError, before anything is written, where one is there with other content."""
+    contents = {
+        folder / name: text.encode() if isinstance(text, str) else text for name, text in files.items()
+    }
     for path, content in contents.items():
         if path.exists() and path.read_bytes() != content:
             raise DataError("the file exists with other content; name another folder", path=path)
-    folder.mkdir(parents=True, exist_ok=True)
     for path, content in contents.items():
-        path.write_bytes(content)
+        write_atomically(path, content)

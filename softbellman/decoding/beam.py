@@ -1,7 +1,7 @@
 """Beam search.
 
-Notation: B sources, K beams (the beam's width), b <= B sources still open, n = b*K rows, C candidates per
-row, T steps, V vocabulary.
+Notation: B sources, K beams (the beam's width), R hypotheses returned for each source, b <= B sources still open,
+n = b*K rows, C candidates per row, T steps, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from softbellman.data.vocabulary import BOS, EOS, PAD
+from softbellman.data.vocabulary import RESERVED, SpecialTokens
 from softbellman.decoding.checks import check_outcome
 from softbellman.decoding.limits import forbidden_tokens, length_limits
-from softbellman.decoding.stepwise import StepState, StepwiseModel, as_stepwise, inner_module
+from softbellman.decoding.stepwise import LastScore, StepState, StepwiseModel, as_stepwise, inner_modules
+
+STEEPEST = 20.0
+"""Largest absolute value of a length penalty's exponent: powers of any length stay finite."""
 
 _DEAD = -math.inf
 _Length = TypeVar("_Length", float, Tensor)
 
 
 class Hypotheses(NamedTuple):
-    """The best hypothesis of each source; T is the longest length found."""
+    """The R best hypotheses of each source, rows b*R .. b*R+R-1 of source b; T is the longest length found."""
 
-    tokens: Tensor  # [B, T] int64: EOS where the hypothesis ended, PAD behind it
-    lengths: Tensor  # [B] int64, EOS counted
-    scores: Tensor  # [B] float64, log-probability over the length penalty
+    tokens: Tensor  # [B*R, T] int64: EOS where the hypothesis ended, PAD behind it
+    lengths: Tensor  # [B*R] int64, EOS counted; 0: the search found fewer than R
+    scores: Tensor  # [B*R] float64, log-probability over the length penalty; -inf where there is none
 
 
 def length_penalty_divisor(length: _Length, alpha: float) -> _Length:
@@ -47,6 +50,8 @@ def beam_search(
     length_penalty: float = 0.0,
     forbidden: Tensor | Sequence[int] | None = None,
     allow_unknown: bool = False,
+    best: int = 1,
+    special: SpecialTokens = RESERVED,
 ) -> Hypotheses:
     """The best sequence a beam of K open hypotheses finds for each source, dropout off. Deterministic.
 
@@ -57,28 +62,47 @@ def beam_search(
     finished. Log-probabilities are those of the distribution over the allowed tokens, the same that `sample`
     draws from.
 
+    Of a `LastScore` model a hypothesis is worth its last score alone: no softmax, no sum. Since a score may rise again, a
+    source is done when its K best extensions all end, or at its `max_length`.
+
+    With `best` above 1 a source is done when no open hypothesis can reach its R-th best finished one. Finished hypotheses
+    stand first, best first; at `max_length` open ones fill the places left.
+
     Args:
         model: has `begin` and `step`, or is a module mapping (source, prefix) to logits.
         source: what the model reads, batch first: [B, S] int64, or features of images [B, F] or [B, G, F].
         beam: K; may exceed V.
         max_length: the largest number of tokens, EOS counted: one for all, or [B].
         length_penalty: alpha; the score is log p / ((5 + length) / 6)^alpha. 0 is the log-probability itself.
-        forbidden: bool [V] or ids that are never produced; None forbids PAD, BOS and UNK.
+        forbidden: bool [V] or ids that are never produced; None forbids `special.never`: PAD, BOS and UNK.
         allow_unknown: with `forbidden=None`, lets UNK be produced.
+        best: R, at most K.
+        special: ids of padding, start, end and unknown words in the model's vocabulary.
 
     Raises:
-        ValueError: for K < 1, bad lengths or ids, or logits of a live row that are NaN, +inf or without any finite
-            allowed entry.
+        ValueError: for K < 1, R outside 1 to K, a length penalty that is not from -20 to 20, bad lengths or ids, or logits of
+            a live row that are NaN, +inf or without any finite allowed entry.
     """
     if beam < 1:
         raise ValueError(f"beam must be at least 1, got {beam}")
+    if not 1 <= best <= beam:
+        raise ValueError(f"best must be from 1 to the beam size {beam}, got {best}")
+    if not -STEEPEST <= length_penalty <= STEEPEST:
+        raise ValueError(f"length_penalty must be from {-STEEPEST:g} to {STEEPEST:g}, got {length_penalty:g}")
+    last = isinstance(model, LastScore)
+    if last and length_penalty:
+        raise ValueError(
+            f"length_penalty is of log-probabilities and must be 0 for scores of whole prefixes, got {length_penalty:g}"
+        )
     limits, longest = length_limits(max_length, source)
     if source.shape[0] == 0:
         return Hypotheses(
             limits.new_empty(0, 0), limits, torch.zeros(0, dtype=torch.float64, device=source.device)
         )
     with _evaluating(model):
-        search = _Search(as_stepwise(model), source, beam, limits, longest, length_penalty)
+        search = _Search(
+            as_stepwise(model), source, beam, best, limits, longest, length_penalty, special, last
+        )
         return search.run(forbidden, allow_unknown)
 
 
@@ -89,10 +113,17 @@ def greedy_search(
     max_length: int | Tensor,
     forbidden: Tensor | Sequence[int] | None = None,
     allow_unknown: bool = False,
+    special: SpecialTokens = RESERVED,
 ) -> Hypotheses:
     """The most probable token at each step: `beam_search` with one beam and no length penalty."""
     return beam_search(
-        model, source, beam=1, max_length=max_length, forbidden=forbidden, allow_unknown=allow_unknown
+        model,
+        source,
+        beam=1,
+        max_length=max_length,
+        forbidden=forbidden,
+        allow_unknown=allow_unknown,
+        special=special,
     )
 
 
@@ -104,18 +135,23 @@ class _Search:
         model: StepwiseModel,
         source: Tensor,
         beam: int,
+        best: int,
         limits: Tensor,
         longest: int,
         length_penalty: float,
+        special: SpecialTokens,
+        last: bool,
     ) -> None:
         count, device = source.shape[0], source.device
         self.model, self.beam, self.alpha, self.device = model, beam, length_penalty, device
-        self.steps = longest
-        # The result, for all B sources.
-        self.tokens = torch.full((count, self.steps), PAD, dtype=torch.int64, device=device)
-        self.lengths = torch.zeros(count, dtype=torch.int64, device=device)
+        self.steps, self.best, self.special = longest, best, special
+        self.last = last  # a hypothesis is worth its last score
+        self.all_end = torch.zeros(count, dtype=torch.bool, device=device)  # [b], its K best extensions
+        # The result, for all B sources, best first.
+        self.tokens = torch.full((count, best, self.steps), special.pad, dtype=torch.int64, device=device)
+        self.lengths = torch.zeros(count, best, dtype=torch.int64, device=device)
         self.scores = torch.full(
-            (count,), _DEAD, dtype=torch.float64, device=device
+            (count, best), _DEAD, dtype=torch.float64, device=device
         )  # -inf: nothing finished yet
         # The open sources; the first step runs on one row each.
         self.state: StepState = model.begin(source)
@@ -125,7 +161,7 @@ class _Search:
             count, 1, dtype=torch.float64, device=device
         )  # [b, K], log-probability of each open hypothesis
         self.history = torch.empty(count, 1, 0, dtype=torch.int64, device=device)  # [b, K, t]
-        self.current = torch.full((count,), BOS, dtype=torch.int64, device=device)  # [n]
+        self.current = torch.full((count,), special.bos, dtype=torch.int64, device=device)  # [n]
         self.banned: Tensor | None = None
         self.undefined = torch.zeros(
             (), dtype=torch.bool, device=device
@@ -135,16 +171,19 @@ class _Search:
         for length in range(1, self.steps + 1):
             logits, self.state = self.model.step(self.current, self.state)
             if self.banned is None:
-                self.banned = forbidden_tokens(forbidden, allow_unknown, logits.shape[1], self.device)
+                self.banned = forbidden_tokens(
+                    forbidden, allow_unknown, logits.shape[1], self.device, special=self.special
+                )
             self._extend(logits, length)
             self._close(length)
             if self.sources.shape[0] == 0:
                 break
         shortest, longest, undefined = torch.stack(
-            [self.lengths.min(), self.lengths.max(), self.undefined.long()]
+            [self.lengths[:, 0].min(), self.lengths.max(), self.undefined.long()]
         ).tolist()
         check_outcome("no hypothesis can be built", undefined=bool(undefined), impossible=shortest == 0)
-        return Hypotheses(self.tokens[:, :longest], self.lengths, self.scores)
+        tokens = self.tokens[:, :, :longest].flatten(0, 1)  # (B, R, T) -> (B*R, T)
+        return Hypotheses(tokens, self.lengths.flatten(), self.scores.flatten())
 
     def _extend(self, logits: Tensor, length: int) -> None:
         """One step of the search: finish what ends, keep the K best of the rest."""
@@ -158,8 +197,10 @@ class _Search:
         self.undefined |= (live & ~(normaliser < math.inf)).any()
         # Of one row no more than K + 1 tokens can matter: EOS, and K others.
         best, token = allowed.topk(min(self.beam + 1, allowed.shape[1]), dim=1)  # [n, C]
-        step = (best.double() - normaliser).view(count, width, -1)  # [b, K, C]
-        candidate = (self.total.unsqueeze(2) + step).nan_to_num(nan=_DEAD, posinf=_DEAD, neginf=_DEAD)
+        gain = best.double() if self.last else best.double() - normaliser
+        step = gain.view(count, width, -1)  # [b, K, C]
+        before = torch.where(live, 0.0, _DEAD).view_as(self.total) if self.last else self.total
+        candidate = (before.unsqueeze(2) + step).nan_to_num(nan=_DEAD, posinf=_DEAD, neginf=_DEAD)
         choices = candidate.shape[2]
         score, place = candidate.flatten(1).topk(
             min(self.beam + width, width * choices), dim=1
@@ -167,7 +208,8 @@ class _Search:
         token = token.view(count, -1).gather(1, place)
         parent = torch.div(place, choices, rounding_mode="floor")  # [b, .], beam of origin
 
-        ends = token == EOS
+        ends = token == self.special.eos
+        self.all_end = (ends | (score == _DEAD))[:, : self.beam].all(dim=1)
         self._finish(score[:, : self.beam], ends[:, : self.beam], parent, length)
         # The K best that go on, in order; the others and what is dead behind them.
         score = score.masked_fill(ends, _DEAD)
@@ -193,36 +235,46 @@ class _Search:
             self.state = self.state.repeat(self.beam)
 
     def _finish(self, score: Tensor, ends: Tensor, parent: Tensor, length: int) -> None:
-        """Record the best new finished hypothesis of each source where it beats the one recorded."""
+        """Record the new finished hypotheses of each source that are among its best ones."""
         penalised = (score / length_penalty_divisor(length, self.alpha)).masked_fill(~ends, _DEAD)
-        best, rank = penalised.max(dim=1)
-        better = (best > self.scores[self.sources]).nonzero().squeeze(1)
+        better = (penalised.amax(dim=1) > self.scores[self.sources, -1]).nonzero().squeeze(1)
         if better.shape[0] == 0:
             return
-        where = self.sources[better]
-        origin = parent[better, rank[better]]
-        self.tokens[where, : length - 1] = self.history[better, origin]
-        self.tokens[where, length - 1] = EOS
-        self.lengths[where] = length
-        self.scores[where] = best[better]
+        history = self.history[better].gather(
+            1, parent[better, : penalised.shape[1], None].expand(-1, -1, length - 1)
+        )
+        shape = (*history.shape[:2], self.steps)
+        tokens = torch.full(shape, self.special.pad, dtype=torch.int64, device=self.device)
+        tokens[:, :, : length - 1] = history
+        tokens[:, :, length - 1] = self.special.eos
+        self._record(self.sources[better], tokens, penalised[better], length)
+
+    def _record(self, where: Tensor, tokens: Tensor, scores: Tensor, length: int) -> None:
+        """Keep the R best of what the sources `where` [c] have and of new ones, [c, m, T] and [c, m]; equals stay in order."""
+        every = torch.cat([self.scores[where], scores], dim=1)
+        ranked, rank = every.sort(dim=1, descending=True, stable=True)
+        rank = rank[:, : self.best]
+        lengths = torch.cat([self.lengths[where], (scores > _DEAD).long() * length], dim=1)
+        texts = torch.cat([self.tokens[where], tokens], dim=1)
+        self.scores[where] = ranked[:, : self.best]
+        self.lengths[where] = lengths.gather(1, rank)
+        self.tokens[where] = texts.gather(1, rank[:, :, None].expand(-1, -1, self.steps))
 
     def _close(self, length: int) -> None:
-        """Drop the sources that are done; one without a finished hypothesis gives its best open one."""
-        finished = self.scores[self.sources]
-        leading, leader = self.total.max(dim=1)
+        """Drop the sources that are done; at its limit one with too few finished hypotheses gives its best open ones."""
+        finished = self.scores[self.sources, -1]  # the worst that is kept
+        leading = self.total.amax(dim=1)
         at_limit = self.limits <= length
         # A log-probability only falls, and the divisor is monotone in the length: the best a hypothesis can
         # still reach lies at one end of the lengths left.
         soon = leading / length_penalty_divisor(length + 1, self.alpha)
         late = leading / length_penalty_divisor(self.limits.double(), self.alpha)
-        done = at_limit | (torch.maximum(soon, late) <= finished) | (leading == _DEAD)
+        surpassed = self.all_end if self.last else torch.maximum(soon, late) <= finished
+        done = at_limit | surpassed | (leading == _DEAD)
 
         unfinished = (at_limit & (finished == _DEAD) & (leading > _DEAD)).nonzero().squeeze(1)
         if unfinished.shape[0]:
-            where = self.sources[unfinished]
-            self.tokens[where, :length] = self.history[unfinished, leader[unfinished]]
-            self.lengths[where] = length
-            self.scores[where] = leading[unfinished] / length_penalty_divisor(length, self.alpha)
+            self._fill(unfinished, length)
 
         keep = (~done).nonzero().squeeze(1)
         if keep.shape[0] == done.shape[0]:
@@ -233,12 +285,25 @@ class _Search:
         if keep.shape[0]:
             self.state = self.state.select_sources(keep)
 
+    def _fill(self, unfinished: Tensor, length: int) -> None:
+        """Put the best open hypotheses of some open sources, [c], behind their finished ones."""
+        where = self.sources[unfinished]
+        scores, leader = self.total[unfinished].sort(dim=1, descending=True, stable=True)
+        scores, leader = scores[:, : self.best], leader[:, : self.best]
+        kept = (self.lengths[where] > 0).sum(dim=1)  # [c]
+        for place in range(scores.shape[1]):
+            slot = kept + place
+            free = ((slot < self.best) & (scores[:, place] > _DEAD)).nonzero().squeeze(1)
+            row, column = where[free], slot[free]
+            self.tokens[row, column, :length] = self.history[unfinished[free], leader[free, place]]
+            self.lengths[row, column] = length
+            self.scores[row, column] = scores[free, place] / length_penalty_divisor(length, self.alpha)
+
 
 @contextmanager
 def _evaluating(model: object) -> Iterator[None]:
     """Evaluation mode for the time of a search, each submodule put back as it was."""
-    inner = inner_module(model)
-    training = [] if inner is None else [module for module in inner.modules() if module.training]
+    training = [module for inner in inner_modules(model) for module in inner.modules() if module.training]
     for module in training:
         module.training = False
     try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softbellman.data.vocabulary import BOS, PAD, UNK
+from softbellman.data.vocabulary import RESERVED, SpecialTokens
 
 
 def length_limits(max_length: int | Tensor, source: Tensor) -> tuple[Tensor, int]:
@@ -51,9 +51,10 @@ def forbidden_tokens(
     vocabulary: int,
     device: torch.device,
     *,
+    special: SpecialTokens = RESERVED,
     read: bool = True,
 ) -> Tensor:
-    """The tokens that are never produced, bool [V]: `forbidden`, or PAD, BOS and UNK when it is None.
+    """The tokens that are never produced, bool [V]: `forbidden`, or `special.never` when it is None.
 
     `read=False` does not look at the numbers of a mask, which waits for its device.
 
@@ -73,11 +74,8 @@ def forbidden_tokens(
     else:
         banned = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         if forbidden is None:
-            ids = [
-                token
-                for token in (PAD, BOS, UNK)
-                if token < vocabulary and not (allow_unknown and token == UNK)
-            ]
+            never = special.unspoken if allow_unknown else special.never
+            ids = [token for token in never if token < vocabulary]
         else:
             ids = list(forbidden)
             for token in ids:

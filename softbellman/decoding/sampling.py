@@ -12,9 +12,10 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from softbellman.data.vocabulary import BOS, EOS, PAD
+from softbellman.data.vocabulary import RESERVED, SpecialTokens
 from softbellman.decoding.checks import check_outcome
 from softbellman.decoding.limits import forbidden_tokens, length_limits
+from softbellman.decoding.nucleus import check_truncation, truncate
 from softbellman.decoding.stepwise import StepState, StepwiseModel, as_stepwise
 from softbellman.losses import sample_tokens
 
@@ -49,6 +50,15 @@ class Request(NamedTuple):
     keep_logits: bool
     start: StepState | None
     first_row: int = 0
+    forced: Tensor | None = None  # [N, L] int64, negative where a token is drawn
+    top_k: int = 0
+    top_p: float = 1.0
+    special: SpecialTokens = RESERVED
+
+    @property
+    def truncated(self) -> bool:
+        """Whether unlikely tokens are left out."""
+        return self.top_k > 0 or self.top_p < 1.0
 
 
 class Drawer(ABC):
@@ -74,6 +84,10 @@ def sample(
     keep_logits: bool = False,
     start: StepState | None = None,
     first_row: int = 0,
+    forced: Tensor | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    special: SpecialTokens = RESERVED,
 ) -> Samples:
     """Draw `samples` sequences for every source, in the model's present mode (call `eval()` for no dropout).
 
@@ -89,22 +103,34 @@ def sample(
         offset: where in the stream the first step draws.
         samples: K.
         temperature: divides the logits.
-        forbidden: bool [V] or ids that are never drawn; None forbids PAD, BOS and UNK.
+        forbidden: bool [V] or ids that are never drawn; None forbids `special.never`: PAD, BOS and UNK.
         allow_unknown: with `forbidden=None`, lets UNK be drawn.
         keep_logits: return the model's logits too, neither tempered nor forbidden.
         start: the model's state of B rows before the start token where there is one already; else it begins here.
         first_row: number of row 0, where the sources are a part of a larger batch: K times the number of sources before.
+        forced: int64 [B, L], tokens that are taken instead of drawn ones; where it is negative, and behind L, tokens are drawn.
+            The `log_probs` of forced tokens are 0. A forced EOS ends the sequence.
+        top_k: draw among the k most probable allowed tokens; 0: among all.
+        top_p: draw among the fewest most probable allowed tokens whose tempered probabilities add up to p; 1: among all.
+        special: ids of padding, start, end and unknown words in the model's vocabulary.
 
     Raises:
-        ValueError: for K < 1, a bad temperature, bad lengths or ids. Also where allowed logits of a live row are NaN, +inf
-            or all `-inf`; that is looked at once, at the end, so that no step waits for its device.
+        ValueError: for K < 1, a bad temperature, top_k or top_p, bad lengths or ids. Also where allowed logits of a live row
+            are NaN, +inf or all `-inf`; that is looked at once, at the end, so that no step waits for its device.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     if not temperature > 0.0:
         raise ValueError(f"temperature must be positive, got {temperature}")
+    check_truncation(top_k, top_p)
     limits, steps = length_limits(max_length, source)
     limits = limits.repeat_interleave(samples)  # (B) -> (N)
+    if forced is not None:
+        if forced.dim() != 2 or len(forced) != len(source) or forced.dtype != torch.int64:
+            raise ValueError(
+                f"forced must be int64 [{len(source)}, L], got {forced.dtype} {tuple(forced.shape)}"
+            )
+        forced = forced.repeat_interleave(samples, dim=0)  # (B, L) -> (N, L)
     if not len(limits):
         return Samples(limits.new_empty(0, 0), limits, torch.zeros(0, 0, device=source.device))
     request = Request(
@@ -120,6 +146,10 @@ def sample(
         keep_logits,
         start,
         first_row,
+        forced,
+        top_k,
+        top_p,
+        special,
     )
     return model.draw(request) if isinstance(model, Drawer) else draw_by_steps(as_stepwise(model), request)
 
@@ -127,21 +157,25 @@ def sample(
 def draw_by_steps(model: StepwiseModel, request: Request) -> Samples:
     """Draw one token after another; rows that have ended leave the computation."""
     source, limits, steps = request.source, request.limits, request.steps
-    rows, device = limits.shape[0], source.device
-    tokens = torch.full((rows, steps), PAD, dtype=torch.int64, device=device)
+    rows, device, special = limits.shape[0], source.device, request.special
+    tokens = torch.full((rows, steps), special.pad, dtype=torch.int64, device=device)
     log_probs: Tensor | None = None
     lengths = torch.zeros_like(limits)
     state = (model.begin(source) if request.start is None else request.start).repeat(request.samples)
-    current = torch.full((rows,), BOS, dtype=torch.int64, device=device)
+    current = torch.full((rows,), special.bos, dtype=torch.int64, device=device)
     open_rows = torch.arange(rows, device=device)  # [n]
     banned: Tensor | None = None
     kept: list[Tensor] = []
     for step in range(steps):
         logits, state = model.step(current, state)
         if banned is None:
-            banned = forbidden_tokens(request.forbidden, request.allow_unknown, logits.shape[1], device)
+            banned = forbidden_tokens(
+                request.forbidden, request.allow_unknown, logits.shape[1], device, special=special
+            )
         draw = sample_tokens(
-            logits,
+            truncate(logits, banned, request.temperature, request.top_k, request.top_p)
+            if request.truncated
+            else logits,
             seed=request.seed,
             offset=request.offset + step,
             temperature=request.temperature,
@@ -150,14 +184,20 @@ def draw_by_steps(model: StepwiseModel, request: Request) -> Samples:
         )
         if request.keep_logits:
             kept.append(logits)
-        current = draw.tokens
+        current, log_prob = draw.tokens, draw.log_prob
+        if request.forced is not None and step < request.forced.shape[1]:
+            given = request.forced[open_rows, step]
+            current = torch.where(given < 0, current, given)
+            log_prob = log_prob.masked_fill(given >= 0, 0.0)
         if log_probs is None:
             log_probs = torch.zeros(rows, steps, dtype=draw.log_prob.dtype, device=device)
         tokens[open_rows, step] = current
-        log_probs[open_rows, step] = draw.log_prob
+        log_probs[open_rows, step] = log_prob
         lengths[open_rows] = step + 1
         # A negative token says that nothing could be drawn; it ends the row and is reported below.
-        still = ((current != EOS) & (current >= 0) & (limits[open_rows] > step + 1)).nonzero().squeeze(1)
+        still = (
+            ((current != special.eos) & (current >= 0) & (limits[open_rows] > step + 1)).nonzero().squeeze(1)
+        )
         if still.shape[0] == 0:
             break
         if still.shape[0] < open_rows.shape[0]:

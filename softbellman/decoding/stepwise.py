@@ -78,6 +78,11 @@ class StepwiseModule:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The module."""
+        return (self.module,)
+
     def begin(self, source: Tensor) -> PrefixState:
         """The state of B rows before the start token, for `source` [B, ...]."""
         return PrefixState(source, source.new_empty(source.shape[0], 0, dtype=torch.int64))
@@ -105,6 +110,11 @@ class Tempered:
         self.temperature = temperature
         self._stepwise = as_stepwise(model)
 
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """The model that is tempered."""
+        return (self.model,)
+
     def begin(self, source: Tensor) -> StepState:
         """The state of B rows before the start token, for `source` [B, ...]."""
         return self._stepwise.begin(source)
@@ -115,11 +125,40 @@ class Tempered:
         return logits / self.temperature, state
 
 
+class LastScore:
+    """A model whose logits are scores of whole prefixes: `beam_search` ranks hypotheses by the last of them.
+
+    No softmax is taken and nothing is added up, as in beam search optimisation (Wiseman and Rush, "Sequence-to-Sequence
+    Learning as Beam-Search Optimization", 2016).
+
+    Args:
+        model: has `begin` and `step`, or maps (source, prefix) to logits.
+    """
+
+    def __init__(self, model: nn.Module | StepwiseModel) -> None:
+        self.parts = (model,)
+        self._stepwise = as_stepwise(model)
+
+    def begin(self, source: Tensor) -> StepState:
+        """The state of B rows before the start token, for `source` [B, ...]."""
+        return self._stepwise.begin(source)
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one token per row: [N] -> scores [N, V] of the prefixes that each next token makes, and the new state."""
+        return self._stepwise.step(tokens, state)
+
+
 def inner_module(model: object) -> nn.Module | None:
-    """The module within a model, its wrappers taken off; None where it is none."""
-    inner = model.model if isinstance(model, Tempered) else model
-    inner = inner.module if isinstance(inner, StepwiseModule) else inner
-    return inner if isinstance(inner, nn.Module) else None
+    """The module within a model, its wrappers taken off; None where there is none, or where there are several."""
+    found = inner_modules(model)
+    return found[0] if len(found) == 1 else None
+
+
+def inner_modules(model: object) -> list[nn.Module]:
+    """The modules within a model, its wrappers taken off: `parts` of a wrapper are the models that it asks."""
+    if isinstance(model, nn.Module):
+        return [model]
+    return [module for part in getattr(model, "parts", ()) for module in inner_modules(part)]
 
 
 def as_stepwise(model: nn.Module | StepwiseModel) -> StepwiseModel:

@@ -16,6 +16,7 @@ from softbellman.experiments.collect import SystemResult, actor_stages, deciding
 from softbellman.experiments.groups import name_among
 from softbellman.payoffs import sentence_bleu
 from softbellman.training.evaluation import corpus_batches, translate_corpus
+from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.task import load_task
@@ -152,7 +153,9 @@ def _systems(paths: Sequence[str | Path], *, last: bool) -> list[_System]:
         settings = config.load(Settings, folder.config_path)
         stages = actor_stages(settings)
         for stage in dict.fromkeys((stages[0], stages[-1])):
-            system = "MLE" if stage == "actor" else settings.algorithm.upper()
+            algorithm = algorithm_of(settings)
+            named = algorithm.title if algorithm.own else settings.algorithm.upper()
+            system = "MLE" if algorithm.spec(stage).likelihood else settings.label or named
             deciding = deciding_settings(settings, stage)
             result = SystemResult(
                 folder.path, settings.seed, system, stage, stage == stages[-1], deciding, {}, ""
@@ -201,7 +204,9 @@ def _decode(system: _System, images: Sequence[str]) -> list[str]:
     )
     evaluation = system.settings.evaluation
     batches = corpus_batches(chosen, evaluation.batch_size)
-    return translate_corpus(actor.model, batches, actor.target_codec, evaluation, device=torch.device("cpu"))
+    return translate_corpus(
+        actor.models[0], batches, actor.target_codec, evaluation, device=torch.device("cpu")
+    )
 
 
 def _bleu(caption: str, references: Sequence[Sequence[str]]) -> float:

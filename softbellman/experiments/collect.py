@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from softbellman import config
-from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
+from softbellman.payoffs.settings import WITHOUT_EFFECT
+from softbellman.training.own_algorithm import algorithm_of
+from softbellman.training.record import NAME as RECORD
+from softbellman.training.record import RunRecord
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings, follow_data
+from softbellman.training.stages import SPECS
 
 FlatSettings = Mapping[str, Any]
 """Settings by their dotted key, in the order of the settings classes."""
 
 _MACHINE = (
     "seed", "threads", "keep_memory", "logits", "cuda_graphs", "device", "output", "cache", "algorithm",
-    "preset", "process_timeout",
+    "preset", "process_timeout", "label", "actor_seed", "reader_seed",
 )  # fmt: skip
 """Keys of the whole run that are no part of what a system is; the algorithm's name and its preset's keys are elsewhere."""
 _APART = (
@@ -28,6 +32,7 @@ _APART = (
     "data.encoder_weights",
     "evaluation.batch_size",
     "evaluation.metrics",
+    *(f"payoff.{name}" for name in WITHOUT_EFFECT),
 )
 """Keys that say where files lie, or what is computed beside the scores."""
 _TRAINING_TEXT = (
@@ -55,13 +60,14 @@ class SystemResult:
 
     Attributes:
         run: the run's folder.
-        seed: of the run.
-        system: name in tables, such as MLE or ERAC.
+        seed: of the run; of maximum likelihood that of its stage.
+        system: name in tables, such as MLE, ERAC, or the run's label.
         stage: the stage whose selected actor was decoded.
         final: it is what the run ends with.
         settings: what decides the system.
         metrics: numbers by the name they were logged under: dev_bleu, test_bleu, length_ratio, test_...
         signature: sacrebleu's.
+        start: seed of the maximum-likelihood actor that the run began with.
     """
 
     run: Path
@@ -72,6 +78,13 @@ class SystemResult:
     settings: FlatSettings
     metrics: Mapping[str, float]
     signature: str
+    start: int = 0
+
+
+def _system(settings: Settings, stage: str, record: Mapping[str, Any]) -> str:
+    """The name of a system: the run's label of what it ends with, else that of the algorithm."""
+    final = stage == actor_stages(settings)[-1]
+    return settings.label if final and settings.label else str(record["system"])
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ def read_run(path: str | Path) -> FinishedRun:
     folder = RunFolder.open(path)
     settings = follow_data(config.load(Settings, folder.config_path))
     stages = actor_stages(settings)
-    records = {record["stage"]: record for record in folder.read_metrics() if record.get("kind") == "test"}
+    records = {record["stage"]: record for record in folder.test_records()}
     for stage in stages:
         if stage not in records:
             raise UnfinishedRunError(
@@ -138,8 +151,8 @@ def read_run(path: str | Path) -> FinishedRun:
     systems = tuple(
         SystemResult(
             run=folder.path,
-            seed=settings.seed,
-            system=str(records[stage]["system"]),
+            seed=settings.seed_of(stage),
+            system=_system(settings, stage, records[stage]),
             stage=stage,
             final=stage == stages[-1],
             settings=deciding_settings(settings, stage),
@@ -149,6 +162,7 @@ def read_run(path: str | Path) -> FinishedRun:
                 if isinstance(value, (int, float)) and name not in _NO_METRICS
             },
             signature=str(records[stage].get("signature", "")),
+            start=settings.seed_of_network("actor"),
         )
         for stage in stages
     )
@@ -157,24 +171,22 @@ def read_run(path: str | Path) -> FinishedRun:
 
 def actor_stages(settings: Settings) -> list[str]:
     """The stages of a run after which its actor is compared on the test set, in order."""
-    return [
-        stage
-        for stage in ALGORITHMS[settings.algorithm].stages
-        if stage in ACTOR_STAGES and getattr(settings, stage).schedule.epochs > 0
-    ]
+    algorithm = algorithm_of(settings)
+    return [name for name in algorithm.trained(settings) if algorithm.spec(name).trains_actor]
 
 
 def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
     """What decides the actor at the end of a stage, the seed and the place of files left out.
 
-    After maximum likelihood these are data, model, the stage itself and how it is selected. Later they are all but the
-    sections of stages that the algorithm does not have.
+    After maximum likelihood these are data, model, precision, the stage itself and how it is selected. Later they are
+    all but the sections of stages that the algorithm does not have.
     """
-    sections = {"data", "model", "actor", "evaluation"}
-    if stage != "actor":
-        every_stage = {name for algorithm in ALGORITHMS.values() for name in algorithm.stages}
+    algorithm = algorithm_of(settings)
+    sections = {"data", "model", "precision", stage, "evaluation"}
+    if not algorithm.spec(stage).likelihood:
         present = {key.partition(".")[0] for key in config.flatten(settings)}
-        sections = present - (every_stage - set(ALGORITHMS[settings.algorithm].stages)) - {"checkpoint"}
+        unread = {"checkpoint", "logging", *(() if algorithm.own else ("stages",))}
+        sections = present - (SPECS.keys() - set(algorithm.stages)) - unread
     apart = {*_MACHINE, *_APART, *_nameless(settings)}
     return {
         key: value
@@ -203,6 +215,17 @@ def check_same_data(first: FinishedRun, other: FinishedRun) -> None:
     places = [Path(flat[key]).resolve() for flat in (mine, theirs)]
     if places[0] != places[1] and _vocabulary(first) != _vocabulary(other):
         raise _other_data(first, other, key, mine, theirs)
+    digests = [recorded_data(run).get("test_data") for run in (first, other)]
+    if all(digests) and digests[0] != digests[1] and _vocabulary(first) == _vocabulary(other):
+        raise OtherDataError(
+            f"{other.path} was tested on other data than {first.path}: the test sets were not the same when the "
+            "runs were made; give each data set a table of its own"
+        )
+
+
+def recorded_data(run: FinishedRun) -> Mapping[str, str]:
+    """Digests of what a run read, by name; empty where it has no record."""
+    return RunRecord.read(run.path).data if (run.path / RECORD).is_file() else {}
 
 
 def _vocabulary(run: FinishedRun) -> bytes:

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from softbellman import config
 from softbellman.data import CaptionCorpus, Corpus
+from softbellman.data.scenes import scenes_of
 from softbellman.experiments.collect import Collection, FinishedRun, SystemResult
 from softbellman.training.evaluation import METRICS, further_metrics
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import Settings
+from softbellman.training.settings import TRUTH, Settings
 from softbellman.training.task import load_task
 
 
@@ -24,7 +25,8 @@ def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
         names: of `training.evaluation.METRICS`.
 
     Raises:
-        ValueError: an unknown metric, or hypotheses that are not those of the test set; names the file.
+        ValueError: an unknown metric, `truth` of a run on other data than scenes, or hypotheses that are not those of the
+            test set; names the file.
         DataError: the data set cannot be read.
     """
     unknown = [name for name in names if name not in METRICS]
@@ -43,6 +45,10 @@ def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
         return test_sets[key]
 
     def completed(run: FinishedRun) -> FinishedRun:
+        if TRUTH in names and run.settings.data.kind != "scenes":
+            raise ValueError(
+                f"{run.path}: {TRUTH} is of captions of scenes, and the run is on {run.settings.data.kind} data"
+            )
         missing = [name for name in names if name not in run.settings.evaluation.metrics]
         if not missing:
             return run
@@ -61,6 +67,8 @@ def _completed(
         raise ValueError(
             f"{run.path}: the hypotheses of stage {result.stage} have {len(lines)} lines, the test set {len(test)}"
         )
-    found = further_metrics(missing, lines, test.reference_texts, run.settings.evaluation)
+    found = further_metrics(
+        missing, lines, test.reference_texts, run.settings.evaluation, scenes=scenes_of(test)
+    )
     computed = {f"test_{name}": value for name, value in found.items()}
     return replace(result, metrics={**result.metrics, **computed})

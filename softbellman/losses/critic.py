@@ -49,7 +49,7 @@ def critic_loss(
         actions: int64 `[...]`, the tokens taken. Ids outside [0, V) raise on the CPU; on a GPU they are not
             looked for, since that would synchronize.
         targets: `[...]` floating, the regression targets of Eq. (19) in the unit of q.
-        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        mask: bool or 0/1 integers `[...]`, True for real rows. Masked rows are not read and give 0.
         smoothness: weight of the spread, at least 0.
         reduction: of the loss: "none", or "sum" or "mean" over the real rows. With a chunked `Head` a reduced loss
             takes its gradients along in the forward pass, which saves a matmul.
@@ -71,7 +71,7 @@ def critic_loss(
     check_row_argument("q", q)
     check_ids("actions", actions, "q", q)
     check_numbers("targets", targets, "q", q)
-    check_mask(mask, "q", q)
+    mask = check_mask(mask, "q", q)
     check_not_negative("smoothness", smoothness)
     how = check_reduction(reduction, row_weights, inplace_backward, "q", q)
     targets = targets.detach()

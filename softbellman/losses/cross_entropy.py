@@ -5,6 +5,7 @@ Forward one read of each input; backward reads them once more and writes the gra
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from softbellman.core.checks import (
@@ -18,6 +19,7 @@ from softbellman.core.checks import (
 from softbellman.core.head import Rows, check_row_argument, check_rows_beside
 from softbellman.core.launch import launch, row_matrix, several_per_row, vector
 from softbellman.core.row_operator import RowOperator, check_reduction
+from softbellman.losses.targets import real_targets
 
 
 def soft_target_cross_entropy(
@@ -41,7 +43,7 @@ def soft_target_cross_entropy(
         logits: unnormalised log-probabilities `[..., V]` of the policy pi, a tensor or a `Head`.
         q: action values `[..., V]` of the oracle, a tensor with the dtype of logits or a `Head`.
         tau: temperature of the oracle in the unit of q, between 1e-30 and 1e30.
-        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        mask: bool or 0/1 integers `[...]`, True for real rows. Masked rows are not read and give 0.
         targets: int64 `[...]`, needed unless oracle_weight is 1. Ids outside [0, V) raise on the CPU; on a GPU
             they are not looked for, since that would synchronize.
         oracle_weight: alpha in [0, 1], one number or a tensor `[...]` (whose range is not looked at).
@@ -67,7 +69,7 @@ def soft_target_cross_entropy(
     check_row_argument("logits", logits)
     check_rows_beside("q", q, "logits", logits)
     check_temperature("tau", tau)
-    check_mask(mask, "logits", logits)
+    mask = check_mask(mask, "logits", logits)
     if targets is not None:
         check_ids("targets", targets, "logits", logits)
     alpha: Tensor | None = None
@@ -90,17 +92,24 @@ def token_cross_entropy(
     targets: Tensor,
     mask: Tensor | None = None,
     *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
     reduction: str = "none",
     row_weights: Tensor | None = None,
     inplace_backward: bool = False,
 ) -> Tensor:
     """`-log pi(target)` with pi = softmax(logits): the loss of maximum likelihood, one row at a time.
 
+    With label smoothing e it is `-(1 - e) log pi(target) - e / V sum_w log pi(w)`: the share e of the target is spread evenly
+    over the vocabulary, padding of a `Head` excepted. A token whose logit is `-inf` then gives `inf`.
+
     Args:
         logits: unnormalised log-probabilities `[..., V]`, a tensor or a `Head`.
         targets: int64 `[...]`. Ids outside [0, V) raise on the CPU; on a GPU they are not looked for, since
             that would synchronize.
-        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        mask: bool or 0/1 integers `[...]`, True for real rows. Masked rows are not read and give 0.
+        ignore_index: a row with this target is masked; None: no such target.
+        label_smoothing: e in [0, 1].
         reduction: "none", or "sum" or "mean" over the real rows. With a `Head` a reduced loss takes its gradients
             along in the forward pass, which saves a matmul.
         row_weights: `[...]` floating, what the loss of each row is multiplied by; constants. None: 1.
@@ -119,10 +128,26 @@ def token_cross_entropy(
         tensor(0.6931)
     """
     check_row_argument("logits", logits)
-    check_ids("targets", targets, "logits", logits)
-    check_mask(mask, "logits", logits)
+    mask = check_mask(mask, "logits", logits)
+    targets, mask = real_targets(targets, mask, ignore_index, "logits", logits)
+    check_fraction("label_smoothing", label_smoothing)
     how = check_reduction(reduction, row_weights, inplace_backward, "logits", logits)
-    return CROSS_ENTROPY.reduce((logits, None), (1.0, targets, None), mask, how)[0]
+    if label_smoothing == 0.0:
+        return CROSS_ENTROPY.reduce((logits, None), (1.0, targets, None), mask, how)[0]
+    even = _even_rows(logits)
+    share = even.new_full(logits.shape[:-1], label_smoothing, dtype=statistic_dtype(even.dtype))
+    return CROSS_ENTROPY.reduce((logits, even), (1.0, targets, share), mask, how)[0]
+
+
+def _even_rows(logits: Rows) -> Tensor:
+    """Logits `[..., V]` of the even distribution over the vocabulary without its padding: one row, repeated."""
+    if isinstance(logits, Tensor):
+        return logits.new_zeros(logits.shape[-1]).expand(logits.shape)
+    head = logits.cast()
+    row = head.weight.detach().new_zeros(logits.shape[-1])
+    if head.vocabulary is not None:
+        row[head.vocabulary :] = -torch.inf
+    return row.expand(logits.shape)
 
 
 def cross_entropy_forward(

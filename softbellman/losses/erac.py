@@ -70,11 +70,11 @@ def erac_critic_loss(
         actions: int64 `[..., T]`, the tokens y_t. Ids outside [0, V) raise on the CPU; on a GPU they are not
             looked for, since that would synchronize.
         rewards: `[..., T]` floating, r_t in the unit of q.
-        mask: bool `[..., T]`, True for real tokens. Masked positions are not read and give 0.
+        mask: bool or 0/1 integers `[..., T]`, True for real tokens. Masked positions are not read and give 0.
         tau: weight of the entropy in the unit of q, 0 or between 1e-30 and 1e30.
         smoothness: weight of the spread, at least 0.
-        terminal: bool `[..., T]`, True where a sequence ends before its row does: sequences packed behind each
-            other without padding are the rows `[M, V]` of one.
+        terminal: bool or 0/1 integers `[..., T]`, True where a sequence ends before its row does: sequences packed
+            behind each other without padding are the rows `[M, V]` of one.
         reduction: of the loss: "none", or "sum" or "mean" over the real rows.
         row_weights: `[..., T]` floating, what the loss of each row is multiplied by; constants. None: 1.
         inplace_backward: as for `critic_loss`.
@@ -101,8 +101,8 @@ def erac_critic_loss(
     check_rows_beside("q", q, "logits", logits)
     check_ids("actions", actions, "q", q)
     check_numbers("rewards", rewards, "q", q)
-    check_mask(mask, "q", q)
-    check_mask(terminal, "q", q, name="terminal", meaning="nothing follows")
+    mask = check_mask(mask, "q", q)
+    terminal = check_mask(terminal, "q", q, name="terminal", meaning="nothing follows")
     check_temperature("tau", tau, zero=True)
     check_not_negative("smoothness", smoothness)
     how = check_reduction(reduction, row_weights, inplace_backward, "q", q)

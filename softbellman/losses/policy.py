@@ -44,7 +44,7 @@ def policy_value(
         q: action values `[..., V]`, a tensor with the dtype of logits or a `Head`; `-inf` only where the policy is 0.
         tau: weight of the entropy in the unit of q, 0 or between 1e-30 and 1e30; 0 leaves the plain expectation.
         prior: logits `[..., V]` or `[V]` of the prior policy, a tensor or a `Head`, constants; None: no prior.
-        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        mask: bool or 0/1 integers `[...]`, True for real rows. Masked rows are not read and give 0.
 
     Returns:
         value `[...]` in the unit of q and entropy `[...]` in nats, float64 for float64 logits, else float32. A
@@ -61,7 +61,7 @@ def policy_value(
     check_row_argument("logits", logits)
     check_rows_beside("q", q, "logits", logits)
     prior = check_prior(prior, "logits", logits)
-    check_mask(mask, "logits", logits)
+    mask = check_mask(mask, "logits", logits)
     check_temperature("tau", tau, zero=True)
     value, entropy, *_ = POLICY((logits, q, prior), (tau, 0), mask)
     return PolicyValue(value, entropy)
@@ -89,7 +89,7 @@ def actor_loss(
         q: action values `[..., V]` of the critic, a tensor with the dtype of logits or a `Head`; `-inf` only where
             the actor's logits are.
         tau: weight of the entropy in the unit of q, 0 or between 1e-30 and 1e30.
-        mask: bool `[...]`, True for real rows. Masked rows are not read and give 0.
+        mask: bool or 0/1 integers `[...]`, True for real rows. Masked rows are not read and give 0.
         entropy: "exact" as above; "normalized" divides the entropy's weight by `1e-8 + ||log pi||_2`, a constant,
             as the published code does; "none" leaves the entropy out.
         prior: logits `[..., V]` or `[V]` of the prior policy pi_0, a tensor or a `Head`: `log pi` becomes
@@ -114,7 +114,7 @@ def actor_loss(
     check_row_argument("logits", logits)
     check_rows_beside("q", q, "logits", logits)
     prior = check_prior(prior, "logits", logits)
-    check_mask(mask, "logits", logits)
+    mask = check_mask(mask, "logits", logits)
     check_temperature("tau", tau, zero=True)
     mode = check_choice("entropy", entropy, ENTROPY_MODES)
     if prior is not None and mode != 0:

@@ -50,11 +50,11 @@ def sample_tokens(
     Args:
         logits: unnormalised log-probabilities `[..., V]`, a tensor or a `Head`, without NaN and `+inf`.
         seed: from 0 to 2**63 - 1; as an int64 tensor of one number on the device of the logits it is read when
-            the kernel runs, so that a captured CUDA graph draws anew at every replay.
+            the kernel runs, so that a captured CUDA graph draws anew at every replay; of such a number all 64 bits count.
         offset: the same; independent draws under one seed.
         temperature: between 1e-30 and 1e30.
         forbidden: bool `[V]`, True for tokens that must not be drawn.
-        mask: bool `[...]`, True for real rows. Masked rows are not read and give zeros.
+        mask: bool or 0/1 integers `[...]`, True for real rows. Masked rows are not read and give zeros.
         row_numbers: int64 `[...]`, the numbers of the rows in the noise, modulo 2**32; None counts the leading
             dimensions in row-major order from 0. Rows of one number share their noise.
 
@@ -76,7 +76,7 @@ def sample_tokens(
     offset, offset_at = check_counter_or_tensor("offset", offset, "logits", logits)
     check_temperature("temperature", temperature)
     check_vocabulary_vector("forbidden", forbidden, "logits", logits, boolean=True)
-    check_mask(mask, "logits", logits)
+    mask = check_mask(mask, "logits", logits)
     if row_numbers is not None:
         check_ids("row_numbers", row_numbers, "logits", logits)
     if isinstance(logits, Head):
@@ -100,7 +100,9 @@ def _sample_head(
         None if mask is None else mask.reshape(-1)
     )  # masked rows keep their places; their hidden states are cleared
     size = choose_chunk_rows(rows.count, head.weight, head.chunk_rows or 0)
-    source = RowsTensors(head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0)
+    source = RowsTensors(
+        head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, head.vocabulary or 0
+    )
     chunks = open_chunks(source, rows, size, head.hidden.dtype)
     numbers = None if row_numbers is None else row_numbers.reshape(-1)
     parts = []

@@ -35,10 +35,10 @@ def soft_bellman_residual(
         actions: int64 `[B, T]`, the tokens y_t. Ids outside [0, V) raise on the CPU; on a GPU they are not
             looked for, since that would synchronize.
         rewards: `[B, T]` floating, r_t in the unit of q.
-        mask: bool `[B, T]`, True for real tokens. Masked positions are not read and give 0.
+        mask: bool or 0/1 integers `[B, T]`, True for real tokens. Masked positions are not read and give 0.
         tau: temperature in the unit of q, between 1e-30 and 1e30.
-        terminal: bool `[B, T]`, True where a sequence ends before its row does: several sequences packed behind
-            each other, without padding, are one row.
+        terminal: bool or 0/1 integers `[B, T]`, True where a sequence ends before its row does: several sequences
+            packed behind each other, without padding, are one row.
 
     Returns:
         Residuals `[B, T]`, float64 for float64 q, else float32. Where the chosen value and its target are both
@@ -55,8 +55,8 @@ def soft_bellman_residual(
     check_row_argument("q", q, dimensions=3)
     check_ids("actions", actions, "q", q)
     check_numbers("rewards", rewards, "q", q)
-    check_mask(mask, "q", q)
-    check_mask(terminal, "q", q, name="terminal", meaning="nothing follows")
+    mask = check_mask(mask, "q", q)
+    terminal = check_mask(terminal, "q", q, name="terminal", meaning="nothing follows")
     check_temperature("tau", tau)
     earned = rewards.detach()
     if isinstance(q, Head):

@@ -22,7 +22,7 @@ def soft_value(q: Rows, *, tau: float, prior: Rows | None = None, mask: Tensor |
         tau: temperature in the unit of q, between 1e-30 and 1e30.
         prior: logits `[..., V]` or `[V]` of the prior policy, a tensor with the dtype of q or a `Head`; constants.
             None counts every token once.
-        mask: bool `[...]`, True for real rows. A masked row is not read; its value and gradient are 0.
+        mask: bool or 0/1 integers `[...]`, True for real rows. A masked row is not read; its value and gradient are 0.
 
     Returns:
         Values `[...]` in the unit of q, float64 for float64 q, else float32. A row that is `-inf` throughout
@@ -38,7 +38,7 @@ def soft_value(q: Rows, *, tau: float, prior: Rows | None = None, mask: Tensor |
     check_row_argument("q", q)
     check_temperature("tau", tau)
     prior = check_prior(prior, "q", q)
-    check_mask(mask, "q", q)
+    mask = check_mask(mask, "q", q)
     return SOFT_VALUE((q, prior), (tau,), mask)[0]
 
 

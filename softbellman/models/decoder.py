@@ -134,6 +134,34 @@ class AttentionDecoder(nn.Module, ABC):
         """Weight [V, H] and bias [V] of `project`, for losses that do without the logits."""
         return self.output.weight, self.output.bias
 
+    def attention_weights(self, source: Tensor, prefix: Tensor) -> Tensor:
+        """How much each position of the source was attended to before each token: [N, T, S], rows add up to 1.
+
+        Args:
+            source, prefix: as in `forward`.
+
+        Raises:
+            ValueError: the network has no attention.
+        """
+        if self.attention is None:
+            raise ValueError("the model has no attention over its source")
+        found: list[Tensor] = []
+
+        def note(module: nn.Module, given: tuple[Tensor, ...], context: Tensor) -> None:
+            queries, keys, values, bias = given
+            unit = torch.eye(keys.shape[1], dtype=values.dtype, device=values.device)
+            weights = module.forward(
+                queries, keys, unit.expand(len(keys), -1, -1), bias
+            )  # the context of unit vectors
+            found.append(weights.view(len(prefix), -1, keys.shape[1]))  # (B, K*T, S) -> (N, T, S)
+
+        handle = self.attention.register_forward_hook(note)
+        try:
+            self.features(source, prefix)
+        finally:
+            handle.remove()
+        return torch.cat(found, dim=1)
+
     @property
     def encodes_alike(self) -> bool:
         """Whether `encode` gives the same in training and in evaluation, so that one encoding serves both."""

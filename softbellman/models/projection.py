@@ -99,10 +99,13 @@ class _KnownLogits(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         features, weight = ctx.saved_tensors
         rows, columns = grad.flatten(0, -2), features.flatten(0, -2)  # (..., V) -> (M, V), (..., H) -> (M, H)
+        wide = weight.dtype
         if ctx.narrow:
             rows, columns, weight = _narrow(rows), _narrow(columns), _narrow_weight(weight)
+        elif rows.dtype != wide:  # logits of autocast, whose products are in their dtype
+            columns, weight = columns.to(rows.dtype), weight.to(rows.dtype)
         found = rows @ weight, rows.t() @ columns, rows.sum(0)
-        in_features, in_weight, in_bias = (part.to(features.dtype) for part in found)
+        in_features, in_weight, in_bias = found[0].to(features.dtype), found[1].to(wide), found[2].to(wide)
         return in_features.view(features.shape), in_weight, in_bias, None
 
 

@@ -5,34 +5,19 @@ the next state `V(y_1..t) = tau H(pi(.|y_1..t)) + sum_w pi(w|y_1..t) Qbar(y_1..t
 
 - critic, Eq. (18)-19:  `sum_t [Q(y_<t, y_t) - (r_t + V(y_1..t))]^2 + lambda_var sum_t sum_w [Q(y_<t, w) - mean_w Q]^2`
 - actor,  Eq. (20):     `-sum_t [sum_w pi(w|y_<t) Q(y_<t, w) + tau H(pi(.|y_<t))]`, all V actions, no baseline.
+
+`softbellman.td_targets` makes the targets `r_t + V(y_1..t)` of these, or returns over more steps.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from softbellman.core.head import Rows
 from softbellman.losses import actor_loss, critic_loss
 from softbellman.objectives.objective import Objective
-
-
-def td_targets(rewards: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Critic targets `Qhat_t = r_t + V(y_1..t)` (Eq. (19)).
-
-    Args:
-        rewards: incremental payoffs `r_t`, `[N, T]`.
-        values: value of the state BEFORE token t, `V(y_<t)`, `[N, T]`.
-        mask: True at real tokens, a prefix of each row, `[N, T]`.
-
-    Returns:
-        Targets, `[N, T]`. Nothing is bootstrapped after the last real token (Eq. (6)); padding is 0.
-    """
-    following = torch.zeros_like(values)
-    following[:, :-1] = torch.where(mask[:, 1:], values[:, 1:], 0.0)
-    return torch.where(mask, rewards.to(values.dtype) + following, 0.0)
 
 
 def critic_objective(
@@ -51,7 +36,7 @@ def critic_objective(
     Args:
         q: critic values `Q(y_<t, .)` `[..., V]`, a tensor or a `Head`.
         actions: drawn tokens `y_t`, int64, `[...]`.
-        targets: `Qhat_t` of `td_targets`, `[...]`, a constant.
+        targets: `Qhat_t` of `softbellman.td_targets`, `[...]`, a constant.
         mask: True at real tokens, `[...]`; None when all are.
         sequences: number of sequences the loss is averaged over.
         smoothness: weight `lambda_var`.
@@ -90,9 +75,12 @@ def actor_objective(
     sequences: int,
     tau: float,
     entropy: Literal["exact", "normalized", "none"] = "exact",
+    prior: Rows | None = None,
     inplace_backward: bool = False,
 ) -> Objective:
     """Negative expected value and entropy of the policy over the whole vocabulary (Eq. (20)).
+
+    With a prior the divergence from it takes the place of the entropy: `-sum_t [sum_w pi Q - tau KL(pi, pi_0)]`.
 
     Args:
         logits: actor logits along the drawn sequences `[..., V]`, a tensor or a `Head`.
@@ -101,12 +89,20 @@ def actor_objective(
         sequences: number of sequences the loss is averaged over.
         tau: temperature, >= 0.
         entropy: `exact` (Eq. (20)), `normalized` (the published code divides `log pi` by its L2 norm over V) or `none`.
+        prior: logits of pi_0 at the same states `[..., V]`, a tensor or a `Head`, constants; with `exact` alone.
         inplace_backward: let the backward pass of a `Head` scale saved gradients in place; it then may run once.
 
     Returns:
         The objective with diagnostics `entropy` (nats) and `value` (the negated loss rows).
     """
     total, entropies = actor_loss(
-        logits, q, tau=tau, mask=mask, entropy=entropy, reduction="sum", inplace_backward=inplace_backward
+        logits,
+        q,
+        tau=tau,
+        mask=mask,
+        entropy=entropy,
+        prior=prior,
+        reduction="sum",
+        inplace_backward=inplace_backward,
     )
     return Objective(total / sequences, {"entropy": entropies.detach().sum(), "value": -total.detach()})

@@ -9,7 +9,7 @@ VAML gives every one of their prefixes the whole distribution `P_Q = softmax(Q /
 
     -sum_k w_k sum_t sum_w P_Q(w | y_<t^k) log pi(w | y_<t^k),
 
-and optimal completion distillation is the same with the exact values of the edit distance on sequences drawn from pi.
+and optimal completion distillation is the same with the values of the best completions on sequences drawn from pi.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from softbellman.core.chunks import choose_chunk_rows
 from softbellman.core.head import Head, Rows
+from softbellman.core.masks import boolean_mask
 from softbellman.losses import soft_target_cross_entropy, token_cross_entropy
 from softbellman.objectives.objective import Objective
 from softbellman.objectives.states import entries, state_targets
@@ -129,7 +130,15 @@ def oracle_distillation(
 
 
 def known_distillation(
-    logits: Rows, values: Callable[[slice], Tensor], *, sources: int, tau: float
+    logits: Rows,
+    values: Callable[[slice], Tensor],
+    weights: Tensor | None = None,
+    *,
+    sources: int,
+    tau: float,
+    labels: Tensor | None = None,
+    oracle_share: float | Tensor = 1.0,
+    states: Tensor | None = None,
 ) -> Objective:
     """`oracle_distillation` under action values that no network gives but a function of the rows.
 
@@ -138,12 +147,48 @@ def known_distillation(
     Args:
         logits: actor logits `[M, V]`, a tensor or a `Head`.
         values: action values `[C, V]` of a slice of C of the M rows, constants, the same at every call.
+        weights, labels, oracle_share, states: as in `oracle_distillation`.
         sources: number of sources the loss is averaged over.
         tau: temperature of the oracle, above 0.
+
+    Raises:
+        ValueError: as `oracle_distillation`.
     """
+    if states is None:
+        return _distil_rows(logits, values, (weights, labels, oracle_share), sources, tau)
+    if weights is None:
+        raise ValueError("weights must be given where states are, got None")
+    targets = state_targets(weights, labels, oracle_share, states, logits.shape[0])
+    rows, taken = entries(logits, *targets.both())
+    mixture = targets.weights, targets.tokens, targets.oracle_share
+    found = _distil_rows(rows, values, mixture, sources, tau)
+    correction = targets.correction(taken)
+    total = found.diagnostics["cross_entropy"] + correction.detach()
+    return Objective(found.loss + correction / sources, {**found.diagnostics, "cross_entropy": total})
+
+
+def _distil_rows(
+    logits: Rows,
+    values: Callable[[slice], Tensor],
+    mixture: tuple[Tensor | None, Tensor | None, float | Tensor],
+    sources: int,
+    tau: float,
+) -> Objective:
+    """`known_distillation` of rows with the weight, the label and the oracle's share of each."""
+    weights, labels, share = mixture
+
+    weights, labels, share = mixture
 
     def distil(rows: Tensor, part: slice) -> Objective:
-        return oracle_distillation(rows, values(part).to(rows.dtype), sources=sources, tau=tau)
+        return oracle_distillation(
+            rows,
+            values(part).to(rows.dtype),
+            None if weights is None else weights[part],
+            sources=sources,
+            tau=tau,
+            labels=None if labels is None else labels[part],
+            oracle_share=share[part] if isinstance(share, Tensor) else share,
+        )
 
     if not isinstance(logits, Head):
         return distil(logits, slice(0, len(logits)))
@@ -168,6 +213,6 @@ def known_distillation(
 
 
 def _weighted(total: Tensor, weights: Tensor, mask: Tensor | None, sources: int) -> Objective:
-    real = weights if mask is None else weights.masked_fill(~mask, 0.0)
+    real = weights if mask is None else weights.masked_fill(~boolean_mask("mask", mask), 0.0)
     diagnostics = {"cross_entropy": total.detach(), "weight": real.to(total.dtype).sum()}
     return Objective(total / sources, diagnostics)

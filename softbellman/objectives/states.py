@@ -46,10 +46,10 @@ def _head_entries(head: Head, states: Tensor, tokens: Tensor) -> Tensor:
     bias = None if head.bias is None else head.bias.index_select(0, tokens).to(wide)
     if bias is not None:
         found = found + bias
-    if head.softcap is None:
-        return found
-    capped = head.softcap * (found / head.softcap).tanh()
-    return capped if bias is None else capped.masked_fill(bias == -torch.inf, -torch.inf)
+    if head.softcap is not None:
+        found = head.softcap * (found / head.softcap).tanh()
+        found = found if bias is None else found.masked_fill(bias == -torch.inf, -torch.inf)
+    return found if head.vocabulary is None else found.masked_fill(tokens >= head.vocabulary, -torch.inf)
 
 
 def sum_by_state(numbers: Tensor, states: Tensor, count: int) -> Tensor:

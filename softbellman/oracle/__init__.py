@@ -8,6 +8,7 @@ partial sequence is that of the sequence ended there, Eq. (4), so ending earns 0
 At `tau = 0` the value is the maximum and the target uniform over the maximal actions.
 """
 
+from softbellman.oracle.bleu_completion import BleuCompletionOracle
 from softbellman.oracle.edit_automaton import EditAutomaton
 from softbellman.oracle.edit_distance import EditDistanceOracle, edit_distance_targets
 from softbellman.oracle.enumeration import EnumeratedOracle, EnumeratedProblem, enumerate_oracle
@@ -21,6 +22,7 @@ from softbellman.oracle.targets import (
 )
 
 __all__ = [
+    "BleuCompletionOracle",
     "EditAutomaton",
     "EditDistanceOracle",
     "EnumeratedOracle",

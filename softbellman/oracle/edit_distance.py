@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from softbellman.oracle.targets import TokenOracle, target_distribution
+from softbellman.oracle.targets import CompletionOracle, target_distribution
 from softbellman.payoffs import optimal_completion_values
 
 
@@ -58,7 +58,7 @@ def edit_distance_targets(
     return target_distribution(q, tau)
 
 
-class EditDistanceOracle(TokenOracle):
+class EditDistanceOracle(CompletionOracle):
     """Optimal completion values of the payoff `R(y) = -d(y, y*)` for one reference.
 
     Args:
@@ -87,26 +87,13 @@ class EditDistanceOracle(TokenOracle):
         self.reference = tuple(reference)
         self.special_ids = tuple(special_ids)
 
-    def along(self, hypothesis: Sequence[int]) -> Tensor:
-        """Q in every state of a hypothesis (its tokens, without the end): float64, `[len(hypothesis) + 1, V]`.
-
-        Row t is the state before token t, the last row the one behind all tokens.
-        """
-        if self.eos_id in hypothesis:
-            raise ValueError(f"hypothesis must not hold the end token {self.eos_id}, got {list(hypothesis)}")
+    def values(self, hypothesis: Tensor) -> Tensor:
+        """Q in every state of a hypothesis with its end, float64. `[1, T]` -> `[1, T, V]`."""
         return optimal_completion_values(
-            torch.tensor([[*hypothesis, self.eos_id]]),
+            hypothesis,
             torch.tensor([self.reference], dtype=torch.int64),
             vocabulary=self.vocabulary,
             eos_id=self.eos_id,
             special_ids=self.special_ids,
             dtype=torch.float64,
-        )[0]
-
-    def q(self, prefix: Sequence[int]) -> Tensor:
-        """`Q(prefix, .)`, float64, `[V]`."""
-        return self.along(prefix)[-1]
-
-    def value(self, prefix: Sequence[int]) -> float:
-        """The largest payoff still to come (a maximum whatever tau is: the values are optimal ones)."""
-        return float(self.q(prefix).max())
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from softbellman.core.files import replacing
 from softbellman.oracle.report import OracleReport
 
 MOST_TOKENS = 22
@@ -46,9 +47,8 @@ def draw_targets(report: OracleReport, png_path: str | Path, *, top: int = 5) ->
     words = " ".join(report.labels[token] for token in report.reference)
     figure.suptitle(_literal(f"reference: {words}"), fontsize=11, color=_INK)
     path = Path(png_path)
-    temporary = path.with_name(f".{path.name}.part")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
     return path
 
 

@@ -110,6 +110,31 @@ class TokenOracle(ABC):
         return total
 
 
+class CompletionOracle(TokenOracle):
+    """An oracle whose values are maxima over completions, whatever the temperature is."""
+
+    @abstractmethod
+    def values(self, hypothesis: Tensor) -> Tensor:
+        """Q in every state of a hypothesis with its end, float64. `[1, T]` -> `[1, T, V]`."""
+
+    def along(self, hypothesis: Sequence[int]) -> Tensor:
+        """Q in every state of a hypothesis (its tokens, without the end): float64, `[len(hypothesis) + 1, V]`.
+
+        Row t is the state before token t, the last row the one behind all tokens.
+        """
+        if self.eos_id in hypothesis:
+            raise ValueError(f"hypothesis must not hold the end token {self.eos_id}, got {list(hypothesis)}")
+        return self.values(torch.tensor([[*hypothesis, self.eos_id]]))[0]
+
+    def q(self, prefix: Sequence[int]) -> Tensor:
+        """`Q(prefix, .)`, float64, `[V]`."""
+        return self.along(prefix)[-1]
+
+    def value(self, prefix: Sequence[int]) -> float:
+        """The largest payoff still to come."""
+        return float(self.q(prefix).max())
+
+
 def state_value(q: Tensor, tau: float) -> Tensor:
     """`tau log sum_w exp(q / tau)`, at tau = 0 the maximum: `[..., V] -> [...]`."""
     return soft_value(q, tau=tau) if tau > 0 else q.amax(-1)

@@ -11,6 +11,7 @@ from softbellman.payoffs.bleu import (
     prefix_bleu,
     sentence_bleu,
 )
+from softbellman.payoffs.bleu_completion import BleuCompletions, bleu_completion_values, bleu_completions
 from softbellman.payoffs.cider import cider_rewards, corpus_cider, prefix_cider, sentence_cider
 from softbellman.payoffs.edit_distance import (
     edit_distance_rewards,
@@ -28,9 +29,12 @@ from softbellman.payoffs.frequencies import DocumentFrequencies
 from softbellman.payoffs.rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
 
 __all__ = [
+    "BleuCompletions",
     "DocumentFrequencies",
     "Edits",
     "ImportanceWeights",
+    "bleu_completion_values",
+    "bleu_completions",
     "bleu_rewards",
     "cider_rewards",
     "corpus_bleu",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from softbellman.core import native
-from softbellman.core.checks import check_choice, check_integer
+from softbellman.core.checks import check_choice, check_dense, check_integer
 from softbellman.core.launch import CODES, launch
 
 BATCH_SCHEMA = (
@@ -75,8 +75,7 @@ def check_batch(
 
 def check_tokens(name: str, tokens: Tensor, dimensions: Sequence[int], *, longest: int | None = None) -> None:
     """int64 token ids on the CPU or a CUDA device, of one of the given numbers of dimensions."""
-    if not isinstance(tokens, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
+    check_dense(name, tokens)
     if tokens.dtype != torch.int64:
         raise TypeError(f"{name} must hold int64 token ids, got {tokens.dtype}")
     if not (tokens.is_cpu or tokens.is_cuda):
@@ -95,8 +94,7 @@ def check_lengths(name: str, lengths: Tensor | None, tokens_name: str, tokens: T
     """None, or one int64 or int32 length for each row of `tokens`; returned as int64."""
     if lengths is None:
         return None
-    if not isinstance(lengths, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(lengths).__name__}")
+    check_dense(name, lengths)
     if lengths.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"{name} must be int64 or int32, got {lengths.dtype}")
     if lengths.shape != tokens.shape[:-1]:

@@ -18,13 +18,19 @@ Smoothing, by name (the first four are sacrebleu's, to rounding):
 | floor | `smooth_value` (0.1) matches | as none |
 | exp | 1/2 match, 1/4 for the next such order, ... | as none |
 | add-k | `smooth_value` (1) added to matches and totals of the orders 2, 3, ... | count k/k = 1 |
+| add-k-length | as add-k, and `smooth_value` added to the reference length in the brevity penalty | count k/k = 1 |
 | add-one-all | 1 added to matches and totals of all orders, unigrams too (the published code's) | count 1/1 |
 
 Without one matching token the score is 0, but for add-one-all. The default is add-k: it gives every prefix
 with a matching token a payoff. Under none, floor and exp without `effective_order` every prefix shorter than
 `max_order` scores 0, and the reward of the first tokens falls on a later one; with it the orders averaged
-change while the prefix grows. `effective_order` makes no difference to add-k and add-one-all, whose totals
-are never 0.
+change while the prefix grows. `effective_order` makes no difference to add-k, add-k-length and add-one-all,
+whose totals are never 0.
+
+Added counts are worth more to short hypotheses, so add-k makes them shorter than the references where BLEU is
+learnt; add-k-length takes that back [1]. Under it a copy of a reference of L tokens scores `exp(-k / L)`.
+
+[1] Nakov, Guzman and Vogel, "Optimizing for sentence-level BLEU+1 yields short translations", COLING 2012.
 """
 
 from __future__ import annotations
@@ -52,8 +58,16 @@ from softbellman.payoffs.batches import (
     run_batch,
 )
 
-SMOOTHINGS = ("none", "floor", "add-k", "exp", "add-one-all")  # BleuSmoothing of csrc/payoffs/bleu.h
-_DEFAULT_VALUES = {"floor": 0.1, "add-k": 1.0, "add-one-all": 1.0}
+SMOOTHINGS = (
+    "none",
+    "floor",
+    "add-k",
+    "exp",
+    "add-one-all",
+    "add-k-length",
+)  # BleuSmoothing of csrc/payoffs/bleu.h
+_ADJUSTABLE = ("floor", "add-k", "add-k-length")
+_DEFAULT_VALUES = {"floor": 0.1, "add-k": 1.0, "add-one-all": 1.0, "add-k-length": 1.0}
 
 
 def prefix_bleu(
@@ -79,8 +93,8 @@ def prefix_bleu(
         reference_lengths: tokens that count, `[B]` or `[B, R]`, 0 where a reference is absent; None: all L. A
             source without any reference scores 0.
         max_order: longest n-gram, 1 to 8.
-        smoothing: "none", "floor", "add-k", "exp" or "add-one-all"; see the head of this module.
-        smooth_value: of "floor" and "add-k" alone; 0 or between 1e-30 and 1e30. None: 0.1 and 1.
+        smoothing: "none", "floor", "add-k", "exp", "add-one-all" or "add-k-length"; see the head of this module.
+        smooth_value: of "floor", "add-k" and "add-k-length" alone; 0 or between 1e-30 and 1e30. None: 0.1 and 1.
         effective_order: leave out the orders longer than the prefix.
         unmatched_id: a token, such as UNK, that matches nothing: n-grams that hold it count as misses.
         eos_id: the token that ends a sequence, in hypotheses and references; neither it nor what follows is
@@ -252,9 +266,9 @@ def scoring_arguments(
     code = check_choice("smoothing", smoothing, SMOOTHINGS)
     if smooth_value is None:
         return code, _DEFAULT_VALUES.get(smoothing, 0.0), bool(effective_order)
-    if smoothing not in ("floor", "add-k"):
+    if smoothing not in _ADJUSTABLE:
         raise ValueError(
-            f"smooth_value belongs to 'floor' and 'add-k', got {smooth_value} with {smoothing!r}"
+            f"smooth_value belongs to {', '.join(map(repr, _ADJUSTABLE))}, got {smooth_value} with {smoothing!r}"
         )
     if isinstance(smooth_value, bool) or not isinstance(smooth_value, (int, float)):
         raise TypeError(f"smooth_value must be a Python number, got {type(smooth_value).__name__}")

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softbellman.core.checks import DTYPE_CODES, check_integer
+from softbellman.core.checks import DTYPE_CODES, check_dense, check_integer
 from softbellman.core.operator import register
 from softbellman.payoffs.batches import TokenBatch, check_batch, check_float_type, run_batch
 
@@ -167,15 +167,9 @@ def optimal_completion_values(
                  [0., 1., 2., 1., 1.]]])
     """
     batch = _check_batch(hypotheses, references, hypothesis_lengths, reference_lengths, None)
-    check_integer("vocabulary", vocabulary, 1, _LARGEST_VOCABULARY)
-    check_integer("eos_id", eos_id, 0, vocabulary - 1)
-    specials = list(special_ids)
-    for token in specials:
-        check_integer("special_ids", token, 0, vocabulary - 1, kind="hold ints")
-    if len(specials) > MOST_SPECIAL_IDS:
-        raise ValueError(f"special_ids must hold at most {MOST_SPECIAL_IDS} ids, got {len(specials)}")
+    specials = check_completion_arguments(vocabulary, eos_id, special_ids)
     if rows is not None:
-        _check_rows(rows, hypotheses)
+        check_state_rows(rows, hypotheses)
     if dtype not in DTYPE_CODES:
         raise TypeError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
     values: Tensor = completion_values(*batch[:4], vocabulary, eos_id, specials, rows, DTYPE_CODES[dtype])
@@ -200,9 +194,21 @@ def _check_batch(
     )
 
 
-def _check_rows(rows: Tensor, hypotheses: Tensor) -> None:
-    if not isinstance(rows, Tensor):
-        raise TypeError(f"rows must be a tensor, got {type(rows).__name__}")
+def check_completion_arguments(vocabulary: int, eos_id: int, special_ids: Sequence[int]) -> list[int]:
+    """The special ids as a list, where these are ids of the vocabulary as the end is."""
+    check_integer("vocabulary", vocabulary, 1, _LARGEST_VOCABULARY)
+    check_integer("eos_id", eos_id, 0, vocabulary - 1)
+    specials = list(special_ids)
+    for token in specials:
+        check_integer("special_ids", token, 0, vocabulary - 1, kind="hold ints")
+    if len(specials) > MOST_SPECIAL_IDS:
+        raise ValueError(f"special_ids must hold at most {MOST_SPECIAL_IDS} ids, got {len(specials)}")
+    return specials
+
+
+def check_state_rows(rows: Tensor, hypotheses: Tensor) -> None:
+    """Places of states, int64 `[M]`, on the device of the hypotheses."""
+    check_dense("rows", rows)
     if rows.dtype != torch.int64:
         raise TypeError(f"rows must hold int64 places of states, got {rows.dtype}")
     if rows.dim() != 1:

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from softbellman.core.checks import check_counter, check_integer, check_positive
+from softbellman.core.checks import check_counter, check_dense, check_integer, check_positive
 from softbellman.payoffs.batches import check_lengths, check_tokens
 from softbellman.payoffs.proposals import LARGEST_LENGTH, edit_density, edit_samples, proposal_arguments
 
@@ -244,8 +244,7 @@ def _check_references(tokens: Tensor, lengths: Tensor | None) -> Tensor | None:
 
 
 def _check_payoff(name: str, values: Tensor) -> None:
-    if not isinstance(values, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(values).__name__}")
+    check_dense(name, values)
     if not values.is_floating_point():
         raise TypeError(f"{name} must be a floating tensor, got {values.dtype}")
     if values.dim() != 2:

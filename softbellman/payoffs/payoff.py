@@ -1,9 +1,4 @@
-"""The payoff R of partial hypotheses in a run: sentence BLEU, CIDEr-D or ROUGE-L of every prefix, Eq. (4) and (13).
-
-All three count in one unit, so that a temperature means the same with each. A correct caption scores about 1, times the
-length of the reference where `scale` says so. A copy of a reference has BLEU and ROUGE-L 1. CIDEr-D is divided by what a
-correct caption scores. Against one reference that is 10, a copy's score. Against all R references a copy of one gets little
-more than 10 / R, so there it is the mean score of the training references themselves.
+"""The payoff R of a run, Eq. (4) and (13): one of the kernels' metrics, sacrebleu's, the user's own, or a sum of several.
 
 Notation: B sources, K hypotheses per source, R references per source, T and L padded lengths.
 """
@@ -11,100 +6,61 @@ Notation: B sources, K hypotheses per source, R references per source, T and L p
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from softbellman.payoffs.batches import pad_references
-from softbellman.payoffs.bleu import bleu_rewards
-from softbellman.payoffs.cider import cider_rewards, sentence_cider
-from softbellman.payoffs.frequencies import DocumentFrequencies
-from softbellman.payoffs.rouge import rouge_l_rewards
+from softbellman.core.objects import UserObject, load_object, place_of
+from softbellman.payoffs.native import COPY, Corpus, Payoff, check_completions, prepare_native
+from softbellman.payoffs.scored import Decode, ScoredTerm
+from softbellman.payoffs.scorers import Scorer
+from softbellman.payoffs.settings import NATIVE, SUM, TEXT, PayoffSettings, describe_payoff
+from softbellman.payoffs.text_scores import chrf_scores, ter_scores
 
-_CHUNK = 1024  # sources whose references are counted together
-COPY = 10.0
-"""CIDEr-D of a copy of the only reference."""
-
-Corpus = Sequence[Sequence[list[int]]]
-"""The token ids of each source's references, without start and end."""
-
-
-@dataclass(frozen=True)
-class PayoffSettings:
-    """The payoff R of a partial hypothesis: a score of its prefix, Eq. (4) and (13).
-
-    The score lies in [0, 1], and is multiplied by the reference's length where `scale` says so.
-    """
-
-    metric: Literal["bleu", "cider", "rouge_l"] = "bleu"
-    """The score. `bleu`: sentence BLEU; `cider`: CIDEr-D over what a correct caption scores, with the document frequencies of
-    the training references; `rouge_l`: ROUGE-L (docs/payoffs.md)."""
-    max_order: int = 4
-    """bleu and cider: longest n-gram."""
-    smoothing: Literal["none", "floor", "add-k", "exp", "add-one-all"] = "add-k"
-    """bleu: smoothing of the n-gram precisions; `add-one-all` is the published code's."""
-    sigma: float = 6.0
-    """cider: width of the length penalty, in tokens; a larger one holds the first tokens down less."""
-    beta: float = 1.2
-    """rouge_l: weight of the recall against the precision."""
-    scale: Literal["reference_length", "none"] = "reference_length"
-    """`reference_length`: multiply by the length of the reference, without its end token; `none`: the score itself."""
-    unknown_matches: bool = False
-    """An <unk> in the hypothesis matches an <unk> of the reference (the published code's training payoff)."""
-    references: Literal["one", "all"] = "one"
-    """Score against the training target alone, or against every reference the corpus has for the source (or image)."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_order <= 8:
-            raise ValueError(f"payoff.max_order must lie between 1 and 8, got {self.max_order}")
-        for name, value in (("sigma", self.sigma), ("beta", self.beta)):
-            if not 0.0 < value <= 1e6:
-                raise ValueError(f"payoff.{name} must be above 0 and at most 1e6, got {value}")
-
-    def check_keys(self, preset: Mapping[str, str]) -> None:
-        """Raises ValueError where a key of another metric has a value of its own, neither the default nor the preset's."""
-        for name, metrics in _OWNERS.items():
-            value, default = getattr(self, name), getattr(type(self), name)
-            if self.metric not in metrics and value != default and str(value) != preset.get(f"payoff.{name}"):
-                raise ValueError(
-                    f"payoff.{name} is of payoff.metric {' and '.join(metrics)} alone, got {value} with {self.metric}"
-                )
+__all__ = [
+    "COPY",
+    "CombinedPayoff",
+    "Payoff",
+    "PayoffSettings",
+    "check_completions",
+    "describe_payoff",
+    "prepare_payoff",
+]
 
 
-_OWNERS = {"max_order": ("bleu", "cider"), "smoothing": ("bleu",), "sigma": ("cider",), "beta": ("rouge_l",)}
-
-
-class Payoff:
-    """Scores prefixes as the settings ask.
+class CombinedPayoff(Payoff):
+    """A weighted sum of payoffs, of kernels and of functions of Python.
 
     Args:
-        settings: metric, scale and references; the defaults are BLEU's.
+        settings: of the sum, or of its only term.
+        terms: payoffs or scored terms, with their weights.
         eos_id: the token that ends a sequence.
-        unknown_id: the token of unknown words, which matches nothing unless the settings say so.
-        frequencies: cider: the document frequencies, on the device of the hypotheses.
-        full_score: cider: the CIDEr-D that counts as 1.
     """
 
     def __init__(
-        self,
-        settings: PayoffSettings | None = None,
-        *,
-        eos_id: int,
-        unknown_id: int,
-        frequencies: DocumentFrequencies | None = None,
-        full_score: float = COPY,
+        self, settings: PayoffSettings, terms: Sequence[tuple[float, Payoff | ScoredTerm]], *, eos_id: int
     ) -> None:
-        self.settings = settings or PayoffSettings()
-        if (self.settings.metric == "cider") != (frequencies is not None):
-            raise ValueError("frequencies must be given where payoff.metric is cider, and nowhere else")
-        self.eos_id = eos_id
-        self.unmatched_id = _unmatched(self.settings, unknown_id)
-        self.frequencies, self.full_score = frequencies, full_score
+        self.settings, self.eos_id, self._terms = settings, eos_id, terms
+        self._native = [term for _, term in terms if isinstance(term, Payoff)]
+        self._scored = [term for _, term in terms if isinstance(term, ScoredTerm)]
+
+    @property
+    def pays_at_end(self) -> bool:
+        """Whether some of it is paid at the end token."""
+        return any(term.pays_at_end for term in self._native) or any(term.at_end for term in self._scored)
+
+    @property
+    def objects(self) -> tuple[UserObject, ...]:
+        """What the user brought."""
+        return tuple(term.origin for term in self._scored if term.origin is not None)
+
+    def close(self) -> None:
+        """End the workers."""
+        for term in self._scored:
+            term.close()
 
     def rewards(
         self,
@@ -116,88 +72,55 @@ class Payoff:
         scaled: bool = True,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Incremental payoffs `r_t = R(y_1..t) - R(y_1..t-1)`, Eq. (13); those of a hypothesis add up to its payoff.
-
-        Args:
-            hypotheses: tokens `[B, K, T]`.
-            references: of the same sources `[B, R, L]`, the training target first.
-            hypothesis_lengths, reference_lengths: `[B, K]` and `[B, R]`; a reference of length 0 is absent.
-            scaled: as the settings say; False: the score alone, whatever they say.
-            dtype: of the result, float32 or float64.
-
-        Returns:
-            `[B, K, T]`, 0 at the end token and behind the length.
-        """
-        own = self.settings
-        if own.references == "one":
+        """As `Payoff.rewards`; each term pays by prefixes or at the end."""
+        if self.settings.references == "one":
             references, reference_lengths = references[:, :1], reference_lengths[:, :1]
-        common: dict[str, Any] = {
-            "eos_id": self.eos_id,
+        total = torch.zeros(hypotheses.shape, dtype=torch.float64, device=hypotheses.device)
+        given: dict[str, Any] = {
             "hypothesis_lengths": hypothesis_lengths,
             "reference_lengths": reference_lengths,
-            "unmatched_id": self.unmatched_id,
-            "scale": own.scale if scaled else "none",
         }
-        if own.metric == "bleu":
-            return bleu_rewards(
-                hypotheses,
-                references,
-                max_order=own.max_order,
-                smoothing=own.smoothing,
-                dtype=dtype,
-                **common,
-            )
-        if own.metric == "rouge_l":
-            return rouge_l_rewards(hypotheses, references, beta=own.beta, dtype=dtype, **common)
-        assert self.frequencies is not None
-        exact = cider_rewards(
-            hypotheses,
-            references,
-            frequencies=self.frequencies,
-            sigma=own.sigma,
-            dtype=torch.float64,
-            **common,
-        )
-        return (exact / self.full_score).to(dtype)
+        for weight, term in self._terms:
+            if isinstance(term, Payoff):
+                found = term.rewards(hypotheses, references, **given, scaled=False, dtype=torch.float64)
+            else:
+                found = term.rewards(hypotheses, references, **given)
+            total.add_(found, alpha=weight)
+        if scaled and self.settings.scale == "reference_length":
+            present = (reference_lengths > 0).sum(1).clamp(min=1)
+            total *= (reference_lengths.sum(1) / present.double())[:, None, None]
+        return total.to(dtype)
 
     def digest(self) -> str:
-        """Hash of what the payoff knows beside its settings; empty where that is nothing."""
-        if self.frequencies is None:
-            return ""
-        found = hashlib.sha256(repr((self.frequencies.documents, self.full_score)).encode())
-        for tensor in (*self.frequencies.ngrams, *self.frequencies.counts):
-            found.update(tensor.numpy().tobytes())
-        return found.hexdigest()
+        """Hash of what the terms know beside the settings, of files, versions and frequencies."""
+        parts = [term.digest() for term in self._native]
+        parts += [repr((found.digest, found.version)) for found in self.objects]
+        return hashlib.sha256(repr(parts).encode()).hexdigest() if any(parts) else ""
 
     def save(self, path: Path) -> None:
-        """Write the document frequencies, a safetensors file; nothing where there are none."""
-        if self.frequencies is not None:
-            temporary = path.with_name(f".{path.name}.part")
-            self.frequencies.save(temporary)
-            temporary.replace(path)
+        """Write the document frequencies, where a term has some."""
+        for term in self._native:
+            term.save(path)
 
     def describe(self) -> str:
         """The payoff in words."""
-        facts = ""
-        if self.frequencies is not None:
-            facts = (
-                f", frequencies of {self.frequencies.documents:,} documents, full score {self.full_score:.3g}"
-            )
-        return describe_payoff(self.settings) + facts
-
-
-def describe_payoff(settings: PayoffSettings) -> str:
-    """The settings of a payoff in words."""
-    name = {"bleu": "sentence BLEU", "cider": "CIDEr-D", "rouge_l": "ROUGE-L"}[settings.metric]
-    against = "all references" if settings.references == "all" else "one reference"
-    unit = " times the reference length" if settings.scale == "reference_length" else ""
-    return f"{name} against {against}{unit}"
+        facts = [describe_payoff(self.settings)]
+        facts += [f"{found.name} of {found.path}" for found in self.objects if found.path]
+        return ", ".join(facts)
 
 
 def prepare_payoff(
-    settings: PayoffSettings, corpus: Corpus, *, device: torch.device, eos_id: int, unknown_id: int
+    settings: PayoffSettings,
+    corpus: Corpus,
+    *,
+    device: torch.device,
+    eos_id: int,
+    unknown_id: int | None,
+    decode: Decode | None = None,
+    given: UserObject | None = None,
+    recorded: Sequence[dict[str, str]] = (),
 ) -> Payoff:
-    """The payoff of a run, with the document frequencies of its training references where it is CIDEr-D.
+    """The payoff of a run; where CIDEr-D is in it with the document frequencies of the run's training references.
 
     A document is one source with all its references, also where the payoff compares with one of them.
 
@@ -206,58 +129,40 @@ def prepare_payoff(
         corpus: the references of the training corpus.
         device: where hypotheses will be scored.
         eos_id, unknown_id: as in `Payoff`.
+        decode: token ids to text, for metrics that read texts.
+        given: what was handed over in Python, `settings.metric` by name.
+        recorded: facts of a run's objects, which say where their files were.
 
     Raises:
-        ValueError: all n-grams weigh 0, as with one training source alone.
+        ValueError: all n-grams weigh 0, as with one training source alone; a name that leads nowhere; no `decode` where texts
+            are read.
+        UserCodeError: a user's module raised.
     """
-    if settings.metric != "cider":
-        return Payoff(settings, eos_id=eos_id, unknown_id=unknown_id)
-    unmatched_id = _unmatched(settings, unknown_id)
-    frequencies = DocumentFrequencies.from_batches(
-        _batches(corpus), max_order=settings.max_order, unmatched_id=unmatched_id
-    )
-    if frequencies.weigh_nothing:
-        raise ValueError(
-            "payoff.metric cider weighs n-grams by how few training sources have them, but each is in all of the "
-            f"{frequencies.documents}: the payoff is 0 everywhere"
+    common: dict[str, Any] = {"device": device, "eos_id": eos_id, "unknown_id": unknown_id}
+    if settings.is_native:
+        return prepare_native(settings, corpus, **common)
+    terms: list[tuple[float, Payoff | ScoredTerm]] = []
+    for metric, weight in settings.parts():
+        if metric in NATIVE:
+            terms.append((weight, prepare_native(settings.of_term(metric), corpus, **common)))
+            continue
+        found, function = None, _TEXT_SCORES.get(metric)
+        if function is None:
+            key = "payoff.terms" if settings.metric == SUM else "payoff.metric"
+            found = given if given is not None and given.name == metric else None
+            found = found or load_object(metric, key=key, place=place_of(recorded, metric))
+            function = found.value
+        term = ScoredTerm(
+            Scorer(function, metric),
+            settings.scoring(),
+            at_end=settings.rewards == "end",
+            eos_id=eos_id,
+            decode=decode,
+            unknown_matches=settings.unknown_matches or metric not in TEXT,
+            origin=found,
         )
-    full_score = COPY
-    if settings.references == "all":
-        full_score = _mean_score(corpus, frequencies, settings.sigma, unmatched_id)
-    return Payoff(
-        settings,
-        eos_id=eos_id,
-        unknown_id=unknown_id,
-        frequencies=frequencies.to(device),
-        full_score=full_score,
-    )
+        terms.append((weight, term))
+    return CombinedPayoff(settings, terms, eos_id=eos_id)
 
 
-def _mean_score(
-    corpus: Corpus, frequencies: DocumentFrequencies, sigma: float, unmatched_id: int | None
-) -> float:
-    """Mean CIDEr-D of the corpus's references, each against all of its source, itself included."""
-    scores: list[float] = []
-    for tokens, lengths in _batches(corpus):
-        found = sentence_cider(
-            tokens,
-            tokens,
-            frequencies=frequencies,
-            hypothesis_lengths=lengths,
-            reference_lengths=lengths,
-            sigma=sigma,
-            unmatched_id=unmatched_id,
-            dtype=torch.float64,
-        )
-        scores += found[lengths > 0].tolist()
-    return math.fsum(scores) / len(scores)
-
-
-def _batches(corpus: Corpus) -> Iterator[tuple[Tensor, Tensor]]:
-    """All references of a corpus in order, tokens `[B, R, L]` and lengths `[B, R]`."""
-    for start in range(0, len(corpus), _CHUNK):
-        yield pad_references(corpus[start : start + _CHUNK])
-
-
-def _unmatched(settings: PayoffSettings, unknown_id: int) -> int | None:
-    return None if settings.unknown_matches else unknown_id
+_TEXT_SCORES: dict[str, Callable[..., list[float]]] = {"chrf": chrf_scores, "ter": ter_scores}

@@ -1,8 +1,8 @@
-"""CIDEr-D, ROUGE-L and chrF of texts, as the field reports them for a whole split.
+"""CIDEr-D, ROUGE-L, chrF and TER of texts, as the field reports them for a whole split.
 
 Every word, known to a model or not, becomes an id of its own; then the operators score the ids. CIDEr-D takes the document
 frequencies of the references it is given, one document for the references of each hypothesis, as the COCO caption tools do.
-CIDEr-D and ROUGE-L are means over the hypotheses, from exact sums; all three are given times 100.
+CIDEr-D and ROUGE-L are means over the hypotheses, from exact sums; all are given times 100.
 
 Notation: N hypotheses, R references of each, T and L padded lengths.
 """
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 from torch import Tensor
 
 from softbellman.payoffs.batches import pad_references
@@ -109,6 +110,11 @@ def mean(scores: Sequence[float]) -> float:
 def corpus_chrf(hypotheses: Texts, references: TextGroups) -> float:
     """sacrebleu's chrF2 of a split, 0 to 100."""
     return float(CHRF().corpus_score(list(hypotheses), streams(references)).score)  # type: ignore[arg-type]
+
+
+def corpus_ter(hypotheses: Texts, references: TextGroups) -> float:
+    """sacrebleu's TER of a split, in percent; smaller is better, and above 100 where there are more edits than words."""
+    return float(TER().corpus_score(list(hypotheses), streams(references)).score)  # type: ignore[arg-type]
 
 
 def present(references: Sequence[str]) -> list[str]:

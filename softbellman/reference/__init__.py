@@ -12,6 +12,7 @@ from softbellman.reference.bleu import (
     prefix_bleu,
     sentence_bleu,
 )
+from softbellman.reference.bleu_completion import bleu_completion_values
 from softbellman.reference.cider import cider_rewards, corpus_cider, prefix_cider, sentence_cider
 from softbellman.reference.critic import CriticLoss, critic_loss
 from softbellman.reference.cross_entropy import soft_target_cross_entropy, token_cross_entropy
@@ -30,11 +31,15 @@ from softbellman.reference.edits import (
 )
 from softbellman.reference.erac import EracCriticLoss, erac_critic_loss
 from softbellman.reference.frequencies import DocumentFrequencies
+from softbellman.reference.path_consistency import path_consistency
 from softbellman.reference.policy import ActorLoss, PolicyValue, actor_loss, policy_value
+from softbellman.reference.returns import td_targets
 from softbellman.reference.rouge import corpus_rouge_l, prefix_rouge_l, rouge_l_rewards, sentence_rouge_l
 from softbellman.reference.sampling import TokenSample, sample_tokens
 from softbellman.reference.soft_bellman import soft_bellman_residual
 from softbellman.reference.soft_value import soft_value
+from softbellman.reference.sparse_divergence import sparse_divergence
+from softbellman.reference.token_statistics import TokenObjective, token_objective, token_statistics
 
 __all__ = [
     "ActorLoss",
@@ -44,8 +49,10 @@ __all__ = [
     "EracCriticLoss",
     "ImportanceWeights",
     "PolicyValue",
+    "TokenObjective",
     "TokenSample",
     "actor_loss",
+    "bleu_completion_values",
     "bleu_rewards",
     "cider_rewards",
     "corpus_bleu",
@@ -59,6 +66,7 @@ __all__ = [
     "erac_critic_loss",
     "importance_weights",
     "optimal_completion_values",
+    "path_consistency",
     "policy_value",
     "prefix_bleu",
     "prefix_cider",
@@ -73,5 +81,9 @@ __all__ = [
     "soft_bellman_residual",
     "soft_target_cross_entropy",
     "soft_value",
+    "sparse_divergence",
+    "td_targets",
     "token_cross_entropy",
+    "token_objective",
+    "token_statistics",
 ]

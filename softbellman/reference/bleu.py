@@ -16,7 +16,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SMOOTH_DEFAULTS = {"none": 0.0, "floor": 0.1, "add-k": 1.0, "exp": 0.0, "add-one-all": 1.0}
+SMOOTH_DEFAULTS = {
+    "none": 0.0,
+    "floor": 0.1,
+    "add-k": 1.0,
+    "exp": 0.0,
+    "add-one-all": 1.0,
+    "add-k-length": 1.0,
+}
 
 
 class _Statistics(NamedTuple):
@@ -72,7 +79,7 @@ def _score(
         zip(statistics.matches, statistics.totals, strict=True), start=1
     ):
         numerator, denominator = float(matches), float(total)
-        if smoothing == "add-one-all" or (smoothing == "add-k" and order > 1):
+        if smoothing == "add-one-all" or (smoothing in ("add-k", "add-k-length") and order > 1):
             numerator += value
             denominator += value
         if denominator == 0.0:  # the hypothesis is shorter than this order
@@ -87,7 +94,8 @@ def _score(
         if numerator == 0.0:
             return 0.0
         log_precisions.append(math.log(numerator / denominator))
-    brevity = min(0.0, 1.0 - statistics.reference_length / statistics.length)
+    wanted = statistics.reference_length + (value if smoothing == "add-k-length" else 0.0)
+    brevity = min(0.0, 1.0 - wanted / statistics.length)
     return math.exp(brevity + sum(log_precisions) / len(log_precisions))
 
 

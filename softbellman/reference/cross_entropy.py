@@ -11,6 +11,7 @@ from softbellman.reference.rows import (
     gather,
     log_softmax,
     log_sum_exp,
+    real_rows,
     reduce_rows,
     widen,
 )
@@ -51,13 +52,22 @@ def token_cross_entropy(
     targets: Tensor,
     mask: Tensor | None = None,
     *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
     reduction: str = "none",
     row_weights: Tensor | None = None,
     inplace_backward: bool = False,
 ) -> Tensor:
-    """`-log pi(target)` for logits [..., V] and targets [...] -> [...]: maximum likelihood."""
+    """`-log pi(target)` for logits [..., V] and targets [...] -> [...]: maximum likelihood.
+
+    With label smoothing e, `-(1 - e) log pi(target) - e / V sum_w log pi(w)`.
+    """
+    mask = real_rows(mask, targets, ignore_index)
     values = widen(logits, mask)
     normalizer = log_sum_exp(values)
     loss = normalizer - gather(values, targets, mask)
+    if label_smoothing:
+        even = normalizer - values.mean(-1)
+        loss = label_smoothing * even + (0.0 if label_smoothing == 1 else (1 - label_smoothing) * loss)
     loss = clear_masked(loss.masked_fill(normalizer == NEGATIVE_INFINITY, 0.0), mask)
     return reduce_rows(loss, mask, reduction, row_weights, inplace_backward)

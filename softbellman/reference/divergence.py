@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from softbellman.reference.rows import NEGATIVE_INFINITY, clear_masked, log_softmax, reduce_rows, widen
+from softbellman.reference.rows import (
+    NEGATIVE_INFINITY,
+    clear_masked,
+    log_softmax,
+    reduce_rows,
+    statistic_dtype,
+    widen,
+)
 
 KINDS = ("forward_kl", "reverse_kl", "jsd")
 
 
 def divergence(
     logits: Tensor,
-    other: Tensor,
+    other: Tensor | Sequence[Tensor],
     *,
     kind: str = "forward_kl",
     beta: float = 0.5,
     temperature: float = 1.0,
-    other_temperature: float | None = None,
+    other_temperature: float | Sequence[float] | None = None,
+    other_weights: Sequence[float] | None = None,
     mask: Tensor | None = None,
     reduction: str = "none",
     row_weights: Tensor | None = None,
@@ -26,12 +36,33 @@ def divergence(
 
     "forward_kl" is `KL(o || p)`, "reverse_kl" `KL(p || o)`, "jsd" `beta KL(o || m) + (1 - beta) KL(p || m)` with
     `m = beta o + (1 - beta) p`. Both inputs [..., V] are differentiable; other_temperature is temperature where None.
+    Of a list it is the sum of the divergences times their weights, their mean without weights; the others are constants.
     """
+    if not isinstance(other, Tensor):
+        weights = [1 / len(other)] * len(other) if other_weights is None else other_weights
+        each = other_temperature or temperature
+        temperatures = [each] * len(other) if isinstance(each, (int, float)) else each
+        total = logits.new_zeros(logits.shape[:-1], dtype=statistic_dtype(logits.dtype))
+        for one, weight, of_one in zip(other, weights, temperatures, strict=True):
+            if weight:
+                row = divergence(
+                    logits,
+                    one.detach(),
+                    kind=kind,
+                    beta=beta,
+                    temperature=temperature,
+                    other_temperature=of_one,
+                    mask=mask,
+                )
+                total = total + weight * row
+        return reduce_rows(total, mask, reduction, row_weights, inplace_backward)
+    other_temperature = other_temperature or temperature
+    assert isinstance(other_temperature, (int, float))
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
     values, others = (
         widen(logits, mask) / temperature,
-        widen(other, mask) / (other_temperature or temperature),
+        widen(other, mask) / other_temperature,
     )
     policy, log_policy = log_softmax(values)
     target, log_target = log_softmax(others)

@@ -18,12 +18,21 @@ def widen(values: Tensor, mask: Tensor | None = None) -> Tensor:
     values = values.to(statistic_dtype(values.dtype))
     if mask is None:
         return values
-    return values.masked_fill(~mask.unsqueeze(-1), 0.0)
+    return values.masked_fill((mask == 0).unsqueeze(-1), 0.0)
+
+
+def real_rows(mask: Tensor | None, targets: Tensor | None, ignore_index: int | None) -> Tensor | None:
+    """The mask `[...]`, bool or integers 0 and 1, without the rows whose target is `ignore_index`."""
+    real = None if mask is None else mask != 0
+    if ignore_index is None or targets is None:
+        return real
+    aimed = targets != ignore_index
+    return aimed if real is None else aimed & real
 
 
 def clear_masked(row_results: Tensor, mask: Tensor | None) -> Tensor:
     """`row_results` [...] with 0 in every masked row."""
-    return row_results if mask is None else row_results.masked_fill(~mask, 0.0)
+    return row_results if mask is None else row_results.masked_fill(mask == 0, 0.0)
 
 
 def log_sum_exp(values: Tensor) -> Tensor:
@@ -50,7 +59,7 @@ def log_softmax(values: Tensor) -> tuple[Tensor, Tensor]:
 def gather(values: Tensor, ids: Tensor, mask: Tensor | None) -> Tensor:
     """`values[..., ids]` for values [..., V] and ids [...]; ids of masked rows are never looked at."""
     if mask is not None:
-        ids = ids.masked_fill(~mask, 0)
+        ids = ids.masked_fill(mask == 0, 0)
     return values.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 

@@ -64,5 +64,5 @@ def sample_tokens(
     tokens = tokens.masked_fill(impossible, -1)
     log_prob = log_prob.masked_fill(impossible, NEGATIVE_INFINITY)
     if mask is not None:
-        tokens = tokens.masked_fill(~mask, 0)
+        tokens = tokens.masked_fill(mask == 0, 0)
     return TokenSample(tokens, clear_masked(log_prob, mask), clear_masked(entropy, mask))

@@ -12,6 +12,7 @@ from softbellman.report.next_steps import next_steps
 from softbellman.report.progress import Bar, Progress
 from softbellman.report.tables import format_table
 from softbellman.report.titles import METRIC_TITLES, describe_numbers
+from softbellman.training.diagnosis import Diagnosis
 from softbellman.training.observer import Observer
 from softbellman.training.result import RunResult
 from softbellman.training.runfolder import RunFolder
@@ -44,13 +45,20 @@ class Console(Observer):
         numbers = "  ".join(describe_numbers(metrics))
         self.progress.line(f"[{minutes:3d}:{seconds:02d}] {stage:<10} epoch {epoch:5.2f} {star} {numbers}")
 
+    def diagnosed(self, diagnosis: Diagnosis, *, final: bool) -> None:
+        """One line."""
+        self.progress.line(diagnosis.line(final=final))
+
     def warned(self, message: str) -> None:
         """One line on standard error, in quiet mode too."""
         self.progress.warn(f"softbellman: {message}")
 
     def stage_ended(self, stage: str, folder: RunFolder) -> None:
-        """Draws the learning curve anew."""
-        draw_curve(folder.metrics_path, folder.curve_path)
+        """Draws the learning curve anew; where that is not possible the run goes on without it."""
+        try:
+            draw_curve(folder.metrics_path, folder.curve_path)
+        except OSError as error:
+            self.warned(f"{folder.curve_path} cannot be written: {error.strerror or error}")
 
     def finished(self, result: RunResult) -> None:
         """The comparison on the test set, the places, and what to type next; shown in quiet mode too."""

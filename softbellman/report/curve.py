@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from softbellman.core.files import replacing
+from softbellman.core.objects import UserCodeError
+from softbellman.training.own_algorithm import find_algorithm
+from softbellman.training.record import RunRecord
 from softbellman.training.runfolder import Record, read_metrics
+from softbellman.training.stages import SPECS
+from softbellman.training.stages.spec import StageSpec
 
-_STAGES = {
-    "actor": ("maximum likelihood", "#3566a8"),
-    "warmup": ("warm-up", "#7a5195"),
-    "critic": ("critic pre-training", "#b9791a"),
-    "oracle": ("oracle", "#b9791a"),
-    "joint": ("joint training", "#2b8a57"),
-    "augmented": ("weighted edits", "#2b8a57"),
-    "completion": ("optimal completion", "#2b8a57"),
-}
-_FINAL = ("joint", "augmented", "completion")  # stages that train the actor further
 _OTHER = "#7a5195"
 _INK = "#30343b"
 _TD_ERROR, _RANK = "#8a4f7d", "#17808f"
@@ -31,14 +27,15 @@ class _Span(NamedTuple):
     stage: str
     start: float
     end: float
+    spec: StageSpec | None = None
 
     @property
     def label(self) -> str:
-        return _STAGES.get(self.stage, (self.stage, _OTHER))[0]
+        return self.spec.label or self.stage if self.spec else self.stage
 
     @property
     def colour(self) -> str:
-        return _STAGES.get(self.stage, (self.stage, _OTHER))[1]
+        return self.spec.colour if self.spec else _OTHER
 
 
 def draw_curve(
@@ -51,19 +48,24 @@ def draw_curve(
     """Draws the curve of a run from its metrics.jsonl.
 
     Args:
+        metrics_path: the stages are named by the algorithm of the record beside it.
         axis: wall time or updates. Both start anew with each stage in the records and are laid end to end.
         title: a line above the figure.
 
     Returns:
-        `png_path`, or None when matplotlib is not installed or nothing has been validated yet.
+        `png_path`, or None when matplotlib is not installed, or where no validation is recorded.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    records = read_metrics(metrics_path)
+    if not Path(metrics_path).is_file():
+        return None
+    records = read_metrics(metrics_path, skip=True)
     placed, spans, unit = _lay_out(records, axis)
+    specs = _specs_of(Path(metrics_path).parent)
+    spans = [span._replace(spec=specs.get(span.stage)) for span in spans]
     bleu = {span.stage: _points(placed, span.stage, ["dev_bleu"]) for span in spans}
     if not any(bleu.values()):
         return None
@@ -86,10 +88,18 @@ def draw_curve(
     rows[-1][0].set_xlabel(unit, color=_INK)
     if title:
         figure.suptitle(title, fontsize=11, color=_INK)
-    temporary = Path(png_path).with_name(f".{Path(png_path).name}.part")
-    figure.savefig(temporary, format="png")
-    temporary.replace(png_path)
+    with replacing(Path(png_path)) as temporary:
+        figure.savefig(temporary, format="png")
     return Path(png_path)
+
+
+def _specs_of(folder: Path) -> dict[str, StageSpec]:
+    """The stages of the run in a folder by name; those of the package where its algorithm is not known."""
+    try:
+        algorithm = find_algorithm(str(RunRecord.read(folder).settings["algorithm"]))
+    except (ValueError, KeyError, OSError, UserCodeError):
+        return SPECS
+    return {spec.name: spec for spec in algorithm.specs}
 
 
 def _lay_out(records: Sequence[Record], axis: str) -> tuple[list[tuple[float, Record]], list[_Span], str]:
@@ -147,15 +157,17 @@ def _draw_bleu(axes: Any, spans: Sequence[_Span], bleu: dict[str, list[Point]]) 
                 [x], [y], "o", markersize=9, markerfacecolor="none", color=span.colour, markeredgewidth=1.4
             )
     right = spans[-1].end
-    final = [stage for stage in best_of if stage in _FINAL]
-    if "actor" in best_of:
-        x, y = best_of["actor"]
-        axes.plot([x, right], [y, y], linestyle=(0, (5, 3)), color=_STAGES["actor"][1], linewidth=1.1)
-        _label(axes, f"MLE best {y:.2f}", (right, y), _STAGES["actor"][1], below=bool(final))
-    for stage in final:
+    seen = [(span.spec, span.stage) for span in spans if span.spec and span.stage in best_of]
+    final = [(spec, stage) for spec, stage in seen if spec.has("actor")]
+    first = next(((spec, stage) for spec, stage in seen if spec.likelihood), None)
+    if first is not None:
+        x, y = best_of[first[1]]
+        axes.plot([x, right], [y, y], linestyle=(0, (5, 3)), color=first[0].colour, linewidth=1.1)
+        _label(axes, f"MLE best {y:.2f}", (right, y), first[0].colour, below=bool(final))
+    for spec, stage in final:
         x, y = best_of[stage]
-        gain = f" ({y - best_of['actor'][1]:+.2f})" if "actor" in best_of else ""
-        _label(axes, f"best {y:.2f}{gain}", (x, y), _STAGES[stage][1], below=False)
+        gain = f" ({y - best_of[first[1]][1]:+.2f})" if first is not None else ""
+        _label(axes, f"best {y:.2f}{gain}", (x, y), spec.colour, below=False)
     # The first epochs start near zero; let them run in from below rather than flatten what follows.
     ordered = sorted(values)
     low = ordered[len(ordered) // 6 if final else 0]

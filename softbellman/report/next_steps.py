@@ -32,7 +32,7 @@ def _use(result: RunResult, data: DataSettings) -> list[str]:
     run = result.folder
     if data.kind == "captions":
         path = Path(data.path)
-        features = data.features or find_features(path if path.is_dir() else path.parent)
+        features = find_features(path if path.is_dir() else path.parent, data.features or None)
         names = ("--names", data.names) if data.names else ()
         caption = _words("softbellman", "caption", run, "--features", features, *names)
         return [f"{caption} > {_quoted(run / 'captions.txt')}"]
@@ -45,6 +45,8 @@ def _use(result: RunResult, data: DataSettings) -> list[str]:
         export = _words("softbellman", "data", "export", "builtin", folder, *_options(data, _GENERATED))
         references = f"{_quoted(folder / 'test.en')}*"
         return [export, *_translate(result, folder / "test.de", references)]
+    if data.kind != "parallel":  # of the user's own: no file is known
+        return _general(result)
     (source,) = find_text(data.path, data.test, data.source)
     references = " ".join(map(_quoted, find_text(data.path, data.test, data.target)))
     return _translate(result, source, references)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -80,11 +81,14 @@ class Progress:
         """One or more lines, above any bar; `always` shows them in quiet mode too."""
         if self.quiet and not always:
             return
-        if self.on_terminal:
-            tqdm.write(text, file=self.out)
-        else:
-            print(text, file=self.out)
-        self.out.flush()
+        try:
+            if self.on_terminal:
+                tqdm.write(text, file=self.out)
+            else:
+                print(text, file=self.out)
+            self.out.flush()
+        except OSError:  # nobody reads it any more: the work outlives its terminal
+            self.out = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process
 
     def warn(self, text: str) -> None:
         """A line on standard error, above any bar, in quiet mode too."""

@@ -11,6 +11,10 @@ METRIC_TITLES = {
     "cider": "CIDEr-D",
     "rouge_l": "ROUGE-L",
     "chrf": "chrF2",
+    "ter": "TER",
+    "truth": "truth",
+    "truth_readable": "readable",
+    "truth_relating": "true relations",
 }
 """The metrics that `evaluation.metrics` adds, as tables name them."""
 
@@ -20,6 +24,8 @@ _SHOWN = {
     "dev_cider": ("dev CIDEr-D", ".2f"),
     "dev_rouge_l": ("dev ROUGE-L", ".2f"),
     "dev_chrf": ("dev chrF2", ".2f"),
+    "dev_ter": ("dev TER", ".2f"),
+    "dev_truth": ("dev truth", ".2f"),
     "oracle_bleu": ("oracle BLEU", ".2f"),
     "dev_td_error": ("dev TD error", ".4f"),
     "rank_correlation": ("rank correlation", ".3f"),
@@ -30,6 +36,7 @@ _SHOWN = {
     "effective_samples": ("effective samples", ".2f"),
     "td_error": ("TD error", ".4f"),
     "entropy": ("entropy", ".3f"),
+    "prior_divergence": ("KL to the start", ".4f"),
     "payoff": ("payoff", ".3f"),
 }
 

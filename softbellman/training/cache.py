@@ -15,25 +15,20 @@ import torch
 
 import softbellman
 from softbellman.core import native
+from softbellman.core.files import beside, digest, flush_folder, write_atomically
 from softbellman.payoffs.payoff import Payoff
-from softbellman.training.algorithms import ALGORITHMS
-from softbellman.training.files import beside, digest, flush_folder, read_json, write_atomically, write_json
+from softbellman.payoffs.settings import deciding
+from softbellman.training.algorithms import Algorithm
+from softbellman.training.files import read_json, write_json
+from softbellman.training.own_algorithm import algorithm_object, algorithm_of
+from softbellman.training.own_model import model_object
 from softbellman.training.processes import ALONE, Processes
 from softbellman.training.record import package_digest
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 from softbellman.training.stages import Stage
+from softbellman.training.stages.spec import Network, StageSpec
 from softbellman.training.task import Task
-
-_INPUTS: dict[str, tuple[str, ...]] = {
-    "actor": ("data", "model", "actor", "evaluation"),
-    "warmup": ("data", "model", "evaluation", "warmup"),
-    "critic": ("data", "model", "actor", "evaluation", "payoff", "credit", "warmup", "critic"),
-    "oracle": ("data", "model", "evaluation", "payoff", "warmup", "oracle"),
-}
-"""Sections of the settings that decide a stage's result, those of the stages before it included. What a run ends with (joint,
-augmented, completion) is its own result and is not shared."""
-
 
 METRICS = "metrics.jsonl"
 _CONTENTS = "contents.json"
@@ -67,34 +62,29 @@ class StageCache:
         self._settings, self._folder, self._device, self._warn = settings, folder, device, warn
         self._corpora = task.digest() if settings.cache else ""
         self._payoff = payoff.digest() if settings.cache else ""
+        self._payoff_is_known = all(found.is_known for found in payoff.objects)
         self._root = Path(settings.cache) if settings.cache and processes.first else None
         self._processes = processes.count
 
     def key(self, stage: str) -> str | None:
-        """Hash of everything that decides the stage's result; None when it is not shared."""
-        if self._root is None or stage not in _INPUTS:
+        """Hash of everything that decides the stage's result; None when it is not shared.
+
+        A payoff or a model that was handed over in Python has no file to know it by: without a `version` nothing that
+        it decides is shared.
+        """
+        facts = deciding_facts(self._settings, stage)
+        if self._root is None or facts is None:
             return None
-        settings: dict[str, Any] = asdict(self._settings)
-        facts = {name: settings[name] for name in _INPUTS[stage]}
         facts["corpora"] = self._corpora
         if "payoff" in facts:
             facts["document frequencies"] = self._payoff
-        if facts["model"]["image_encoder"] == "likelihood":  # tells it from `trained` in later stages alone
-            facts["model"] = {**facts["model"], "image_encoder": "trained"}
-        if "credit" in facts:  # decides how actors move, not what a critic learns
-            facts["credit"] = {
-                k: v for k, v in facts["credit"].items() if k not in ("actor_entropy", "start_is_candidate")
-            }
-        if settings["logits"] != "whole":  # rounds otherwise
-            facts["logits"] = settings["logits"]
-        if settings["cuda_graphs"]:  # too
-            facts["cuda_graphs"] = True
-        if stage == "warmup":  # of the critic or of the oracle
-            reader = settings[ALGORITHMS[self._settings.algorithm].reader]
-            facts["reader"] = [reader["attention"], reader["dropout"]]
+            if not self._payoff_is_known:
+                return None
+        if (model := model_object(self._settings)) is not None:
+            if not model.is_known:
+                return None
+            facts["model is made by"] = [model.digest, model.version]
         facts.update(
-            stage=stage,
-            seed=settings["seed"],
             version=softbellman.__version__,
             source=[package_digest(), native.build_info()["source_digest"]],
             torch=torch.__version__,
@@ -131,10 +121,23 @@ class StageCache:
         kept = self._root / f"{stage.name}-{key}"
         if _read_entry(kept) is not None:
             return
-        self._root.mkdir(parents=True, exist_ok=True)
         building = beside(kept)
+        try:
+            self._build(building, stage)
+            if kept.exists():
+                os.replace(kept, aside := beside(kept.with_name(f"{kept.name}-damaged")))
+                shutil.rmtree(aside, ignore_errors=True)
+            os.replace(building, kept)
+            flush_folder(self._root)
+        except OSError as error:
+            shutil.rmtree(building, ignore_errors=True)
+            if _read_entry(kept) is None:  # else another run was faster
+                self._warn(f"stage {stage.name} is not kept in the cache {self._root}: {error.strerror}")
+
+    def _build(self, building: Path, stage: Stage) -> None:
+        """An entry under another name than its own."""
         shutil.rmtree(building, ignore_errors=True)
-        building.mkdir()
+        building.mkdir(parents=True)
         for path in self._folder.final_files(stage.name):
             shutil.copy2(path, building / path.name)
         self._folder.copy_metrics(stage.name, building / METRICS)
@@ -142,14 +145,63 @@ class StageCache:
             building / _CONTENTS,
             {path.name: digest(path.read_bytes()) for path in sorted(building.iterdir())},
         )
-        try:
-            if kept.exists():
-                os.replace(kept, aside := beside(kept.with_name(f"{kept.name}-damaged")))
-                shutil.rmtree(aside, ignore_errors=True)
-            os.replace(building, kept)
-            flush_folder(self._root)
-        except OSError:  # another run was faster
-            shutil.rmtree(building, ignore_errors=True)
+
+
+def deciding_facts(settings: Settings, stage: str) -> dict[str, Any] | None:
+    """What of the settings decides a stage's result, given data, code and machine; None of a stage that is not shared.
+
+    That is the settings of the networks it uses, its own, and those of all stages before it that these networks went through.
+    What a run ends with is its own result and is not shared, nor is what a user's code of unknown source decides.
+    """
+    algorithm = algorithm_of(settings)
+    spec = algorithm.spec(stage)
+    if not spec.shared:
+        return None
+    parts, used = _deciding_stages(algorithm, spec)
+    if any(part in algorithm.own for part in parts):
+        brought = algorithm_object(settings)
+        if brought is None or not brought.is_known:
+            return None
+        facts: dict[str, Any] = {"stages are of": [brought.digest, brought.version]}
+    else:
+        facts = {}
+    sections: dict[str, Any] = asdict(settings)
+    facts |= {name: sections[name] for name in ("data", "model", "evaluation")}
+    moved = any(part.trains_actor and not part.likelihood for part in parts)
+    if (
+        facts["model"]["image_encoder"] == "likelihood" and not moved
+    ):  # as `trained` until the actor moves further
+        facts["model"] = {**facts["model"], "image_encoder": "trained"}
+    reader = sections[algorithm.reader]
+    if "actor" in used:
+        facts["actor"] = sections["actor"]
+    if "reader" in used:
+        facts["reader"] = [reader["attention"], reader["dropout"]]
+    for part in parts:
+        facts[algorithm.key_of(part.name)] = asdict(algorithm.section(settings, part.name))
+        for name in (*part.reads, *part.also_reads(settings)):
+            read = deciding(sections[name]) if name == "payoff" else sections[name]
+            kept = {key: value for key, value in read.items() if f"{name}.{key}" not in part.ignores}
+            facts[name] = {**facts.get(name, {}), **kept}
+    if settings.logits != "whole":  # rounds otherwise
+        facts["logits"] = settings.logits
+    if settings.precision != "float32":
+        facts["precision"] = settings.precision
+    if settings.cuda_graphs:  # too
+        facts["cuda_graphs"] = True
+    seeds = [settings.seed_of_network(network) for network in sorted(used)]
+    facts.update(stage=stage, seed=[*seeds, *(settings.seed_of(part.name) for part in parts)])
+    return facts
+
+
+def _deciding_stages(algorithm: Algorithm, spec: StageSpec) -> tuple[list[StageSpec], set[Network]]:
+    """A stage and those before it that train a network which it, or one of these, uses; and all these networks."""
+    parts, used = [spec], set(spec.uses)
+    for earlier in reversed(algorithm.specs[: algorithm.stages.index(spec.name)]):
+        if used & set(earlier.trains):
+            parts.insert(0, earlier)
+            used |= set(earlier.uses)
+    return parts, used
 
 
 def _read_entry(kept: Path) -> dict[str, bytes] | None:

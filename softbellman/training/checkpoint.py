@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from softbellman.training.files import DamagedFile, digest, write_atomically
+from softbellman.core.files import digest, write_atomically
+from softbellman.training.files import DamagedFile
 
 Weights = dict[str, Tensor]
 
@@ -25,7 +26,11 @@ def save_modules(path: Path, modules: dict[str, nn.Module], *, stage: str, step:
     Returns:
         The digest.
     """
-    tensors = tensors_of(modules)
+    return save_weights(path, tensors_of(modules), stage=stage, step=step)
+
+
+def save_weights(path: Path, tensors: Weights, *, stage: str, step: int) -> str:
+    """Tensors named MODULE.PARAMETER as `save_modules` writes them; returns their digest."""
     found = digest_of_tensors(tensors)
     metadata = {"stage": stage, "step": str(step), "digest": found}
     write_atomically(path, save(tensors, metadata))

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from softbellman.data import BOS, EOS, PAD, UNK, Batch
+from softbellman.data import Batch, SpecialTokens
 from softbellman.payoffs import Edits, importance_weights, sample_edits
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training.rollout import real_rows
 from softbellman.training.settings import EditSettings
+
+_RESERVED = 16
+"""Ids that a proposal leaves alone."""
 
 
 class Edited(NamedTuple):
@@ -25,7 +28,7 @@ class Edited(NamedTuple):
         prefix: BOS and the tokens, the decoder's input, `[N, T]`.
         labels: the tokens and EOS, `[N, T]`.
         mask: True at real labels, `[N, T]`.
-        rewards: `r_t = R(y_1..t) - R(y_1..t-1)`, 0 at EOS, `[N, T]`.
+        rewards: `r_t = R(y_1..t) - R(y_1..t-1)`, 0 at EOS, unless the payoff is paid there, `[N, T]`.
         rows: flat indices of the real labels in `[N, T]`, `[M]`.
         weights: importance weights, `[B, K]`, each row adds up to 1.
         effective_sample_size: `1 / sum_k w_k^2`, `[B]`.
@@ -59,7 +62,7 @@ def edit_references(
         batch: B references; its targets are edited.
         edits: how.
         payoff: the payoff R.
-        vocabulary: size V of the target vocabulary; PAD, BOS, EOS and UNK are never touched or produced.
+        vocabulary: size V of the target vocabulary; its reserved ids are never touched or produced (`alphabet`).
         tau: temperature of the payoff distribution.
         corrected: importance weights `exp(R / tau) / q`; False: the published code's softmax of the plain score.
         seed, offset: key and counter of the draw.
@@ -67,30 +70,38 @@ def edit_references(
     before = (
         batch.first
     )  # rows of other processes are empty here: so own rows have their numbers in the whole batch
+    special = batch.special
+    size, reserved = alphabet(special, vocabulary)
     lengths = pad(batch.mask.sum(1) - 1, (before, 0))  # without EOS
     drawn = sample_edits(
         # The last label of the batch's longest row is its EOS.
-        pad(batch.labels[:, :-1], (0, 0, before, 0), value=PAD).contiguous(),
+        pad(batch.labels[:, :-1], (0, 0, before, 0), value=special.pad).contiguous(),
         lengths,
         samples=edits.samples,
         proposal=edits.proposal,
-        vocabulary=vocabulary,
+        vocabulary=size,
         seed=seed,
         offset=offset,
-        special_ids=(PAD, BOS, EOS, UNK),
+        special_ids=reserved,
         max_order=edits.max_order,
         rate=edits.rate,
         temperature=edits.temperature,
         max_distance=edits.max_distance or None,
         keep_gold=edits.keep_reference,
-        pad_id=PAD,
+        pad_id=special.pad,
     )
     if before:
         drawn = Edits(*(part[before:] for part in drawn))
+    sources, samples, width = drawn.tokens.shape
+    ends = drawn.lengths.view(-1, 1)  # (B, K) -> (N, 1)
+    labels = drawn.tokens.new_full((sources * samples, width + 1), special.pad)
+    labels[:, :-1] = drawn.tokens.view(-1, width)
+    labels.scatter_(1, ends, special.eos)
+    whole = payoff.pays_at_end  # else the end earns 0
     exact = payoff.rewards(
-        drawn.tokens,
+        labels.view(sources, samples, -1) if whole else drawn.tokens,
         batch.references,
-        hypothesis_lengths=drawn.lengths,
+        hypothesis_lengths=drawn.lengths + whole,
         reference_lengths=batch.reference_lengths,
         scaled=corrected,
         dtype=torch.float64,
@@ -99,13 +110,9 @@ def edit_references(
     weighted = importance_weights(
         reached, drawn.log_density, tau=tau if corrected else 1.0, corrected=corrected
     )
-    sources, samples, width = drawn.tokens.shape
-    ends = drawn.lengths.view(-1, 1)  # (B, K) -> (N, 1)
-    labels = drawn.tokens.new_full((sources * samples, width + 1), PAD)
-    labels[:, :-1] = drawn.tokens.view(-1, width)
-    labels.scatter_(1, ends, EOS)
-    start = torch.full_like(ends, BOS)
-    rewards = pad(exact.float().view(-1, width), (0, 1))
+    start = torch.full_like(ends, special.bos)
+    rewards = exact.float().view(sources * samples, -1)
+    rewards = rewards if whole else pad(rewards, (0, 1))
     longest = width + 1
     if longest > batch.labels.shape[1]:  # a proposal that inserts leaves room behind
         longest = int(ends.max()) + 1
@@ -120,6 +127,19 @@ def edit_references(
         effective_sample_size=weighted.effective_sample_size,
         payoff=reached.float(),
     )
+
+
+def alphabet(special: SpecialTokens, vocabulary: int) -> tuple[int, tuple[int, ...]]:
+    """What edits choose from: a size that leaves out reserved ids at the end of a vocabulary, and those before it.
+
+    A proposal takes 16 reserved ids. Where a tokeniser has more of them before its last ordinary token, those without a name
+    can be produced.
+    """
+    reserved = {*special.named, *special.others}
+    while vocabulary - 1 in reserved and vocabulary > max(special.named) + 1:
+        vocabulary -= 1
+    others = [token for token in special.others if token < vocabulary and token not in special.named]
+    return vocabulary, (*special.named, *others[: _RESERVED - len(special.named)])
 
 
 class SharedRows(NamedTuple):

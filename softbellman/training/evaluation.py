@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor, nn
 
 from softbellman.data import Batch, BatchIterator, Codec, Examples
-from softbellman.decoding import Tempered, beam_search
-from softbellman.payoffs.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores, streams
+from softbellman.data.scenes import Scene, judge_captions
+from softbellman.decoding import StepwiseModel, beam_search
+from softbellman.payoffs.text_metrics import (
+    cider_scores,
+    corpus_chrf,
+    corpus_ter,
+    mean,
+    present,
+    rouge_l_scores,
+    streams,
+)
+from softbellman.training.likelihood import reference_likelihood
 from softbellman.training.processes import current
 from softbellman.training.rollout import mode
-from softbellman.training.settings import EvaluationSettings, LogitsForm
-from softbellman.training.stages import OracleStage, PolicyEvaluation, reference_likelihood
+from softbellman.training.settings import TRUTH, EvaluationSettings, LogitsForm
+
+if TYPE_CHECKING:
+    from softbellman.training.stages import OracleStage, PolicyEvaluation
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +65,17 @@ def corpus_bleu(
     metric = BLEU(tokenize=_settled(tokenize), force=True, max_ngram_order=max_order)
     result = metric.corpus_score(list(hypotheses), streams(references))  # type: ignore[arg-type]  # None: no such reference
     return BleuScore(result.score, str(metric.get_signature()), result.ratio)
+
+
+def sentence_bleu_scores(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, tokenize: str = "none"
+) -> list[float]:
+    """sacrebleu's BLEU of each hypothesis with the orders that it has (`eff:yes`), 0 to 100."""
+    metric = BLEU(tokenize=_settled(tokenize), force=True, effective_order=True)
+    return [
+        float(metric.sentence_score(hypothesis, present(group)).score)
+        for hypothesis, group in zip(hypotheses, references, strict=True)
+    ]
 
 
 def _settled(tokenize: str) -> str:
@@ -98,6 +121,22 @@ def rouge_l(
     return {"rouge_l": mean(rouge_l_scores(hypotheses, references, tokenize=_settled(settings.tokenize)))}
 
 
+def truth(hypotheses: Sequence[str], scenes: Sequence[Scene] | None) -> dict[str, float]:
+    """Shares of captions times 100: true of their scenes; to be read at all; true and telling a relation.
+
+    Raises:
+        ValueError: there are no scenes.
+    """
+    if scenes is None:
+        raise ValueError(f"the metric {TRUTH} is of captions of scenes; it needs data.kind: scenes")
+    found = judge_captions(hypotheses, scenes)
+    return {
+        "truth": 100 * found.true,
+        "truth_readable": 100 * found.readable,
+        "truth_relating": 100 * found.relating,
+    }
+
+
 def chrf(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
 ) -> dict[str, float]:
@@ -105,10 +144,26 @@ def chrf(
     return {"chrf": corpus_chrf(hypotheses, references)}
 
 
+def ter(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], settings: EvaluationSettings
+) -> dict[str, float]:
+    """sacrebleu's TER: edits of words, shifts among them, per word of the references, times 100; smaller is better."""
+    return {"ter": corpus_ter(hypotheses, references)}
+
+
 Metric = Callable[[Sequence[str], Sequence[Sequence[str]], EvaluationSettings], dict[str, float]]
 """Hypotheses, the references of each, the settings: numbers by name."""
 
-METRICS: dict[str, Metric] = {"bleu_orders": bleu_orders, "cider": cider, "rouge_l": rouge_l, "chrf": chrf}
+TEXT_METRICS: dict[str, Metric] = {
+    "bleu_orders": bleu_orders,
+    "cider": cider,
+    "rouge_l": rouge_l,
+    "chrf": chrf,
+    "ter": ter,
+}
+"""Metrics of hypotheses against references."""
+
+METRICS = (*TEXT_METRICS, TRUTH)
 """What `evaluation.metrics` can ask for beside BLEU."""
 
 
@@ -117,11 +172,27 @@ def further_metrics(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
     settings: EvaluationSettings,
+    *,
+    scenes: Sequence[Scene] | None = None,
 ) -> dict[str, float]:
-    """The numbers of the named `METRICS`."""
+    """The numbers of the named `METRICS`.
+
+    Args:
+        names: of the metrics.
+        hypotheses: N of them.
+        references: those of each.
+        settings: which words are compared.
+        scenes: the N scenes that captions tell, see `scenes_of`; `truth` needs them.
+
+    Raises:
+        ValueError: `truth` without scenes.
+    """
     found: dict[str, float] = {}
     for name in names:
-        found |= METRICS[name](hypotheses, references, settings)
+        if name == TRUTH:
+            found |= truth(hypotheses, scenes)
+        else:
+            found |= TEXT_METRICS[name](hypotheses, references, settings)
     return found
 
 
@@ -132,7 +203,7 @@ def corpus_batches(corpus: Examples, batch_size: int) -> BatchIterator:
 
 @torch.no_grad()
 def translate_corpus(
-    model: nn.Module | Tempered,
+    model: nn.Module | StepwiseModel,
     batches: BatchIterator,
     codec: Codec,
     settings: EvaluationSettings,
@@ -150,6 +221,7 @@ def translate_corpus(
             beam=settings.beam,
             max_length=settings.max_length,
             length_penalty=settings.length_penalty,
+            special=batch.special,
         )
         lines = map(codec.decode, found.tokens.tolist())
         return list(zip(batch.index.tolist(), lines, strict=True))
@@ -177,20 +249,26 @@ def reference_nll(
 def td_error(
     evaluation: PolicyEvaluation, batches: BatchIterator, *, device: torch.device
 ) -> dict[str, float]:
-    """Mean absolute TD error and payoff on sequences drawn from the actor, the same draws at every call."""
+    """Mean absolute TD error and payoff on sequences drawn from the actor, the same draws at every call.
+
+    With a prior the mean divergence from it, too.
+    """
 
     def judge(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
         batch = numbered[1].to(device)
         rollout = evaluation.draw(batch, step=numbered[0])
-        policy = evaluation.policy(batch, rollout)
-        return evaluation.critic_loss(batch, rollout, policy)[0].diagnostics
+        policy, prior = evaluation.policy(batch, rollout), evaluation.prior_policy(batch, rollout)
+        return evaluation.critic_loss(batch, rollout, policy, prior=prior)[0].diagnostics
 
     with mode(evaluation.critic, training=False):
         sums = _summed(batches, judge)
-    return {
+    found = {
         "dev_td_error": sums["td_error"] / sums["tokens"],
         "dev_payoff": sums["payoff"] / sums["sequences"],
     }
+    if "prior_divergence" in sums:
+        found["dev_prior_divergence"] = sums["prior_divergence"] / sums["tokens"]
+    return found
 
 
 @torch.no_grad()

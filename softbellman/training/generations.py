@@ -7,6 +7,7 @@ and the one whose weights were selected; `STAGE-best.safetensors` is a copy of i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any
 
 from torch import nn
 
+from softbellman.core.files import digest as digest_of_bytes
+from softbellman.core.files import write_atomically
 from softbellman.training.checkpoint import load_state, read_weights, save_modules, save_state
-from softbellman.training.files import DamagedFile, read_json, write_atomically, write_json
+from softbellman.training.files import DamagedFile, read_json, write_json
 
 ASIDE = "damaged"
 SUFFIXES = (".json", ".state", ".safetensors")
@@ -50,6 +53,10 @@ class Generation:
     records: int
     seconds: float
     ended: str
+
+
+def _digest_of(facts: dict[str, Any]) -> str:
+    return digest_of_bytes(json.dumps(facts, sort_keys=True).encode())
 
 
 class Generations:
@@ -98,7 +105,8 @@ class Generations:
         )
         digest = save_state(self.path(number, ".state"), state)
         generation = Generation(stage=self.stage, number=number, weights=weights, state=digest, **facts)
-        write_json(self.path(number, ".json"), asdict(generation))
+        written = asdict(generation)
+        write_json(self.path(number, ".json"), {**written, "digest": _digest_of(written)})
         self._prune()
         return generation
 
@@ -132,12 +140,34 @@ class Generations:
         """The newest generation as its file says, unchecked; None where there is none that can be read."""
         return next((found for number in reversed(self.numbers()) if (found := self._readable(number))), None)
 
+    def expected_weights(self, path: Path) -> str | None:
+        """The digest of a file of weights by the newest generation that tells it; None where none does.
+
+        Weights that were selected after the newest generation, before a kill, are told by none.
+        """
+        for number in reversed(self.numbers()):
+            found = self._readable(number)
+            if found is None:
+                continue
+            if path == self.path(number, ".safetensors"):
+                return found.weights
+            if path == self.best_path and found.best:
+                return None if self._is_later_selection(found.step) else found.best
+        return None
+
     def _read(self, number: int) -> Generation:
         path = self.path(number, ".json")
         try:
-            return Generation(**read_json(path))
-        except TypeError:
+            facts = read_json(path)
+            found = facts.pop("digest", None)  # earlier versions wrote none
+            generation = Generation(**facts)
+        except OSError as error:
+            raise DamagedFile(f"{path} cannot be read: {error.strerror}") from None
+        except (TypeError, AttributeError):
             raise DamagedFile(f"{path} is damaged: it does not describe a checkpoint") from None
+        if found is not None and found != _digest_of(facts):
+            raise DamagedFile(f"{path} was changed: it does not have the digest that it was written with")
+        return generation
 
     def _readable(self, number: int) -> Generation | None:
         try:

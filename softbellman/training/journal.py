@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from softbellman.training.diagnosis import Diagnosis
 from softbellman.training.observer import Observer
 from softbellman.training.result import RunResult
 from softbellman.training.runfolder import RunFolder
@@ -28,6 +29,10 @@ class Journal(Observer):
         """One line with all metrics."""
         numbers = " ".join(f"{name} {value:.6g}" for name, value in metrics.items())
         self._folder.note(f"{stage} epoch {epoch:.2f}{' (best)' if best else ''}: {numbers}")
+
+    def diagnosed(self, diagnosis: Diagnosis, *, final: bool) -> None:
+        """One line."""
+        self._folder.note(diagnosis.line(final=final))
 
     def warned(self, message: str) -> None:
         """One line."""

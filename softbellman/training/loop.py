@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,11 +19,13 @@ import torch
 from softbellman.data import Batch, BatchIterator
 from softbellman.models.projection import Bfloat16, bfloat16_products
 from softbellman.training.observer import Observer
+from softbellman.training.precision import Precision, autocast_to
 from softbellman.training.processes import ALONE, Processes
+from softbellman.training.rates import LearningRates
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import CheckpointSettings
 from softbellman.training.stagefiles import StageFiles
-from softbellman.training.stages import Stage, Sums, draw_key
+from softbellman.training.stages import Metric, Stage, Sums, draw_key, update_in_parts
 from softbellman.training.stopping import Stopped, StopRequest
 from softbellman.training.sums import Totals, means
 
@@ -46,19 +49,23 @@ class Cursor:
         epoch, position: next batch, as the iterator counts.
         step: updates done.
         decays: learning-rate decays done.
+        stale: validations in a row that were no better than the best before them.
         best: best selection score so far (larger is better).
-        best_step: the update it was reached after.
+        selected: selection score of the selected weights: the best, or where the settings say so the last.
+        best_step: the update after which they were selected.
         first: the first selection score; None before it.
         validations: validations done.
         seconds: training time so far, validation included.
-        ended: why the stage ended: `epochs`, `updates`, `decays`, `collapse`; empty while it goes on.
+        ended: why the stage ended: `epochs`, `updates`, `decays`, `patience`, `collapse`; empty while it goes on.
     """
 
     epoch: int = 0
     position: int = 0
     step: int = 0
     decays: int = 0
+    stale: int = 0
     best: float = -math.inf
+    selected: float = -math.inf
     best_step: int = -1
     first: float | None = None
     validations: int = 0
@@ -91,8 +98,10 @@ class StageRunner:
         checkpoints: when checkpoints are written, and how many are kept.
         request: raises where a signal asks the run to end.
         bfloat16: the products of an update that have bfloat16 factors; validation has none.
+        precision: of an update's forward passes; validation is float32.
         steps_before, seconds_before: of the stages before this one.
         processes: of the job.
+        metrics: how sums of a stage of the user's own are logged, by name.
     """
 
     stage: Stage
@@ -104,12 +113,15 @@ class StageRunner:
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     request: StopRequest = field(default_factory=StopRequest)
     bfloat16: Bfloat16 = "none"
+    precision: Precision = "float32"
     steps_before: int = 0
     seconds_before: float = 0.0
     processes: Processes = ALONE
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cursor, self.interval = Cursor(), Interval()
+        self.rates = LearningRates(self.stage)
         self.files = StageFiles(
             self.folder,
             self.stage.name,
@@ -159,7 +171,7 @@ class StageRunner:
                 cursor.step, cursor.position, count = cursor.step + 1, cursor.position + 1, count - 1
                 pause = count > 0 and self._pauses()
                 if len(pending) == _FETCHED_TOGETHER or not count or pause:
-                    counter.update(len(pending), means(interval.totals.add(pending)))
+                    counter.update(len(pending), means(interval.totals.add(pending), self.metrics))
                     pending.clear()
                     self._check_skipped(batch)
                 if pause:
@@ -177,8 +189,9 @@ class StageRunner:
         stage, step = self.stage, self.cursor.step
         share = self.processes.share(batch).to(self.device)
         self.processes.reseed(lambda: draw_key(self.seed, f"{stage.name}/{step}"))
-        with bfloat16_products(self.bfloat16):
-            return self.processes.counted(share, stage.update(share, step))
+        self.rates.set(step + 1, decays=self.cursor.decays)
+        with bfloat16_products(self.bfloat16), autocast_to(self.precision, self.device):
+            return self.processes.counted(share, update_in_parts(stage, share, step))
 
     def _updates_left(self) -> int:
         """Updates before the next validation."""
@@ -222,7 +235,7 @@ class StageRunner:
         """Validation, selection, decay, checkpoint."""
         stage, cursor, interval = self.stage, self.cursor, self.interval
         started = time.perf_counter()
-        averages = interval.totals.means()
+        averages = interval.totals.means(self.metrics)
         self._check_finite(averages)
         try:
             metrics = self._evaluate()
@@ -250,20 +263,21 @@ class StageRunner:
         if cursor.ended == "collapse":
             self.observer.warned(
                 f"stage {stage.name} stopped at update {cursor.step}: {stage.selection.lstrip('-')} fell from "
-                f"{cursor.first:.4g} to {self._score(metrics):.4g}; the best weights so far are taken"
+                f"{cursor.first:.4g} to {self._score(metrics):.4g}; the weights selected before are taken"
             )
 
     def _decay_or_end(self, improved: bool) -> None:
         """The learning rate where a validation brought nothing; the end of the stage."""
-        stage, cursor, schedule = self.stage, self.cursor, self.stage.schedule
-        if not improved:
+        cursor, schedule = self.cursor, self.stage.schedule
+        cursor.stale = 0 if improved else cursor.stale + 1
+        if not improved and schedule.kind == "plateau":
             if cursor.decays >= schedule.max_decays:
                 cursor.ended = "decays"
             else:
                 cursor.decays += 1
-                for name in stage.annealed:
-                    for group in stage.optimizers[name].param_groups:
-                        group["lr"] *= schedule.decay
+                self.rates.decay()
+        if schedule.patience and cursor.stale >= schedule.patience:
+            cursor.ended = cursor.ended or "patience"
         if schedule.max_updates and cursor.step >= schedule.max_updates:
             cursor.ended = cursor.ended or "updates"
         if cursor.epoch >= schedule.epochs:
@@ -276,17 +290,18 @@ class StageRunner:
         return sign * metrics[self.stage.selection.lstrip("-")]
 
     def _select(self, metrics: dict[str, float]) -> bool:
-        """Keep the weights when their selection score is the best so far."""
-        cursor, score = self.cursor, self._score(metrics)
+        """Keep the weights if they are the result so far; returns whether their selection score is the best so far."""
+        cursor, score, schedule = self.cursor, self._score(metrics), self.stage.schedule
         cursor.validations += 1
         if cursor.first is None and math.isfinite(score):
             cursor.first = score
-        self._collapsed = _collapsed(cursor.first, score, self.stage.schedule.collapse)
-        if not score > cursor.best:
-            return False
-        cursor.best, cursor.best_step = score, cursor.step
-        self.files.select(cursor.step)
-        return True
+        self._collapsed = _collapsed(cursor.first, score, schedule.collapse)
+        improved = score > cursor.best
+        cursor.best = score if improved else cursor.best
+        if improved or (schedule.select == "last" and not self._collapsed):
+            cursor.selected, cursor.best_step = score, cursor.step
+            self.files.select(cursor.step)
+        return improved
 
     def _check_finite(self, averages: dict[str, float]) -> None:
         """A diverged stage ends with a sentence instead of decoding nonsense."""
@@ -330,7 +345,7 @@ class StageRunner:
         facts = {
             "step": cursor.step,
             "best_step": cursor.best_step,
-            "score": cursor.best if math.isfinite(cursor.best) else None,
+            "score": cursor.selected if math.isfinite(cursor.selected) else None,
             "seconds": cursor.seconds,
             "ended": cursor.ended,
         }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
+from softbellman.training.diagnosis import Diagnosis
 from softbellman.training.result import RunResult
 from softbellman.training.runfolder import RunFolder
 
@@ -35,6 +36,9 @@ class Observer:
 
     def validated(self, stage: str, epoch: float, metrics: Mapping[str, float], *, best: bool) -> None:
         """A validation is done; `best` says whether it is the best of its stage so far."""
+
+    def diagnosed(self, diagnosis: Diagnosis, *, final: bool) -> None:
+        """Normal or broken: at the end of a stage, and where a validation of the actor finds something else than before."""
 
     def warned(self, message: str) -> None:
         """Something a person should know: a damaged file, skipped updates, a stage that was ended early, a signal."""
@@ -76,6 +80,11 @@ class Observers(Observer):
         """Tells all."""
         for observer in self._observers:
             observer.validated(stage, epoch, metrics, best=best)
+
+    def diagnosed(self, diagnosis: Diagnosis, *, final: bool) -> None:
+        """Tells all."""
+        for observer in self._observers:
+            observer.diagnosed(diagnosis, final=final)
 
     def warned(self, message: str) -> None:
         """Tells all."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -75,6 +76,10 @@ class Processes:
         """
         return loss.detach()
 
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of the tensors that the processes give; theirs may be written over."""
+        return tensor
+
     def largest(self, number: int) -> int:
         """The largest of the numbers that the processes give."""
         return number
@@ -123,16 +128,8 @@ class Group(Processes):
         """
         rows = len(batch)
         start, end = (rows * rank // self.count for rank in (self.rank, self.rank + 1))
-        part = slice(start, end) if end > start else slice(rows - 1, rows)
-        return Batch(
-            source=batch.source[part],
-            target=batch.target[part],
-            references=batch.references[part],
-            reference_lengths=batch.reference_lengths[part],
-            index=batch.index[part],
-            first=part.start,
-            share=(end - start) / rows,
-        )
+        part = batch.rows_between(*((start, end) if end > start else (rows - 1, rows)))
+        return replace(part, share=(end - start) / rows)
 
     def counted(self, batch: Batch, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Zeros where the share is 0, but for gradient norms."""
@@ -147,7 +144,7 @@ class Group(Processes):
             for numbers in updates
             for name, value in numbers.items()
         ]
-        found = iter(self._sum(torch.tensor(own, dtype=torch.float64)).tolist())
+        found = iter(self.sum(torch.tensor(own, dtype=torch.float64)).tolist())
         return [{name: next(found) for name in numbers} for numbers in updates]
 
     def reduce_gradients(self, module: nn.Module, loss: Tensor, share: float) -> Tensor:
@@ -163,11 +160,17 @@ class Group(Processes):
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), loss.detach().reshape(1)])
-        flat = self._sum(flat.mul_(share))
+        flat = self.sum(flat.mul_(share))
         sizes = [gradient.numel() for gradient in gradients]
         for gradient, part in zip(gradients, torch.split(flat[:-1], sizes), strict=True):
             gradient.copy_(part.view_as(gradient))
         return flat[-1]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """One exchange, in place."""
+        with self._exchange():
+            dist.all_reduce(tensor)
+        return tensor
 
     def largest(self, number: int) -> int:
         """One exchange of a number."""
@@ -231,11 +234,6 @@ class Group(Processes):
     def reseed(self, key: Callable[[], int]) -> None:
         """Another stream in each process: their rows are not the same."""
         torch.manual_seed((key() + self.rank * 0x9E3779B97F4A7C15) % 2**63)
-
-    def _sum(self, tensor: Tensor) -> Tensor:
-        with self._exchange():
-            dist.all_reduce(tensor)
-        return tensor
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:

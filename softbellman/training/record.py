@@ -13,7 +13,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 
 import softbellman
 from softbellman.core import native
+from softbellman.core.objects import UserObject
 from softbellman.training.files import DamagedFile, read_json, write_json
 
 FORMAT = 1
@@ -38,6 +39,7 @@ class RunRecord:
         data: digests of the splits and vocabularies, by name.
         sessions: each start of the run: when, where, with what, how it ended.
         changes: settings that were changed when the run was continued, with the stage and update they took effect at.
+        objects: what the user brought by name or handed over: its name, file, digest and version.
     """
 
     def __init__(self, path: Path, content: dict[str, Any]) -> None:
@@ -46,9 +48,16 @@ class RunRecord:
         self.data: dict[str, str] = content["data"]
         self.sessions: list[dict[str, Any]] = content["sessions"]
         self.changes: list[dict[str, Any]] = content["changes"]
+        self.objects: list[dict[str, str]] = content.get("objects", [])  # earlier versions knew none
 
     @classmethod
-    def create(cls, folder: Path, settings: Mapping[str, Any], data: Mapping[str, str]) -> RunRecord:
+    def create(
+        cls,
+        folder: Path,
+        settings: Mapping[str, Any],
+        data: Mapping[str, str],
+        objects: Sequence[UserObject] = (),
+    ) -> RunRecord:
         """The record of a new run; `begin` writes it."""
         content = {
             "format": FORMAT,
@@ -56,6 +65,7 @@ class RunRecord:
             "data": dict(data),
             "sessions": [],
             "changes": [],
+            "objects": [one.facts() for one in objects],
         }
         return cls(folder / NAME, content)
 
@@ -79,6 +89,9 @@ class RunRecord:
             raise DamagedFile(f"{path} is damaged: it is not the record of a run")
         if content["format"] != FORMAT:
             raise DamagedFile(f"{path} has format {content['format']}; this version reads format {FORMAT}")
+        objects = content.get("objects", [])
+        if not isinstance(objects, list) or not all(map(_is_object, objects)):
+            raise DamagedFile(f"{path} is damaged: it is not the record of a run")
         return cls(path, content)
 
     def begin(self, device: torch.device, *, processes: int = 1) -> None:
@@ -129,6 +142,19 @@ class RunRecord:
     def write(self) -> None:
         """Write the file, atomically."""
         write_json(self.path, self.content)
+
+
+def recorded_objects(folder: Path) -> list[dict[str, str]]:
+    """What the user brought to a run, by its record; nothing where there is none that can be read."""
+    try:
+        return RunRecord.read(folder).objects
+    except DamagedFile:
+        return []
+
+
+def _is_object(facts: Any) -> bool:
+    known = ("name", "path", "digest", "version")
+    return isinstance(facts, dict) and all(isinstance(facts.get(key), str) for key in known)
 
 
 def now() -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from softbellman import config
-from softbellman.training.algorithms import ALGORITHMS
+from softbellman.data import Codec
+from softbellman.payoffs.settings import WITHOUT_EFFECT
 from softbellman.training.files import DamagedFile
+from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.record import RunRecord
 from softbellman.training.settings import Settings
+from softbellman.training.task import vocabulary_digest
 
 FREE = (
-    "threads", "process_timeout", "keep_memory", "device", "output", "cache", "data.path", "data.features", "data.names",
+    "threads", "process_timeout", "keep_memory", "device", "output", "cache", "label", "data.path", "data.features",
+    "data.names", "data.tokenizer_path", "model.path", *(f"payoff.{name}" for name in WITHOUT_EFFECT),
 )  # fmt: skip
-FREE_SECTIONS = ("checkpoint",)
+FREE_SECTIONS = ("checkpoint", "logging")
 """Keys that change no result, or whose change is noticed by the digests of the data."""
 
 LONGER = ("schedule.epochs", "schedule.max_updates")
@@ -28,7 +33,7 @@ class ResumeError(ValueError):
 
 
 def changed_settings(record: RunRecord, settings: Settings) -> dict[str, Any]:
-    """The settings that differ from those in force, by key.
+    """The settings that differ from those in force, by key; what an older version did not know had its default.
 
     Args:
         record: of the run.
@@ -37,17 +42,25 @@ def changed_settings(record: RunRecord, settings: Settings) -> dict[str, Any]:
     Raises:
         ResumeError: names the settings that cannot change.
     """
-    given = config.flatten(settings)
-    last_stage = ALGORITHMS[settings.algorithm].last_stage(settings)
-    keys = [*record.settings, *(key for key in given if key not in record.settings)]
-    changed = {key: given.get(key) for key in keys if given.get(key) != record.settings.get(key)}
-    refused = [key for key, value in changed.items() if not _may_change(record, key, value, last_stage)]
+    given, known = (
+        _spread(flat)
+        for flat in (config.flatten(settings), {**config.flatten(Settings()), **record.settings})
+    )
+    changed = {key: given.get(key) for key, value in known.items() if given.get(key) != value}
+    algorithm = algorithm_of(settings)
+    stage = algorithm.last_stage(settings)
+    last_stage = algorithm.key_of(stage)
+    planned = (
+        algorithm.section(settings, stage).schedule.kind == "cosine"
+    )  # its rates depend on the last update
+    refused = [
+        key
+        for key, value in changed.items()
+        if not _may_change(known, key, value, last_stage) or (planned and key.endswith("max_updates"))
+    ]
     if not refused:
         return changed
-    shown = [
-        f"{key} is {_show(record.settings.get(key))}, given {_show(given.get(key))}"
-        for key in refused[:_SHOWN]
-    ]
+    shown = [f"{key} is {_show(known[key])}, given {_show(given.get(key))}" for key in refused[:_SHOWN]]
     more = f" (and {len(refused) - _SHOWN} more)" if len(refused) > _SHOWN else ""
     raise ResumeError(
         f"a run cannot be continued with other settings: {'; '.join(shown)}{more}. "
@@ -56,16 +69,32 @@ def changed_settings(record: RunRecord, settings: Settings) -> dict[str, Any]:
     )
 
 
-def _may_change(record: RunRecord, key: str, value: Any, last_stage: str) -> bool:
+def _spread(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those of stages of the user's own by their dotted keys; what was changed since comes later, and wins."""
+    found: dict[str, Any] = {}
+
+    def put(key: str, value: Any) -> None:
+        if isinstance(value, dict) and key.partition(".")[0] == "stages":
+            for name, item in value.items():
+                put(f"{key}.{name}", item)
+        else:
+            found[key] = value
+
+    for key, value in flat.items():
+        put(key, value)
+    return found
+
+
+def _may_change(known: Mapping[str, Any], key: str, value: Any, last_stage: str) -> bool:
     if key in FREE or key.partition(".")[0] in FREE_SECTIONS:
         return True
     if key not in [f"{last_stage}.{name}" for name in LONGER]:
         return False
-    known = record.settings.get(key)
-    if not isinstance(known, int) or not isinstance(value, int):
+    before = known[key]
+    if not isinstance(before, int) or not isinstance(value, int):
         return False
     unlimited = key.endswith("max_updates") and value == 0
-    return unlimited or (value > known and not (key.endswith("max_updates") and known == 0))
+    return unlimited or (value > before and not (key.endswith("max_updates") and before == 0))
 
 
 def _show(value: Any) -> str:
@@ -74,6 +103,8 @@ def _show(value: Any) -> str:
 
 def check_data(record: RunRecord, found: Mapping[str, str]) -> None:
     """Raises ResumeError where the data are not those that the run was started with; names the parts that differ."""
+    if "training_data" not in record.data:
+        raise DamagedFile(f"{record.path} is damaged: it does not say what data the run was started with")
     parts: Sequence[str] = [name for name in record.data if record.data[name] != found.get(name)]
     if parts:
         raise ResumeError(
@@ -82,7 +113,20 @@ def check_data(record: RunRecord, found: Mapping[str, str]) -> None:
         )
 
 
-def check_vocabulary(path: str, kept: Sequence[str], found: Sequence[str]) -> None:
-    """Raises DamagedFile where a run folder's vocabulary is not that of its data."""
-    if tuple(kept) != tuple(found):
-        raise DamagedFile(f"{path} was changed: it is not the vocabulary that the run was started with")
+def load_codec(folder: Path, name: str) -> Codec:
+    """A vocabulary of a run folder with its tokeniser, `source` or `target`.
+
+    Raises:
+        DamagedFile: it is not the one that the run was started with, by the digest in its record. A folder without a record,
+            of an earlier version, is not checked.
+    """
+    codec = Codec.load(folder, name)
+    try:
+        recorded = RunRecord.read(folder).data.get(f"{name}_vocabulary")
+    except DamagedFile:
+        recorded = None
+    if recorded not in (None, vocabulary_digest(codec)):
+        raise DamagedFile(
+            f"{folder / name}.vocabulary.json was changed: it is not the vocabulary that the run was started with"
+        )
+    return codec

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,9 @@ from torch.nn.functional import pad
 
 from softbellman.core.chunks import choose_chunk_rows
 from softbellman.core.head import Head, Rows
-from softbellman.data import BOS, PAD, Batch
+from softbellman.data import Batch
 from softbellman.decoding import Sampler
 from softbellman.decoding.stepwise import StepState
-from softbellman.models import Memory
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training.processes import current
 from softbellman.training.settings import LogitsForm
@@ -75,6 +74,7 @@ def roll_out(
     drawn_order: bool = False,
     start: StepState | None = None,
     common_width: bool = False,
+    forced: Tensor | None = None,
 ) -> Rollout:
     """Draw `samples` sequences for each source and score every prefix.
 
@@ -92,6 +92,7 @@ def roll_out(
         drawn_order: name the rows in the order of drawing, as kept logits do.
         start: the actor's state before the start token where it has encoded the sources already.
         common_width: padding counts, so that all processes must have T of the longest sequence among them.
+        forced: `[B, L]`, tokens that are taken instead of drawn ones, negative where they are drawn.
     """
     limits = (batch.mask.sum(1) + extra_length).clamp(max=longest)
     drawn = sampler(
@@ -104,11 +105,13 @@ def roll_out(
         keep_logits=keep_logits,
         start=start,
         first_row=batch.first * samples,
+        special=batch.special,
+        **({} if forced is None else {"forced": forced}),
     )
     tokens = drawn.tokens
     if common_width:
         missing = current().largest(tokens.shape[1]) - tokens.shape[1]
-        tokens = pad(tokens, (0, missing), value=PAD) if missing else tokens
+        tokens = pad(tokens, (0, missing), value=batch.special.pad) if missing else tokens
     sources, steps = len(batch.source), tokens.shape[1]
     rewards = payoff.rewards(
         tokens.view(sources, samples, steps),  # (N, T) -> (B, K, T)
@@ -117,9 +120,9 @@ def roll_out(
         reference_lengths=batch.reference_lengths,
     ).view(-1, steps)
     mask = torch.arange(steps, device=rewards.device) < drawn.lengths[:, None]
-    first = torch.full_like(tokens[:, :1], BOS)
+    first = torch.full_like(tokens[:, :1], batch.special.bos)
     prefix = torch.cat([first, tokens[:, :-1]], dim=1)
-    actions = tokens.masked_fill(~mask, PAD)
+    actions = tokens.masked_fill(~mask, batch.special.pad)
     rows = drawn_rows(mask) if keep_logits or drawn_order else real_rows(mask)
     return Rollout(prefix, actions, mask, rewards, rows, drawn.logits)
 
@@ -136,7 +139,7 @@ def drawn_rows(mask: Tensor) -> Tensor:
 
 
 def row_logits(
-    model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
+    model: nn.Module, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Encoded | None = None
 ) -> Tensor:
     """Logits at the real tokens alone, so that padding is never projected to the vocabulary. `[M, V]`.
 
@@ -157,7 +160,7 @@ def vocabulary_rows(
     rows: Tensor,
     *,
     logits: LogitsForm,
-    memory: Memory | None = None,
+    memory: Encoded | None = None,
 ) -> Rows:
     """What a model says at the real tokens: its logits, or its features with the output layer that makes logits of them.
 
@@ -190,13 +193,35 @@ def forbid(rows: Rows, tokens: Tensor) -> Rows:
 
 
 def row_features(
-    model: Factored, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
+    model: Factored, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Encoded | None = None
 ) -> Tensor:
     """What `model.project` reads at the real tokens; asks `features_at` where the model has it. `[M, H]`."""
     if isinstance(model, Selective):
         return model.features_at(source, prefix, rows, memory=memory)
     features = model.features(source, prefix).flatten(0, 1)  # (N, T, H) -> (N*T, H)
     return features[rows]
+
+
+class Encoded(Protocol):
+    """Sources as a model has encoded them."""
+
+    def detach(self) -> Any:
+        """The same numbers without their graph."""
+
+
+@runtime_checkable
+class Encoding(Protocol):
+    """A model that encodes its sources once, for drawing and for learning.
+
+    Attributes:
+        encodes_alike: whether it does so in training as in evaluation.
+    """
+
+    encodes_alike: bool
+
+    def encode(self, source: Tensor) -> Encoded: ...
+
+    def begin(self, source: Tensor | None, *, memory: Any = None) -> StepState: ...
 
 
 @runtime_checkable
@@ -213,7 +238,7 @@ class Selective(Protocol):
     """A model that computes features at some positions alone, from a source or from its encoding."""
 
     def features_at(
-        self, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Memory | None = None
+        self, source: Tensor, prefix: Tensor, rows: Tensor, *, memory: Encoded | None = None
     ) -> Tensor: ...
 
 

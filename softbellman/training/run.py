@@ -13,30 +13,53 @@ import torch
 
 import softbellman
 from softbellman import config
-from softbellman.data import EOS, UNK, Codec
-from softbellman.payoffs.payoff import prepare_payoff
-from softbellman.training.algorithms import ACTOR_STAGES, ALGORITHMS
+from softbellman.core.objects import UserObject, given_object
+from softbellman.data.scenes import scenes_of
+from softbellman.training.algorithms import Algorithm
 from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
+from softbellman.training.diagnosis import diagnose_run
 from softbellman.training.evaluation import corpus_batches, corpus_bleu, further_metrics, translate_corpus
+from softbellman.training.handed import ModelFunction, with_handed
 from softbellman.training.journal import Journal
-from softbellman.training.lock import FolderLock
+from softbellman.training.lock import FolderLock, FolderMovedError
+from softbellman.training.loggers import Loggers
 from softbellman.training.loop import Cursor, StageRunner
 from softbellman.training.networks import trainable
-from softbellman.training.observer import Observer, Observers
+from softbellman.training.observer import Observer
+from softbellman.training.own_algorithm import (
+    algorithm_object,
+    algorithm_of,
+    check_own_algorithm,
+    settle_algorithm,
+)
+from softbellman.training.own_data import data_object, settle_data
+from softbellman.training.own_model import check_own_model, model_object, settle_model
+from softbellman.training.payoffs import build_payoff, try_payoff
+from softbellman.training.pretrained import keep_pretrained
 from softbellman.training.processes import Processes, joined, local_device, set_threads
 from softbellman.training.record import RunRecord, package_digest
 from softbellman.training.result import FinalRow, RunResult
-from softbellman.training.resumption import changed_settings, check_data, check_vocabulary
+from softbellman.training.resumption import changed_settings, check_data, load_codec
 from softbellman.training.runfolder import RunFolder, new_run_path
 from softbellman.training.settings import Settings
 from softbellman.training.stopping import Stopped, StopRequest
 from softbellman.training.task import load_task
+from softbellman.training.watch import HealthWatch
 
 
-def run(settings: Settings, resume: Path | None = None, *, observer: Observer | None = None) -> RunResult:
+def run(
+    settings: Settings,
+    resume: Path | None = None,
+    *,
+    observer: Observer | None = None,
+    payoff: Any = None,
+    algorithm: Algorithm | None = None,
+    model: ModelFunction | None = None,
+    data: Any = None,
+) -> RunResult:
     """Train an algorithm's stages one after another, then compare its actors on the test set.
 
     Nothing is written before settings and data were read. SIGTERM and SIGINT finish the update, write a checkpoint and raise
@@ -50,6 +73,13 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
         resume: folder of an interrupted run. Finished stages are loaded, the interrupted one continues from its last
             checkpoint. The numbers are those of an uninterrupted run with the same thread count and device.
         observer: is told what happens; None: nobody. `softbellman.report.Console` prints and draws the learning curve.
+        payoff: a payoff of your own in the place of `payoff.metric`: a callable (`softbellman.payoffs.scorers`). Recorded by
+            the name that leads to it; one without a name must be handed over again when the run is continued.
+        algorithm: an algorithm of your own in the place of `settings.algorithm`, recorded as `python:TITLE`. It must be handed
+            over again when the run is continued, and when another process loads it: `load_run(folder, algorithm=...)`.
+        model: what builds the networks, in the place of `model.kind`; handed over again as an algorithm is, unless a
+            name leads to it.
+        data: a function of a split's name or a mapping from these names, in the place of `data.kind`; likewise.
 
     Raises:
         ValueError: settings or data that cannot be used, a folder that is taken, a run that would be continued as another one.
@@ -61,7 +91,13 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
         >>> from softbellman.training import Settings, run
         >>> run(Settings(), observer=Console())  # doctest: +SKIP
     """
-    settings = ALGORITHMS[settings.algorithm].settle(settings)
+    given = None if payoff is None else given_object(payoff)
+    settings = settle_algorithm(
+        with_handed(settings, algorithm=algorithm, model=model, payoff=given, data=data)
+    )
+    if resume is not None:
+        check_own_algorithm(settings, resume)
+    settings = settle_data(settle_model(algorithm_of(settings).settle(settings)))
     config.check_ranges(settings)
     set_threads(settings.threads)
     device = local_device(settings.device)
@@ -74,7 +110,7 @@ def run(settings: Settings, resume: Path | None = None, *, observer: Observer | 
         processes.pause = request.check
         settings, resume = processes.agree((settings, resume))  # the name of a new folder has the time in it
         told = observer if observer is not None and processes.first else Observer()
-        return _Run(settings, device, told, request, processes, resume).execute()
+        return _Run(settings, device, told, request, processes, resume, given).execute()
 
 
 class _Run:
@@ -88,13 +124,17 @@ class _Run:
         request: StopRequest,
         processes: Processes,
         resume: Path | None,
+        given: UserObject | None,
     ) -> None:
         self.settings, self.device, self.request, self.resume = settings, device, request, resume is not None
-        self.processes = processes
-        self.algorithm = ALGORITHMS[settings.algorithm]
+        self.processes, self.given = processes, given
+        self.recorded: list[dict[str, str]] = []
+        self.algorithm = algorithm_of(settings)
         self.folder = RunFolder(resume or settings.output or new_run_path(settings.algorithm))
         self.observer: Observer = (
-            Observers([Journal(self.folder), observer]) if processes.first else Observer()
+            HealthWatch(self.folder, [Journal(self.folder), observer], self.algorithm)
+            if processes.first
+            else Observer()
         )
 
     def execute(self) -> RunResult:
@@ -103,14 +143,18 @@ class _Run:
             with self.processes.together():
                 if self.processes.first:
                     self._look_at_folder(held)
+            self.recorded = self.processes.agree(self.recorded)
             with self.processes.together():
-                self._read_data()
+                self._read_data(held)
             self.processes.check_same(lambda: self.digests, "the data")
             with self.processes.together():
                 if self.processes.first:
                     self._begin(held)
             if not self.processes.first:
                 return self._train_and_compare()
+            held.callback(self.loggers.close)
+            self.loggers.open(self.folder, self.settings)
+            self.folder.listener = self.loggers.record
             try:
                 result = self._train_and_compare()
             except Stopped as stopped:
@@ -118,6 +162,8 @@ class _Run:
                 place = shlex.quote(str(self.folder.path))
                 self.observer.warned(f"stopped by {stopped}; softbellman-train --resume {place} continues")
                 raise
+            except FolderMovedError:
+                raise  # whose record is not here any more
             except BaseException as error:
                 self.record.end("failed", " ".join(str(error).split()) or type(error).__name__)
                 raise
@@ -130,9 +176,10 @@ class _Run:
             self.folder.check_free()
             return
         RunFolder.open(self.folder.path)
-        held.enter_context(FolderLock(self.folder.path))
+        self._lock(held)
         self.folder.repair()
         self.record = RunRecord.read(self.folder.path)
+        self.recorded = self.record.objects
         self._check_settings()
 
     def _begin(self, held: ExitStack) -> None:
@@ -141,18 +188,26 @@ class _Run:
             self._check_folder()
         else:
             self.folder.path.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FolderLock(self.folder.path))
+            self._lock(held)
             self._create_folder()
         self.record.begin(self.device, processes=self.processes.count)
 
+    def _lock(self, held: ExitStack) -> None:
+        """No other process writes to the folder; this one writes nowhere else."""
+        self.folder.guard = held.enter_context(FolderLock(self.folder.path)).check
+
     # Data and folder --------------------------------------------------------------------------------------------------
 
-    def _read_data(self) -> None:
+    def _read_data(self, held: ExitStack) -> None:
         """Data, payoff and networks, before anything is written."""
         self.task = load_task(self.settings.data)
-        self.payoff = prepare_payoff(
-            self.settings.payoff, self.task.train.references, device=self.device, eos_id=EOS, unknown_id=UNK
+        self.payoff = build_payoff(
+            self.settings, self.task, device=self.device, given=self.given, recorded=self.recorded
         )
+        held.callback(self.payoff.close)
+        wanted = self.settings.logging.to if self.processes.first else ()
+        self.loggers = Loggers(wanted, self.observer.warned, self.recorded)
+        self.doubts = try_payoff(self.payoff, self.settings, self.task, device=self.device)
         self.parts = Assembly(self.settings, self.task, self.device, self.payoff)
         self.digests = {
             **self.task.digests(),
@@ -164,12 +219,21 @@ class _Run:
         self.folder.create(config.dump(self.settings))
         self.folder.repair()
         self.task.save(self.folder.path)
+        keep_pretrained(self.settings, self.folder.path)
         self.payoff.save(self.folder.frequencies_path)
-        self.record = RunRecord.create(self.folder.path, config.flatten(self.settings), self.digests)
+        settings = self.settings
+        brought = [algorithm_object(settings), model_object(settings), data_object(settings.data)]
+        self.record = RunRecord.create(
+            self.folder.path,
+            config.flatten(self.settings),
+            self.digests,
+            [*self.payoff.objects, *self.loggers.objects, *(one for one in brought if one is not None)],
+        )
 
     def _check_settings(self) -> None:
         """What shall change, before the data are read; raises where that would make another run."""
         self.changes = changed_settings(self.record, self.settings)
+        check_own_model(self.settings, self.folder.path)
 
     def _check_folder(self) -> None:
         """The data are those of the run, and what lies in the folder is theirs; then changed settings are noted."""
@@ -177,8 +241,7 @@ class _Run:
         check_data(self.record, self.digests)
         for codec, name in ((self.task.source_codec, "source"), (self.task.target_codec, "target")):
             if codec is not None:
-                kept = Codec.load(self.folder.path, name).vocabulary.tokens
-                check_vocabulary(f"{self.folder.path / name}.vocabulary.json", kept, codec.vocabulary.tokens)
+                load_codec(self.folder.path, name)  # of the record, whose digests are those of the data
         session = self.record.sessions[-1] if self.record.sessions else {}
         if session.get("source") not in (None, package_digest()):
             self.observer.warned(
@@ -206,6 +269,8 @@ class _Run:
     def _train_and_compare(self) -> RunResult:
         settings, observer, parts, folder = self.settings, self.observer, self.parts, self.folder
         observer.started(self._facts())
+        for doubt in self.doubts:
+            observer.warned(doubt)
         cache = StageCache(
             settings,
             folder,
@@ -225,18 +290,23 @@ class _Run:
                 parts.train_batches(stage.schedule, name),
                 folder,
                 observer,
-                seed=settings.seed,
+                seed=settings.seed_of(name),
                 device=self.device,
                 checkpoints=settings.checkpoint,
                 request=self.request,
                 bfloat16=settings.model.bfloat16_products,
+                precision=settings.precision,
                 steps_before=sum(end.step for end in ends.values()),
                 seconds_before=sum(end.seconds for end in ends.values()),
                 processes=self.processes,
+                metrics=self.algorithm.spec(name).metrics,
             )
             ends[name] = runner.run()
             cache.keep(key, stage)
             observer.stage_ended(name, folder)
+        if self.processes.first:
+            for diagnosis in diagnose_run(folder, [self.algorithm.spec(name) for name in parts.stages]):
+                folder.log(kind="health", **diagnosis.as_record())
         result = RunResult(folder.path, self._compare(ends), self.task.reads)
         observer.finished(result)
         return result
@@ -265,21 +335,29 @@ class _Run:
         batches = corpus_batches(test, settings.evaluation.batch_size)
         rows = []
         for stage in self.parts.stages:
-            if stage not in ACTOR_STAGES:
+            spec = self.algorithm.spec(stage)
+            if not spec.trains_actor:
                 continue
+            decoder = spec.decoder(actor, self.task.special)
             with self.processes.together():
                 if self.processes.first:
-                    load_modules(folder.weights(stage, "best"), {"actor": actor})
-            self.processes.send([actor])
+                    load_modules(folder.weights(stage, "best"), {"actor": actor, **decoder.modules})
+            self.processes.send([actor, *decoder.modules.values()])
             lines = translate_corpus(
-                actor, batches, self.task.target_codec, settings.evaluation, device=self.device
+                decoder.model, batches, self.task.target_codec, settings.evaluation, device=self.device
             )
             score = corpus_bleu(lines, test.reference_texts, tokenize=settings.evaluation.tokenize)
             others = further_metrics(
-                settings.evaluation.metrics, lines, test.reference_texts, settings.evaluation
+                settings.evaluation.metrics,
+                lines,
+                test.reference_texts,
+                settings.evaluation,
+                scenes=scenes_of(test),
             )
-            system = "MLE" if stage == "actor" else self.algorithm.title
-            row = FinalRow(system, stage, ends[stage].best, score, others)  # actors are selected by dev_bleu
+            system = "MLE" if spec.likelihood else self.algorithm.title
+            row = FinalRow(
+                system, stage, ends[stage].selected, score, others
+            )  # actors are selected by dev_bleu
             rows.append(row)
             if not self.processes.first:
                 continue

@@ -11,6 +11,7 @@ hypotheses/NAME.txt                   translations, one a line
 hypotheses/NAME.jsonl                 the same with their sources and references, one JSON object a line
 document_frequencies.safetensors      payoff.metric cider: n-grams of the training references, how many sources have each
 curve.png                             the learning curve
+logging/NAME/                         what a logger of `logging.to` keeps
 lock                                  the process that writes here
 """
 
@@ -20,11 +21,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from softbellman.training.files import append, sweep, write_atomically
+from softbellman.core.files import write_atomically
+from softbellman.training.files import append, sweep
 from softbellman.training.generations import SUFFIXES, Generation, Generations
 from softbellman.training.record import NAME as RECORD
 from softbellman.training.record import now
@@ -54,6 +56,10 @@ class RunFolder:
         self.curve_path = self.path / "curve.png"
         self.frequencies_path = self.path / "document_frequencies.safetensors"
         self.checkpoints = self.path / "checkpoints"
+        self.guard: Callable[[], object] = lambda: None
+        """Asked before something is added: raises where this is not the folder that the run has locked."""
+        self.listener: Callable[[Record], object] = lambda record: None
+        """Told of every record of metrics.jsonl after it was written."""
 
     def check_free(self) -> None:
         """Raises RunFolderError where the folder cannot take a new run; makes nothing."""
@@ -61,6 +67,15 @@ class RunFolder:
             raise RunFolderError(f"{self.path} is a file, not a folder")
         if (self.path / RECORD).exists() or self.metrics_path.exists():
             raise RunFolderError(f"{self.path} already holds a run; continue it with --resume {self.path}")
+        if any(self.checkpoints.glob("*.json")):
+            raise RunFolderError(
+                f"{self.checkpoints} holds checkpoints of a run whose {RECORD} is lost; give another --output"
+            )
+        ours = self.checkpoints.is_dir()  # of a run that was killed at its start
+        if self.config_path.exists() and not ours:
+            raise RunFolderError(
+                f"{self.config_path} is in the way: a run writes there; give another --output"
+            )
 
     def create(self, config: str) -> None:
         """Starts a new run with its resolved settings (YAML); a folder that holds a run is an error."""
@@ -83,6 +98,8 @@ class RunFolder:
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
         """The folder of a run that was started before."""
+        if "\0" in str(path):
+            raise RunFolderError(f"the path of a run folder holds a NUL character: {str(path)!r}")
         folder = cls(path)
         if not folder.config_path.is_file():
             seen = "does not exist"
@@ -98,6 +115,10 @@ class RunFolder:
         if which == "best" or not numbers:
             return generations.best_path
         return generations.path(numbers[-1], ".safetensors")
+
+    def expected_weights(self, path: Path) -> str | None:
+        """The digest that a file of weights must have; None where none is known: before a checkpoint counts."""
+        return Generations(self.checkpoints, path.name.partition("-")[0]).expected_weights(path)
 
     def has_checkpoints(self, stage: str) -> bool:
         """Whether a stage has a checkpoint that counts."""
@@ -117,6 +138,7 @@ class RunFolder:
 
     def note(self, text: str) -> None:
         """Appends a line to log.txt, with the time."""
+        self.guard()
         append(self.log_path, f"{now()} {text}\n")
 
     def write_hypotheses(self, name: str, lines: Iterable[str]) -> Path:
@@ -125,12 +147,14 @@ class RunFolder:
         for number, line in enumerate(lines, start=1):
             if "\n" in line or "\r" in line:
                 raise ValueError(f"hypotheses {name}: line {number} contains a line break")
+        self.guard()
         path = self.path / "hypotheses" / f"{name}.txt"
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
         return path
 
     def write_examples(self, name: str, examples: Iterable[Record]) -> Path:
         """Writes hypotheses/NAME.jsonl, an object a line, and returns its path."""
+        self.guard()
         path = self.path / "hypotheses" / f"{name}.jsonl"
         write_atomically(path, _lines(examples).encode())
         return path
@@ -147,8 +171,18 @@ class RunFolder:
         self._append([{key: _plain(value) for key, value in record.items()}])
 
     def read_metrics(self) -> list[Record]:
-        """All records so far; empty when nothing was logged yet."""
-        return read_metrics(self.metrics_path) if self.metrics_path.exists() else []
+        """All records so far, without lines that are none; empty when nothing was logged yet."""
+        return read_metrics(self.metrics_path, skip=True) if self.metrics_path.exists() else []
+
+    def test_records(self) -> list[Record]:
+        """The records of the test set: those that name their stage and their system."""
+        return [
+            record
+            for record in self.read_metrics()
+            if record.get("kind") == "test"
+            and isinstance(record.get("stage"), str)
+            and isinstance(record.get("system"), str)
+        ]
 
     def count_records(self, stage: str) -> int:
         """How many records of a stage's training and validation there are."""
@@ -185,12 +219,22 @@ class RunFolder:
         self._append(read_metrics(path))
 
     def _append(self, records: Iterable[Record]) -> None:
+        self.guard()
         self.path.mkdir(parents=True, exist_ok=True)
+        records = list(records)
         append(self.metrics_path, _lines(records))
+        for record in records:
+            self.listener(record)
 
 
-def read_metrics(path: str | Path) -> list[Record]:
-    """The records of a metrics.jsonl file. Half a last line, left by a kill, is skipped."""
+def read_metrics(path: str | Path, *, skip: bool = False) -> list[Record]:
+    """The records of a metrics.jsonl file. Half a last line, left by a kill, is skipped.
+
+    Args:
+        path: the file.
+        skip: lines that are no records are skipped as well, since a run must go on whatever became of its log. Else
+            they raise RunFolderError.
+    """
     records: list[Record] = []
     text = Path(path).read_text(encoding="utf-8", errors="replace")
     lines = text.split("\n")
@@ -202,7 +246,7 @@ def read_metrics(path: str | Path) -> list[Record]:
             if not isinstance(record, dict):
                 raise ValueError
         except (ValueError, RecursionError):
-            if number == len(lines):  # no line break after it: the writer was stopped
+            if skip or number == len(lines):  # no line break after the last: its writer was stopped
                 continue
             raise RunFolderError(f"{path}:{number}: not a JSON object") from None
         records.append(record)
@@ -214,8 +258,8 @@ def _lines(records: Iterable[Record]) -> str:
 
 
 def new_run_path(name: str, *, parent: str | Path = "runs") -> Path:
-    """A path for a new run that does not exist yet: PARENT/NAME-DATE-TIME."""
-    stamp = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """A path for a new run that does not exist yet: PARENT/NAME-DATE-TIME, of FILE.py:NAME the last part."""
+    stamp = f"{name.rpartition(':')[2]}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path(parent) / stamp, 2
     while os.path.lexists(path):
         path, number = Path(parent) / f"{stamp}-{number}", number + 1

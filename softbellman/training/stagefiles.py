@@ -12,9 +12,9 @@ from typing import Any
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from softbellman.core.files import write_atomically
 from softbellman.data import Batch
 from softbellman.training.checkpoint import digest_of_tensors, load_modules, save_modules, tensors_of
-from softbellman.training.files import write_atomically
 from softbellman.training.generations import Generation, Generations
 from softbellman.training.processes import Processes
 from softbellman.training.runfolder import RunFolder
@@ -70,6 +70,7 @@ class StageFiles:
             f"the weights of stage {self._stage} after update {facts['step']}",
         )
         if self._processes.first:
+            self._folder.guard()
             own = {
                 "best": self._best[0],
                 "best_number": self._best[1],
@@ -112,7 +113,11 @@ class StageFiles:
     def _read(self) -> dict[str, Any] | None:
         found = self._generations.newest()
         if found is None:
-            self._folder.truncate_metrics(self._stage, None)
+            if self._folder.truncate_metrics(self._stage, None):
+                self._warn(
+                    f"{self._folder.checkpoints} holds no checkpoint of stage {self._stage}, which had begun; it is "
+                    "trained from its start"
+                )
             return None
         generation, state = found
         self._check_records(generation)

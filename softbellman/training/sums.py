@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from softbellman.training.processes import current
-from softbellman.training.stages import Sums
+from softbellman.training.stages import Metric, Sums
 
-PER_TOKEN = ("td_error", "td_squared", "entropy", "value")
+METRICS = {
+    "td_error": Metric("tokens", "payoff, in tokens"),
+    "td_squared": Metric("tokens", "its square"),
+    "entropy": Metric("tokens", "nats"),
+    "prior_divergence": Metric("tokens", "nats"),
+    "path_error": Metric("paths", "payoff, in tokens"),
+    "path_squared": Metric("paths", "its square"),
+    "violations": Metric("tokens", "share of the steps"),
+    "value": Metric("tokens", "payoff, in tokens"),
+    "baseline": Metric("tokens", "payoff, in tokens"),
+    "baseline_squared": Metric("tokens", "its square"),
+    "reference_share": Metric("tokens", "share of the words read"),
+    "advantage_size": Metric("tokens", "payoff, in tokens"),
+}
+"""Means over drawn tokens, by the name of their sum."""
+_FURTHER = {
+    "discriminator_accuracy": Metric("sequences", "share"),
+    "adversarial_loss": Metric("sequences", "nats"),
+    "adversarial_share": Metric("sequences", "share of the updates"),
+    "margin_loss": Metric("sequences", "score"),
+    "violation_cost": Metric("violations", "1 - BLEU, 0 to 1"),
+    "cross_entropy": Metric("weight", "nats a token"),
+    "effective_samples": Metric("sources", "sequences"),
+    "payoff": Metric("sequences", "payoff, in tokens"),
+}
+"""Other means, logged behind the perplexity."""
 
 
 @dataclass
@@ -48,9 +73,9 @@ class Totals:
                 self.sums[name] = self.sums.get(name, 0.0) + value
         return latest
 
-    def means(self) -> dict[str, float]:
-        """The means of the interval, and how many updates were skipped where some were."""
-        return means(self.sums) | ({"skipped_updates": float(self.skipped)} if self.skipped else {})
+    def means(self, own: Mapping[str, Metric] | None = None) -> dict[str, float]:
+        """The means of the interval, and how many updates were skipped where some were; `own` as for `means`."""
+        return means(self.sums, own) | ({"skipped_updates": float(self.skipped)} if self.skipped else {})
 
 
 def _fetched(updates: Sequence[Sums]) -> list[dict[str, float]]:
@@ -61,21 +86,33 @@ def _fetched(updates: Sequence[Sums]) -> list[dict[str, float]]:
     return [{name: next(numbers) for name in sums} for sums in updates]
 
 
-def means(totals: dict[str, float]) -> dict[str, float]:
-    """Sums to means: per token, per reference token, per sequence, per update."""
-    found: dict[str, float] = {}
-    for name in PER_TOKEN:
-        if name in totals:
-            found[name] = totals[name] / totals["tokens"]
+def means(totals: dict[str, float], own: Mapping[str, Metric] | None = None) -> dict[str, float]:
+    """Sums to means: per token, per reference token, per sequence, per update.
+
+    Args:
+        totals: sums by name, `updates` among them.
+        own: metrics of a stage of the user's own, by the name of their sum.
+
+    Raises:
+        ValueError: a sum is there, but not the one that it is divided by.
+    """
+    found = _quotients(totals, METRICS)
     if "nll" in totals:
         found["perplexity"] = math.exp(min(totals["nll"] / totals["reference_tokens"], 50.0))
-    if "cross_entropy" in totals:
-        found["cross_entropy"] = totals["cross_entropy"] / totals["weight"]
-    if "effective_samples" in totals:
-        found["effective_samples"] = totals["effective_samples"] / totals["sources"]
-    if "payoff" in totals:
-        found["payoff"] = totals["payoff"] / totals["sequences"]
+    found |= _quotients(totals, _FURTHER) | _quotients(totals, own or {})
     for name in totals:
         if name.endswith("_gradient"):
             found[name] = totals[name] / totals["updates"]
     return found
+
+
+def _quotients(totals: Mapping[str, float], metrics: Mapping[str, Metric]) -> dict[str, float]:
+    present = {name: metric.per for name, metric in metrics.items() if name in totals}
+    for name, per in present.items():
+        if per not in totals:
+            given = ", ".join(one for one in totals if one != "updates")
+            raise ValueError(
+                f"the sum {name} of a stage is logged per {per.removesuffix('s')}, but the stage does not give the sum "
+                f"{per}; it gives {given}"
+            )
+    return {name: totals[name] / totals[per] for name, per in present.items()}

@@ -15,18 +15,17 @@ import torch
 from torch import Tensor
 
 from softbellman.data import (
-    BOS,
-    PAD,
-    UNK,
     CaptionCorpus,
     CaptionDataset,
     Codec,
     Corpus,
     FeatureSpec,
+    HuggingFaceTokenizer,
     LeftOut,
     ParallelText,
     PixelSpec,
     SentencePieceTokenizer,
+    SpecialTokens,
     Tokenizer,
     WordTokenizer,
     build_dataset,
@@ -35,6 +34,7 @@ from softbellman.data import (
     load_splits,
     scenes_dataset,
 )
+from softbellman.training.own_data import read_own
 from softbellman.training.settings import DataSettings
 
 
@@ -56,6 +56,11 @@ class Task:
     features: FeatureSpec | PixelSpec | None = None
     targets: Literal["first", "all"] = "first"
     left_out: LeftOut = field(default_factory=LeftOut)
+
+    @property
+    def special(self) -> SpecialTokens:
+        """The reserved ids of the target vocabulary."""
+        return self.target_codec.special
 
     @property
     def source_size(self) -> int:
@@ -129,14 +134,19 @@ class Task:
             ("target_vocabulary", self.target_codec),
         ):
             if codec is not None:
-                found[name] = hashlib.sha256(repr(codec.vocabulary.tokens).encode()).hexdigest()
+                found[name] = vocabulary_digest(codec)
         return found
 
     def forbidden(self, device: torch.device) -> Tensor:
         """Tokens that are never drawn or decoded: padding, BOS, UNK, `[V]`, bool."""
         mask = torch.zeros(len(self.target_codec), dtype=torch.bool, device=device)
-        mask[[PAD, BOS, UNK]] = True
+        mask[list(self.special.never)] = True
         return mask
+
+
+def vocabulary_digest(codec: Codec) -> str:
+    """Hash of a vocabulary's tokens in their order."""
+    return hashlib.sha256(repr(codec.vocabulary.tokens).encode()).hexdigest()
 
 
 def load_task(settings: DataSettings) -> Task:
@@ -159,7 +169,8 @@ def load_task(settings: DataSettings) -> Task:
 
 
 def _load_translation(settings: DataSettings) -> Task:
-    train, dev, test = _builtin(settings) if settings.kind == "builtin" else _read_files(settings)
+    readers = {"builtin": _builtin, "parallel": _read_files}
+    train, dev, test = readers.get(settings.kind, read_own)(settings)
     sources, references = train.sources, [group[0] for group in train.references]
     data = build_dataset(
         train,
@@ -168,8 +179,8 @@ def _load_translation(settings: DataSettings) -> Task:
         min_frequency=settings.min_frequency,
         max_length=settings.max_length,
         empty_lines=settings.empty_lines,
-        source_tokenizer=_tokenizer(settings, sources, train.source_origin),
-        target_tokenizer=_tokenizer(settings, references, train.target_origin),
+        source_tokenizer=_tokenizer(settings, "source", sources, train.source_origin),
+        target_tokenizer=_tokenizer(settings, "target", references, train.target_origin),
     )
     return Task(
         train=data.train,
@@ -207,8 +218,16 @@ def _read_files(settings: DataSettings) -> tuple[ParallelText, ParallelText, Par
     )
 
 
-def _tokenizer(settings: DataSettings, lines: list[str], origin: str) -> Tokenizer:
+def _tokenizer(
+    settings: DataSettings, side: Literal["source", "target"], lines: list[str], origin: str
+) -> Tokenizer:
     """The tokenizer of one side of the training text."""
+    if settings.tokenizer == "hf":
+        if not settings.tokenizer_path:
+            raise ValueError(
+                "data.tokenizer_path is empty: name the folder of the tokenizer (--data.tokenizer_path DIR)"
+            )
+        return HuggingFaceTokenizer.load(settings.tokenizer_path, side=side)
     if settings.tokenizer == "word":
         return WordTokenizer()
     return SentencePieceTokenizer.train(lines, vocabulary_size=settings.vocabulary_size, origin=origin)

@@ -43,7 +43,7 @@ def test_quick_run_records_every_operator_and_pass(tmp_path: Path) -> None:
     assert environment["threads"] == 1
     rows = content["rows"]
     cases = {(row["operator"], row["pass"], row["dtype"]) for row in rows}
-    assert len(cases) == len(rows) == 3 * (13 * 3 + 1)  # sampling has no gradient
+    assert len(cases) == len(rows) == 3 * (16 * 3 + 1)  # sampling has no gradient
     for row in rows:
         assert set(row["times"]) == {"ours", "eager", "read", "copy", "copy_to_new"}
         for kind in ("limit", "share_of_limit", "limit_with_allocation", "share_of_limit_with_allocation"):
@@ -52,7 +52,9 @@ def test_quick_run_records_every_operator_and_pass(tmp_path: Path) -> None:
         assert row["times"]["ours"]["repetitions"] == 3
         assert set(row["bytes_per_second"]) == {"read", "copy", "copy_to_new"}
         size = row["rows"] * row["vocabulary"] * torch.finfo(getattr(torch, row["dtype"])).bits // 8
-        if row["pass"] == "forward":
+        if row["operator"] == "sparse_divergence" and row["pass"] == "forward":
+            assert row["peak_bytes"]["ours"] < 4 * size  # copies rows in slices, which hold all of these few rows
+        elif row["pass"] == "forward":
             assert row["peak_bytes"]["ours"] < size / 4  # vectors of one entry a row, no matrix
         else:
             assert row["peak_bytes"]["ours"] >= row["matrices_written"] * size

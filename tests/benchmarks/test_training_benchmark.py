@@ -159,3 +159,28 @@ def test_a_quick_run_records_a_stage(benchmark, monkeypatch, tmp_path, capsys):
     assert {"sampling", "payoff", "actor forward", "critic backward", "target forward"} <= row["parts"].keys()
     assert row["published_over_ours"]["median"] > 0 and row["peak_bytes_longest_batch"]["ours"] > 0
     assert "| joint" in capsys.readouterr().out
+
+
+def test_a_stage_that_the_paper_s_code_lacks_is_timed_alone(benchmark, monkeypatch, tmp_path, capsys):
+    from benchmarks import training
+
+    target = tmp_path / "training.json"
+    words = [
+        "--quick",
+        "--threads",
+        "1",
+        "--stages",
+        "raml,pcl,bso,future_success,professor_forcing",
+        "--json",
+        str(target),
+    ]
+    monkeypatch.setattr(sys, "argv", ["training", *words])
+    threads = torch.get_num_threads()
+    try:
+        training.main()
+    finally:
+        torch.set_num_threads(threads)
+    raml, *ours_alone = json.loads(target.read_text())["rows"]
+    assert "published" in raml
+    assert all(row["ours"]["median"] > 0 and "published" not in row for row in ours_alone)
+    assert "pcl: " in capsys.readouterr().out

@@ -46,7 +46,12 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> Any:
         evaluation=EvaluationSettings(beam=2, batch_size=2, max_length=7), data=DataSettings(kind="captions")
     )
     made = SimpleNamespace(
-        model=model, source_codec=None, target_codec=codec, settings=settings, features=FeatureSpec(3)
+        model=model,
+        models=[model],
+        source_codec=None,
+        target_codec=codec,
+        settings=settings,
+        features=FeatureSpec(3),
     )
     monkeypatch.setattr("softbellman.training.load_run", lambda path, checkpoint, device: made)
     return made

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import io
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from softbellman.cli import captions
 from softbellman.cli.common import run_command
 from softbellman.cli.main import COMMANDS
+from softbellman.report.progress import Progress
 
 RunCommand = Callable[..., Any]
 
@@ -110,3 +112,36 @@ def test_descriptions_are_in_short_sentences() -> None:
         for paragraph in prose.split("\n\n"):
             for sentence in re.split(r"(?<=[.!?])\s", " ".join(paragraph.split())):
                 assert len(sentence.split()) <= 25, sentence
+
+
+@pytest.mark.parametrize("closed", (">&-", "2>&-", ">&- 2>&-"))
+def test_closed_streams_are_no_error(closed: str) -> None:
+    command = f"{sys.executable} -m softbellman.cli.main info {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+
+
+def test_memory_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def ask(words: Sequence[str]) -> int:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    assert run_command(ask, []) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_other_runtime_errors_keep_their_trace() -> None:
+    def fail(words: Sequence[str]) -> int:
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        run_command(fail, [])
+
+
+def test_work_goes_on_where_nobody_reads_its_lines() -> None:
+    class Closed(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    progress = Progress(out=Closed(), bars=io.StringIO())
+    progress.line("one")
+    progress.line("two", always=True)

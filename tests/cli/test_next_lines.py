@@ -111,7 +111,7 @@ def test_captions(softbellman: RunCommand, train: Any) -> None:
     np.save(folder / "features.npy", np.eye(12, 4, dtype=np.float32))
     (folder / "features.names.txt").write_text("".join(f"{name}\n" for name in names))
     keys = {"data__kind": "captions", "data__path": "my images", "actor__attention": "none"}
-    _, steps = train("flickr1k_mle", **keys)
+    _, steps = train("flickr8k_mle", **keys)
     assert [line.split()[1] for line in steps] == ["caption", "table"]
     for step in steps:
         typed(softbellman, step)

@@ -128,7 +128,7 @@ def test_empty_texts(softbellman: RunCommand) -> None:
         (["--reference", "a", "--hypothesis", "b", "--top", "0"], "whole number above zero, given '0'"),
         (["--reference", "a", "--hypothesis", "b", "--source", "c"], "--source is for the actor of a run"),
         (["--reference", "a", "--hypothesis", "b", "--others", "-1"], "--others expects a whole number"),
-        (["--reference", "a", "--hypothesis", "b", "--plot", "/nowhere/x.png"], "/nowhere"),
+        (["--reference", "a", "--hypothesis", "b", "--plot", "/dev/null/x.png"], "/dev/null"),
     ],
 )
 def test_errors_are_one_line(softbellman: RunCommand, words: list[str], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,7 @@ def test_the_record_is_shown(softbellman: RunCommand, folder: Path) -> None:
     ):
         assert text in out, text
     assert "payoff.metric" not in out  # as by default
+    assert "health of actor: normal: BLEU" in out and "tokens / reference tokens" in out
 
 
 def test_as_json(softbellman: RunCommand, folder: Path) -> None:
@@ -55,6 +57,8 @@ def test_as_json(softbellman: RunCommand, folder: Path) -> None:
     (session,) = found["sessions"]
     assert session["status"] == "finished" and session["torch"] and session["command"]
     assert found["results"][0]["kind"] == "test"
+    assert found["health"]["actor"]["verdict"] == "normal"
+    assert found["health"]["actor"]["measures"]["bleu"]["unit"] == "BLEU, 0 to 100"
     examples = [
         json.loads(line) for line in (folder / "hypotheses" / "test-actor.jsonl").read_text().splitlines()
     ]
@@ -70,3 +74,38 @@ def test_what_is_no_run_is_named(softbellman: RunCommand, folder: Path, tmp_path
     (folder / "record.json").write_text("{")
     code, _, err = softbellman("show", str(folder))
     assert code == 2 and "record.json is damaged" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    ({"sessions": []}, {"sessions": ["x"]}, {"sessions": [{}]}, {"settings": {}}, {"data": {"test_data": 3}}),
+    ids=str,
+)
+def test_a_record_that_is_none_is_one_sentence(
+    softbellman: RunCommand, folder: Path, change: dict[str, object]
+) -> None:
+    path = folder / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    code, _, err = softbellman("show", str(folder))
+    assert code == 2 and err.count("\n") == 1 and "record.json is damaged" in err
+
+
+def test_test_records_without_names_are_passed_over(softbellman: RunCommand, folder: Path) -> None:
+    with open(folder / "metrics.jsonl", "a") as stream:
+        stream.write('{"kind": "test"}\n{"kind": "test", "stage": ["actor"], "system": 3}\n')
+    for words in (("show", str(folder)), ("table", str(folder))):
+        code, out, err = softbellman(*words)
+        assert code == 0 and out and not err
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ("record.json", "checkpoints/actor-000001.json"))
+def test_a_named_pipe_is_not_waited_for(softbellman: RunCommand, folder: Path, name: str) -> None:
+    path = (
+        next(iter(sorted((folder / "checkpoints").glob("actor-0*.json"))))
+        if "actor" in name
+        else folder / name
+    )
+    path.unlink()
+    os.mkfifo(path)
+    softbellman("show", str(folder))

@@ -53,7 +53,7 @@ def test_the_table_goes_to_standard_output_and_warnings_to_standard_error(
         (["whole", "other"], "data.difficulty is 1.0, not 3.0; give each data set a table of its own"),
         (["whole", "--baseline", "ac"], "--baseline 'ac' is none of the groups: 'MLE'"),
         (["whole", "--metrics", "ter"], "no run logged the metric 'ter'"),
-        (["whole", "--compute", "ter"], "metric 'ter' cannot be computed; these can: bleu_orders"),
+        (["whole", "--compute", "bleurt"], "metric 'bleurt' cannot be computed; these can: bleu_orders"),
         (["nowhere"], "nowhere is not a run folder: it does not exist"),
         ([], "the following arguments are required: RUN"),
     ],

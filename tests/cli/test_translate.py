@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from softbellman.cli.translate import translate_lines
 from softbellman.data import EOS, Codec, Vocabulary, WordTokenizer
 from softbellman.decoding import beam_search
 from softbellman.models import AttentionSeq2Seq
 from softbellman.training.settings import EvaluationSettings
+from softbellman.training.translation import decoding_of, translations
 
 RunCommand = Callable[..., Any]
 
@@ -41,7 +41,9 @@ def actor() -> Any:
         len(codec), len(codec), embedding=8, hidden=8, attention_size=8, dropout=0.0, init_range=1.0
     ).eval()
     settings = SimpleNamespace(evaluation=EvaluationSettings(beam=2, batch_size=2, max_length=9))
-    return SimpleNamespace(model=model, source_codec=codec, target_codec=codec, settings=settings)
+    return SimpleNamespace(
+        model=model, models=[model], source_codec=codec, target_codec=codec, settings=settings
+    )
 
 
 def expected(actor: Any, line: str, *, beam: int, max_length: int) -> str:
@@ -57,6 +59,7 @@ def test_a_broken_checkpoint_is_an_error_of_one_line(
     softbellman: RunCommand, actor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = copy.deepcopy(actor)
+    broken.models = [broken.model]
     with torch.no_grad():
         broken.model.output.weight[5] = math.nan
     monkeypatch.setattr("softbellman.training.load_run", lambda path, checkpoint, device: broken)
@@ -68,7 +71,8 @@ def test_a_broken_checkpoint_is_an_error_of_one_line(
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_each_line_is_translated_as_if_alone(actor: Any, batch_size: int) -> None:
-    pairs = list(translate_lines(actor, LINES, beam=3, batch_size=batch_size, max_length=7))
+    how = decoding_of(actor.settings.evaluation, beam=3, batch_size=batch_size, max_length=7)
+    pairs = [(index, group[0].text) for index, group in translations(actor, LINES, how)]
     assert sorted(index for index, _ in pairs) == [0, 2, 4, 5, 6]
     assert dict(pairs) == {index: expected(actor, LINES[index], beam=3, max_length=7) for index, _ in pairs}
     assert len({text for _, text in pairs}) > 1

@@ -210,3 +210,24 @@ def small_lstm(input_feeding: bool, attention: str = "dot") -> AttentionSeq2Seq:
 
 def lstm_sources() -> Tensor:
     return torch.tensor([[4, 5, 6, 7, 3], [8, 3, 0, 0, 0], [9, 4, 10, 3, 0], [11, 3, 0, 0, 0]])
+
+
+def test_forced_tokens_are_read_and_the_rest_is_drawn():
+    model = TableModel(7, 6, seed=2)
+    source = torch.tensor([[2], [3]])
+    forced = torch.tensor([[4, 5, -1], [6, -1, EOS]])
+    drawn = sample(model, source, max_length=5, seed=3, samples=3, forced=forced)
+    assert (drawn.tokens[:3, :2] == torch.tensor([4, 5])).all() and (drawn.tokens[3:, 0] == 6).all()
+    assert (drawn.lengths[3:] <= 3).all()  # a forced end token ends what has not ended before
+    steps = drawn.tokens.shape[1]
+    real = torch.arange(steps) < drawn.lengths[:, None]
+    picked = allowed_log_probs(model(source.repeat_interleave(3, 0), shifted(drawn.tokens)))
+    expected = picked.gather(2, drawn.tokens.unsqueeze(2)).squeeze(2)
+    wide = torch.nn.functional.pad(forced, (0, steps - 3), value=-1).repeat_interleave(3, 0)
+    expected = expected.masked_fill(~real | (wide >= 0), 0.0)
+    torch.testing.assert_close(drawn.log_probs.double(), expected.double(), rtol=1e-5, atol=1e-5)
+    free = sample(model, source, max_length=5, seed=3, samples=3)
+    nothing = sample(model, source, max_length=5, seed=3, samples=3, forced=torch.full((2, 4), -1))
+    assert torch.equal(free.tokens, nothing.tokens) and torch.equal(free.log_probs, nothing.log_probs)
+    with pytest.raises(ValueError, match=r"forced must be int64 \[2, L\], got torch.int64 \(3, 4\)"):
+        sample(model, source, max_length=5, seed=3, forced=torch.zeros(3, 4, dtype=torch.int64))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^( *)```(\w*)\s*$")
+FILE = re.compile(r"<!-- file: (\S+) -->")
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
 
 
@@ -20,12 +21,14 @@ class Block(NamedTuple):
         text: what stands between the fences.
         line: number of the first line of the text.
         runs: False behind a comment `<!-- not run: why -->`.
+        file: behind a comment `<!-- file: name -->` the name of the file that the text is.
     """
 
     language: str
     text: str
     line: int
     runs: bool
+    file: str = ""
 
 
 def name_of(page: Path) -> str:
@@ -45,7 +48,10 @@ def blocks_of(page: Path) -> list[Block]:
             before = next((text for text in reversed(lines[:number]) if text.strip()), "")
         elif start is not None and line.strip() == "```":
             text = "\n".join(text[indent:] for text in lines[start + 1 : number])
-            found.append(Block(language, text, start + 2, NOT_RUN.search(before) is None))
+            file = FILE.search(before)
+            found.append(
+                Block(language, text, start + 2, NOT_RUN.search(before) is None, file[1] if file else "")
+            )
             start = None
     return found
 

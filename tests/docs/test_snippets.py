@@ -1,4 +1,4 @@
-"""The Python blocks of README.md and docs/ run, those of a page one after another in one namespace."""
+"""The Python blocks of README.md and docs/ run, those of a page one after another in one namespace; some are files."""
 
 from __future__ import annotations
 
@@ -8,31 +8,36 @@ import pytest
 import torch
 from pages import PAGES, blocks_of, name_of
 
-from softbellman.training.algorithms import ALGORITHMS
-
 WITH_SNIPPETS = [page for page in PAGES if any(block.language == "python" for block in blocks_of(page))]
 
 
 @pytest.mark.parametrize("page", WITH_SNIPPETS, ids=name_of)
 def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if any(
+        block.runs and not block.file and "\nfrom transformers" in f"\n{block.text}"
+        for block in blocks_of(page)
+    ):
+        pytest.importorskip("transformers", reason="the page needs the extra [hf]")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    # A page may register an algorithm; the tests after this one must not see it.
-    known = set(ALGORITHMS)
     namespace: dict[str, object] = {"__name__": "snippet"}
-    try:
-        for block in blocks_of(page):
-            if block.language == "python" and block.runs:
-                source = "\n" * (block.line - 1) + block.text  # a traceback names the line of the page
-                exec(compile(source, str(page), "exec"), namespace)
-    finally:
-        for name in set(ALGORITHMS) - known:
-            del ALGORITHMS[name]
+    for block in blocks_of(page):
+        if block.file:
+            (tmp_path / block.file).write_text(block.text + "\n", encoding="utf-8")
+        elif block.language == "python" and block.runs:
+            source = "\n" * (block.line - 1) + block.text  # a traceback names the line of the page
+            exec(compile(source, str(page), "exec"), namespace)
 
 
 def test_few_snippets_are_left_out() -> None:
     left_out = [block for page in WITH_SNIPPETS for block in blocks_of(page) if not block.runs]
     assert len(left_out) <= 3
+
+
+def test_a_block_may_be_a_file(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- file: own.py -->\n\n```python\nx = 1\n```\n\n```python\nimport own\n```\n")
+    assert [block.file for block in blocks_of(page)] == ["own.py", ""]
 
 
 def test_a_snippet_that_is_left_out_says_why(tmp_path: Path) -> None:

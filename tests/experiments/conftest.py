@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from softbellman import config
-from softbellman.training.run import ALGORITHMS
+from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from softbellman.experiments.captioned import caption_images, read_test_set
-from softbellman.training import run
+from softbellman.training import load_run, run
+from softbellman.training.generations import Generations
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import (
     ActorStageSettings,
@@ -140,7 +141,10 @@ def test_the_last_weights_are_decoded_whatever_was_selected(runs, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(runs["erac"], copy)
     folder = RunFolder(copy)
-    shutil.copy(folder.weights("actor", "best"), folder.weights("joint", "last"))
+    checkpoint = asdict(folder.newest_checkpoint("joint"))
+    facts = {name: checkpoint[name] for name in checkpoint.keys() - {"stage", "number", "weights", "state"}}
+    start = load_run(copy, "actor-best").model
+    Generations(folder.checkpoints, "joint").write({"actor": start}, {}, facts)
     for entry in caption_images([copy], ["18.png", "20.png", "22.png"], last=True):
         said = {each.system: each.caption for each in entry.said}
         assert list(said) == ["MLE", "ERAC (last)"]

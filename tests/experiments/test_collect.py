@@ -84,7 +84,7 @@ def test_only_the_sections_an_algorithm_reads_decide():
         algorithm: {key.partition(".")[0] for key in deciding_settings(Settings(algorithm=algorithm), stage)}
         for algorithm, stage in [("erac", "joint"), ("raml", "augmented"), ("vaml", "augmented")]
     }
-    common = {"data", "model", "payoff", "credit", "actor", "evaluation"}
+    common = {"data", "model", "precision", "payoff", "credit", "actor", "evaluation"}
     assert sections["erac"] == common | {"warmup", "critic", "joint"}
     assert sections["raml"] == common | {"augmented"}
     assert sections["vaml"] == common | {"warmup", "oracle", "augmented"}
@@ -93,3 +93,5 @@ def test_only_the_sections_an_algorithm_reads_decide():
             Settings, overrides=[("algorithm", algorithm), ("seed", "5"), ("output", "x"), ("threads", "2")]
         )
         assert deciding_settings(settings, "actor") == deciding_settings(Settings(), "actor")
+    narrow = deciding_settings(Settings(precision="bfloat16"), "actor")
+    assert narrow != deciding_settings(Settings(), "actor")

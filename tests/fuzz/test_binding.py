@@ -91,6 +91,8 @@ def payoff_results(seed: int, sources: int, length: int) -> list[Tensor]:
     results.append(
         ops.optimal_completion_values(**distance, eos_id=1, vocabulary=9, special_ids=(2,), rows=rows)
     )
+    options = {"eos_id": 1, "vocabulary": 9, "special_ids": (2,), "max_order": 3}
+    results.append(ops.bleu_completion_values(**batch, **options, rows=rows))
     for proposal in ("ngram", "corrupt", "hamming", "edit"):
         options = {"proposal": proposal, "vocabulary": 9, "special_ids": (0, 4), "max_distance": 3}
         edits = ops.sample_edits(*single.values(), samples=3, seed=seed, **options)

@@ -93,6 +93,8 @@ def test_tokens_outside_the_vocabulary_are_refused(
         ops.sample_edits(tokens, samples=2, proposal=proposal, vocabulary=vocabulary, seed=1)
     with pytest.raises(ValueError, match="references must be ids in"):
         ops.optimal_completion_values(tokens, tokens, vocabulary=vocabulary, eos_id=0)
+    with pytest.raises(ValueError, match="references must be ids in"):
+        ops.bleu_completion_values(tokens, tokens, vocabulary=vocabulary, eos_id=0)
 
 
 # ---- layouts ----

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -183,6 +185,36 @@ def _divergence(kind: str) -> Family:
     )
 
 
+def _sparse(direction: str, tail: str) -> Family:
+    """On heads alone: test_sparse_divergence.py looks at stored rows."""
+
+    def arguments(shape: tuple[int, ...], generator: torch.Generator) -> Arguments:
+        order = torch.rand(shape, generator=generator).argsort(-1)
+        ids = order[..., : max(1, min(3, shape[-1] - 1))]
+        teacher = (2 * _normal(shape, generator)).log_softmax(-1).gather(-1, ids)
+        return {
+            "logits": _normal(shape, generator),
+            "ids": ids,
+            "log_probs": teacher.float().double(),
+            "direction": direction,
+            "tail": tail,
+            "mask": None,
+        }
+
+    return Family(
+        name=f"sparse_divergence {direction} {tail}",
+        make=arguments,
+        call=lambda module, given: {"loss": module.sparse_divergence(**given)},
+        rows=("logits",),
+        gradients=("logits",),
+        outputs=("loss",),
+        magnitude=lambda given, upstream: upstream,
+        per_row=("ids", "log_probs"),
+        function="sparse_divergence",
+    )
+
+
+SPARSE = (_sparse("forward", "bucket"), _sparse("reverse", "bucket"), _sparse("reverse", "drop"))
 DIVERGENCES = tuple(_divergence(kind) for kind in ("forward_kl", "reverse_kl", "jsd"))
 
 
@@ -197,7 +229,7 @@ CASES = {
     "actor exact": ACTORS[0],
     "actor normalized": ACTORS[1],
     "actor without entropy": ACTORS[2],
-    **{family.name: of_family(family) for family in (*FAMILIES, *DIVERGENCES) if family.function},
+    **{family.name: of_family(family) for family in (*FAMILIES, *DIVERGENCES, *SPARSE) if family.function},
 }
 
 
@@ -286,3 +318,24 @@ def poisoned(case: HeadCase, arguments: Arguments, mask: Tensor) -> Arguments:
             value[~mask] = float("nan") if value.is_floating_point() else -1
             changed[name] = value
     return {**arguments, **changed}
+
+
+def assert_same(actual: tuple[Results, Results], expected: tuple[Results, Results]) -> None:
+    """Equal but for the rounding of float64 sums in another order."""
+    for some, others in zip(actual, expected, strict=True):
+        assert some.keys() == others.keys()
+        for name, value in some.items():
+            torch.testing.assert_close(
+                value, others[name], rtol=1e-9, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def compare(case: HeadCase, arguments: Arguments, upstream: Results | None = None) -> None:
+    """float64 results and gradients equal the reference's."""
+    actual = run(case, partial(case.call, ops), arguments, upstream)
+    assert_same(actual, run(case, partial(case.call, reference), arguments, upstream))
+
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+_REDUCING = {name: case for name, case in CASES.items() if case.reduces}
+every_reducing_case = pytest.mark.parametrize("case", _REDUCING.values(), ids=_REDUCING)

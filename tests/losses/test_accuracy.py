@@ -29,7 +29,7 @@ VALUES = {
 }
 NAMES = (
     "soft_value", "soft_bellman_residual", "policy_value", "critic_loss", "erac_critic_loss", "actor_loss",
-    "soft_target_cross_entropy", "token_cross_entropy",
+    "soft_target_cross_entropy", "token_cross_entropy", "token_statistics",
 )  # fmt: skip
 
 

@@ -166,7 +166,9 @@ def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match=r"rewards must have shape \(2, 3\).* got \(2, 2\)"):
         erac_critic_loss(logits, target_q, q, actions, rewards[:, :2], tau=TAU)
     with pytest.raises(TypeError, match="terminal must be a bool tensor"):
-        erac_critic_loss(logits, target_q, q, actions, rewards, tau=TAU, terminal=actions)
+        erac_critic_loss(logits, target_q, q, actions, rewards, tau=TAU, terminal=rewards)
+    with pytest.raises(ValueError, match="terminal must be bool or hold integers 0 and 1, got"):
+        erac_critic_loss(logits, target_q, q, actions, rewards, tau=TAU, terminal=actions + 2)
     with pytest.raises(ValueError, match="tau must be 0 or between 1e-30 and 1e30, got -1"):
         erac_critic_loss(logits, target_q, q, actions, rewards, tau=-1.0)
     for wrong in (-1, 5):

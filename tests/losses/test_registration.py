@@ -63,6 +63,13 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "divergence", (logits, q, 2, 0.3, 0.5, 2.0, mask)
         yield "cross_entropy", (logits, q.detach(), 0.5, ids, numbers, mask)
         yield "cross_entropy", (logits, None, 1.0, ids, None, None)
+        yield "token_statistics", (logits, None, mask)
+        yield "mask_of_integers", (mask.int(), "mask")
+        known, log_probs = torch.tensor([0, 3]).expand(2, 3, 2), -2 - torch.rand(2, 3, 2)
+        yield "known_ids", (known, log_probs > -2.5, 5)
+        yield "sparse_divergence", (logits, known, log_probs, 1, 0, mask)
+        teachers = (q.detach(), prior, None, None)
+        yield "several_divergences", (logits, *teachers, 0, 0.5, 1.0, [1.0, 2.0], [0.5, 0.25], mask)
         yield (
             "sample_tokens",
             (logits.detach(), 1, 2, 0.5, torch.tensor([True, False, False, False, False]), mask),
@@ -88,6 +95,15 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
             options = (0, 0.5, 1.0, 1.0, mask)
             kept = torch.ops.softbellman.divergence(logits, q, *options)
             yield "divergence_backward", (numbers, logits, q, *options, *kept, *wanted)
+        options = (0, 0.5, 1.0, [1.0, 2.0], [0.5, 0.25], mask)
+        kept = torch.ops.softbellman.several_divergences(logits, q, prior, None, None, *options)
+        yield (
+            "several_divergences_backward",
+            (numbers, logits, q, prior, None, None, *options, *kept[1:], True),
+        )
+        options = (known, log_probs, 0, 0, mask)
+        kept = torch.ops.softbellman.sparse_divergence(logits, *options)
+        yield "sparse_divergence_backward", (numbers, logits, *options, *kept[1:], True)
         _, *normalizers = torch.ops.softbellman.cross_entropy(logits, q, 0.5, ids, numbers, mask)
         yield "cross_entropy_backward", (numbers, logits, q, 0.5, ids, numbers, mask, *normalizers, True)
     for family in FAMILIES:
@@ -104,6 +120,9 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "edit_distances", (tokens, tokens[0, :1], lengths, None, 0, output)
     for selected in (None, states):
         yield "completion_values", (tokens, tokens[0, :1], None, lengths[0, :1], 5, 0, [3, 4], selected, 2)
+    for unmatched, float64 in ((None, False), (2, True)):
+        scoring = (unmatched, 3, 2, 1.0, False)
+        yield "suffix_values", (tokens, tokens, lengths, lengths, 0, *scoring, 5, [3, 4], True, float64)
 
 
 CALLS = distinct(raw_calls())

@@ -112,7 +112,7 @@ def test_errors_name_the_argument() -> None:
     with pytest.raises(ValueError, match="rewards must be on the device of q, cpu, got meta"):
         soft_bellman_residual(q, actions, rewards.to("meta"), tau=TAU)
     with pytest.raises(TypeError, match="terminal must be a bool tensor"):
-        soft_bellman_residual(q, actions, rewards, tau=TAU, terminal=actions)
+        soft_bellman_residual(q, actions, rewards, tau=TAU, terminal=rewards)
     for wrong in (-1, 5):
         with pytest.raises(ValueError, match=rf"action.*{wrong}"):
             soft_bellman_residual(q, actions.index_fill(1, torch.tensor(1), wrong), rewards, tau=TAU)

@@ -85,8 +85,12 @@ def test_errors_name_the_argument() -> None:
         soft_value(q, tau=torch.tensor(1.0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"mask must have shape \(2,\).* got \(3,\)"):
         soft_value(q, tau=1.0, mask=torch.ones(3, dtype=torch.bool))
-    with pytest.raises(TypeError, match=r"mask must be a bool tensor \(True = real token\), got torch.int64"):
-        soft_value(q, tau=1.0, mask=torch.ones(2, dtype=torch.int64))
+    with pytest.raises(
+        TypeError, match=r"mask must be a bool tensor or .* \(True = real token\), got torch.float32"
+    ):
+        soft_value(q, tau=1.0, mask=torch.ones(2))
+    with pytest.raises(ValueError, match=r"mask must be bool or hold integers 0 and 1, got 2"):
+        soft_value(q, tau=1.0, mask=torch.full((2,), 2))
     with pytest.raises(ValueError, match=r"prior must have shape \(3,\) or \(2, 3\), got \(2,\)"):
         soft_value(q, tau=1.0, prior=torch.ones(2))
     with pytest.raises(

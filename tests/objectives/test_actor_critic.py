@@ -102,6 +102,19 @@ def test_actor_is_equation_20_and_leaves_the_critic_alone(tensors, tau):
     assert torch.allclose(ours.diagnostics["entropy"], entropy)
 
 
+def test_with_a_prior_the_actor_pays_for_leaving_it(tensors):
+    logits, q = tensors["logits"], tensors["q"]
+    prior = q.detach().flip(2)
+    ours = actor_objective(logits, q, MASK, sequences=N, tau=0.3, prior=prior)
+    log_pi = logits.log_softmax(-1)
+    value = (log_pi.exp() * (q.detach() - 0.3 * (log_pi - prior.log_softmax(-1)))).sum(-1)
+    expected = -value[MASK].sum() / N
+    assert torch.allclose(ours.loss, expected, atol=1e-12)
+    (mine,) = torch.autograd.grad(ours.loss, logits)
+    (theirs,) = torch.autograd.grad(expected, logits)
+    assert torch.allclose(mine, theirs, atol=1e-12)
+
+
 def test_packed_rows_give_the_padded_loss(tensors):
     logits, q, actions, targets = (tensors[name] for name in ("logits", "q", "actions", "rewards"))
     padded = [

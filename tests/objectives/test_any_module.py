@@ -17,7 +17,7 @@ from softbellman.training.settings import (
     JointStageSettings,
     OptimizerSettings,
 )
-from softbellman.training.stages import ActorStage, CriticStage, JointStage, PolicyEvaluation, target_of
+from softbellman.training.stages import ActorStage, CriticStage, JointStage, PolicyEvaluation, frozen_copy
 
 WORDS, LENGTH, SIZE = 6, 4, 10  # ids 4..9; the task is to copy the source
 
@@ -80,7 +80,7 @@ def test_a_transformer_trains_through_all_three_stages():
     forbidden = torch.zeros(SIZE, dtype=torch.bool)
     forbidden[[PAD, 1, BOS]] = True
     evaluation = PolicyEvaluation(
-        actor, critic, target_of(critic), payoff=Payoff(eos_id=EOS, unknown_id=UNK), credit=CreditSettings(target_speed=0.1),
+        actor, critic, frozen_copy(critic), payoff=Payoff(eos_id=EOS, unknown_id=UNK), credit=CreditSettings(target_speed=0.1),
         samples=1, extra_length=2, longest=LENGTH + 2, key=5, forbidden=forbidden,
     )  # fmt: skip
 

@@ -17,7 +17,15 @@ from softbellman.oracle import (
     total_variation,
 )
 
-MODULES = ("targets", "enumeration", "edit_distance", "hamming", "edit_automaton", "report")
+MODULES = (
+    "targets",
+    "enumeration",
+    "edit_distance",
+    "bleu_completion",
+    "hamming",
+    "edit_automaton",
+    "report",
+)
 
 
 def odd_payoff(tokens: tuple[int, ...]) -> float:

@@ -30,6 +30,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "exp effective": {"smoothing": "exp", "effective_order": True, "max_order": 6},
     "add-k": {"smoothing": "add-k", "smooth_value": 0.25, "max_order": 8},
     "add-one-all": {"smoothing": "add-one-all", "unmatched_id": 5},
+    "add-k-length": {"smoothing": "add-k-length"},
+    "add-k-length, less": {"smoothing": "add-k-length", "smooth_value": 0.5, "max_order": 3, "eos_id": 8},
     "unigrams": {"max_order": 1, "eos_id": 6},
     "everything": {"max_order": 5, "eos_id": 8, "unmatched_id": 4, "smoothing": "floor", "smooth_value": 0.5},
 }
@@ -147,6 +149,20 @@ def test_shapes() -> None:
         assert flat.shape == ((4,) if name == "sentence_bleu" else (4, 12))
 
 
+def test_added_counts_favour_the_short_unless_they_are_added_to_the_length() -> None:
+    """Nakov et al. 2012: of a hypothesis without one 3-gram of the reference, the end is worth leaving out to add-k."""
+    reference_tokens = torch.tensor([[10, 11, 12, 13, 14, 15, 16, 17, 18, 19]])
+    said = torch.tensor([[10, 11, 90, 12, 13, 91, 14, 92, 93, 94]])
+    whole = {
+        smoothing: prefix_bleu(said, reference_tokens, smoothing=smoothing)[0]
+        for smoothing in ("add-k", "add-k-length")
+    }
+    assert whole["add-k"][-1] < whole["add-k"].max()
+    assert whole["add-k-length"].argmax() > whole["add-k"].argmax()
+    expected = whole["add-k"] * torch.exp(-1.0 / torch.arange(1, 11))
+    torch.testing.assert_close(whole["add-k-length"], expected)
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 5), (2, 0, 5), (2, 3, 0)])
 def test_empty_batches(shape: tuple[int, int, int]) -> None:
     hypotheses = torch.zeros(shape, dtype=torch.int64)
@@ -231,7 +247,11 @@ ERRORS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "eos_id must be an int or None, got float", {"eos_id": 3.0}),
     (TypeError, "unmatched_id must be an int or None, got bool", {"unmatched_id": True}),
     (ValueError, "smoothing must be one of 'none', 'floor', .* got 'add-1'", {"smoothing": "add-1"}),
-    (ValueError, "smooth_value belongs to 'floor' and 'add-k'", {"smoothing": "exp", "smooth_value": 1.0}),
+    (
+        ValueError,
+        "smooth_value belongs to 'floor', 'add-k', 'add-k-length'",
+        {"smoothing": "exp", "smooth_value": 1.0},
+    ),
     (ValueError, "smooth_value must be 0 or between 1e-30 and 1e30, got -1", {"smooth_value": -1}),
     (ValueError, "smooth_value must be 0 or between 1e-30 and 1e30, got nan", {"smooth_value": float("nan")}),
     (TypeError, "smooth_value must be a Python number, got str", {"smooth_value": "1"}),

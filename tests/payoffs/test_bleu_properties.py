@@ -19,7 +19,7 @@ from softbellman.payoffs.bleu import (
     sentence_bleu,
 )
 
-SMOOTHINGS = ("none", "floor", "add-k", "exp", "add-one-all")
+SMOOTHINGS = ("none", "floor", "add-k", "exp", "add-one-all", "add-k-length")
 batches = st.builds(
     random_batch,
     st.integers(0, 2**31),
@@ -111,7 +111,9 @@ def test_a_copy_of_a_reference_scores_one(batch: BleuBatch, chosen: dict[str, An
     )
     needed = 1 if chosen["effective_order"] or chosen["smoothing"].startswith("add") else chosen["max_order"]
     expected = (batch.reference_lengths >= needed).double()
-    torch.testing.assert_close(scores, expected, rtol=1e-15, atol=0)
+    if chosen["smoothing"] == "add-k-length":  # as if the reference had one token more; see the module
+        expected *= torch.exp(-1.0 / batch.reference_lengths.double())
+    torch.testing.assert_close(scores, expected, rtol=1e-14, atol=0)
 
 
 @check

@@ -36,6 +36,12 @@ SCORES: dict[str, dict[str, Any]] = {
     },
     "rouge_scores": {"beta": 1.2, **RESULT},
 }  # fmt: skip
+COMPLETIONS: dict[str, dict[str, Any]] = {
+    "suffix_values": {
+        "max_order": 4, "smoothing": 2, "smooth_value": 1.0, "effective_order": False, "vocabulary": 9,
+        "special_ids": [3], "scaled": True, "float64": False,
+    },
+}  # fmt: skip
 DISTANCES: dict[str, dict[str, Any]] = {
     "edit_distances": {"output": 0},
     "completion_values": {"vocabulary": 9, "special_ids": [3], "rows": None, "dtype_code": 0},
@@ -53,6 +59,8 @@ EDITS: dict[str, dict[str, Any]] = {
 def arguments_of(name: str) -> dict[str, Any]:
     if name in SCORES:
         return BATCH | SCORES[name]
+    if name in COMPLETIONS:
+        return BATCH | {"eos_id": 0} | COMPLETIONS[name]
     if name in DISTANCES:
         batch = {key: value for key, value in BATCH.items() if key != "unmatched_id"}
         return batch | {"eos_id": 0} | DISTANCES[name]
@@ -101,7 +109,7 @@ OWN_CHANGES: list[tuple[str, dict[str, Any], str]] = [
     ("bleu_scores", {"max_order": 9}, "max_order must be from 1 to 8, got 9"),
     ("bleu_scores", {"max_order": 0}, "max_order must be from 1 to 8, got 0"),
     ("bleu_counts", {"max_order": 9}, "max_order must be from 1 to 8, got 9"),
-    ("bleu_scores", {"smoothing": 5}, "smoothing must be from 0 to 4, got 5"),
+    ("bleu_scores", {"smoothing": 6}, "smoothing must be from 0 to 5, got 6"),
     ("bleu_scores", {"smooth_value": float("nan")}, "smooth_value must be finite and not negative, got nan"),
     ("bleu_scores", {"smooth_value": 1e31}, "smooth_value must be 0 or between 1e-30 and 1e30"),
     ("cider_scores", {"max_order": 9}, "max_order must be from 1 to 8, got 9"),
@@ -131,6 +139,17 @@ OWN_CHANGES: list[tuple[str, dict[str, Any], str]] = [
         {"vocabulary": 7, "reference_lengths": None},
         r"references must be ids in \[0, 7\), got 7",
     ),
+    ("suffix_values", {"max_order": 9}, "max_order must be from 1 to 8, got 9"),
+    ("suffix_values", {"smoothing": 6}, "smoothing must be from 0 to 5, got 6"),
+    ("suffix_values", {"smooth_value": 1e31}, "smooth_value must be 0 or between 1e-30 and 1e30"),
+    ("suffix_values", {"eos_id": 9}, "special_ids and eos must be ids below the vocabulary"),
+    ("suffix_values", {"special_ids": [-1]}, "special_ids and eos must be ids below the vocabulary"),
+    ("suffix_values", {"special_ids": [1] * 17}, "special_ids must hold at most 16 integers, got 17"),
+    (
+        "suffix_values",
+        {"vocabulary": 7, "reference_lengths": None},
+        r"references must be ids in \[0, 7\), got 7",
+    ),
     ("completion_values", {"rows": torch.tensor([24])}, "rows must lie between 0 and 23, got 24"),
     ("completion_values", {"rows": torch.tensor([-1])}, "rows must lie between 0 and 23, got -1"),
     ("completion_values", {"rows": torch.tensor([1.0])}, "rows must be int64, got float32"),
@@ -156,14 +175,14 @@ EDIT_CHANGES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", [*SCORES, *DISTANCES, *EDITS])
+@pytest.mark.parametrize("name", [*SCORES, *COMPLETIONS, *DISTANCES, *EDITS])
 def test_what_is_not_changed_is_accepted(name: str) -> None:
     found = call(name)
     for tensor in (found,) if isinstance(found, Tensor) else found:
         assert tensor.numel() > 0
 
 
-@pytest.mark.parametrize("name", [*SCORES, *DISTANCES])
+@pytest.mark.parametrize("name", [*SCORES, *COMPLETIONS, *DISTANCES])
 @pytest.mark.parametrize(("changed", "message"), BATCH_CHANGES)
 def test_batches(name: str, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -11,9 +11,16 @@ import pytest
 import sacrebleu
 
 from payoffs.payoff_cases import CAPTIONS, CIDER_SCORES, ROUGE_SCORES
+from softbellman.data.scenes.generator import generate_split
 from softbellman.payoffs.text_metrics import cider_scores, corpus_chrf, mean, rouge_l_scores
 from softbellman.report.titles import METRIC_TITLES
-from softbellman.training.evaluation import METRICS, corpus_bleu, further_metrics, warn_of_tokenised
+from softbellman.training.evaluation import (
+    METRICS,
+    TEXT_METRICS,
+    corpus_bleu,
+    further_metrics,
+    warn_of_tokenised,
+)
 from softbellman.training.settings import EvaluationSettings
 
 HYPOTHESES = [text for text, _ in CAPTIONS]
@@ -197,5 +204,25 @@ def test_tokenised_text_that_a_run_tokenises_again_warns(caplog):
 def test_every_metric_that_can_be_asked_for_exists():
     (choices, _) = get_args(get_type_hints(EvaluationSettings)["metrics"])
     assert set(get_args(choices)) == set(METRICS)
-    found = further_metrics(tuple(METRICS), HYPOTHESES, REFERENCES, WORDS)
+    assert (*TEXT_METRICS, "truth") == METRICS
+    scenes = generate_split("test", count=len(HYPOTHESES)).scenes
+    found = further_metrics(METRICS, HYPOTHESES, REFERENCES, WORDS, scenes=scenes)
     assert found.keys() == METRIC_TITLES.keys()
+
+
+def test_truth_is_of_scenes_alone():
+    with pytest.raises(
+        ValueError, match=r"the metric truth is of captions of scenes; it needs data\.kind: scenes"
+    ):
+        further_metrics(("truth",), HYPOTHESES, REFERENCES, WORDS)
+    split = generate_split("test", count=20)
+    told, other = (
+        [group[0] for group in captions]
+        for captions in (split.captions, split.captions[1:] + split.captions[:1])
+    )
+    found = [
+        further_metrics(("truth",), texts, split.captions, WORDS, scenes=split.scenes)
+        for texts in (told, other)
+    ]
+    assert found[0]["truth"] == found[0]["truth_readable"] == 100.0 == found[1]["truth_readable"]
+    assert found[1]["truth"] < 20.0 and 0 < found[0]["truth_relating"] < 100.0

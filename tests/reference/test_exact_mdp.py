@@ -81,7 +81,9 @@ def test_soft_q_learning_converges_to_q(mdp: TinyMDP, tau: float) -> None:
     )
 
 
-def evaluate(mdp: TinyMDP, logits: torch.Tensor, tau: float) -> torch.Tensor:
+def evaluate(
+    mdp: TinyMDP, logits: torch.Tensor, tau: float, prior: torch.Tensor | None = None
+) -> torch.Tensor:
     """Q of the policy [S, V]: the critic regressed onto the targets of equation 19 until they stop moving.
 
     Every state and action appears once and the loss is a square, so one gradient step of size 1/2 lands on
@@ -92,7 +94,7 @@ def evaluate(mdp: TinyMDP, logits: torch.Tensor, tau: float) -> torch.Tensor:
     q = torch.zeros_like(mdp.rewards)
     for _ in range(mdp.horizon):
         frozen = q.masked_fill(impossible, -INFINITY)
-        targets = mdp.rewards + mdp.future(policy_value(logits, frozen, tau=tau).value)
+        targets = mdp.rewards + mdp.future(policy_value(logits, frozen, tau=tau, prior=prior).value)
         q.requires_grad_()
         rows = q.unsqueeze(1).expand(-1, mdp.vocabulary, -1)  # [S, V] -> [S, V, V]
         (gradient,) = torch.autograd.grad(critic_loss(rows, actions, targets).loss.sum(), q)
@@ -100,7 +102,9 @@ def evaluate(mdp: TinyMDP, logits: torch.Tensor, tau: float) -> torch.Tensor:
     return q.masked_fill(impossible, -INFINITY)
 
 
-def improve(mdp: TinyMDP, logits: torch.Tensor, q: torch.Tensor, tau: float) -> torch.Tensor:
+def improve(
+    mdp: TinyMDP, logits: torch.Tensor, q: torch.Tensor, tau: float, prior: torch.Tensor | None = None
+) -> torch.Tensor:
     """The policy table [S, V] that minimises the actor's loss against q, by L-BFGS."""
     impossible = ~mdp.possible
     table = logits.masked_fill(impossible, 0.0).requires_grad_()
@@ -110,7 +114,7 @@ def improve(mdp: TinyMDP, logits: torch.Tensor, q: torch.Tensor, tau: float) -> 
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        total = actor_loss(table.masked_fill(impossible, -INFINITY), q, tau=tau).loss.sum()
+        total = actor_loss(table.masked_fill(impossible, -INFINITY), q, tau=tau, prior=prior).loss.sum()
         total.backward()
         return total
 

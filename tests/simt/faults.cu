@@ -1,4 +1,4 @@
-// Kernels with planted mistakes, and one without: what the SIMT shim must notice (tests/simt/test_simt.py).
+// Kernels with planted mistakes, and one without: what the SIMT shim must notice (tests/simt/test_shim.py).
 #include <cstdlib>
 #include <cstring>
 

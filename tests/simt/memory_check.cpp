@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "losses/policy.h"
 #include "losses/sampling.h"
 #include "losses/soft_value.h"
+#include "losses/token_statistics.h"
 
 extern "C" int simt_run_fault(int fault, float* total, char* message, std::size_t size);
 
@@ -123,6 +125,14 @@ void call_all(int dtype, std::int64_t vocab, std::int64_t gap, std::int64_t shif
         cuda::cross_entropy_backward({shape, logits.read(), oracle, 0.5, ids.data(), nullptr, statistic(1), statistic(2),
                                       statistic(3), statistic(4), statistic(6), to_logits.write()},
                                      launch);
+    }
+    cuda::token_statistics_forward(
+        {shape, logits.read(), ids.data(), statistic(0), statistic(1), statistic(2), statistic(3)}, launch);
+    for (int coarse = 0; coarse < 2; ++coarse) {
+        cuda::token_statistics_backward({shape, logits.read(), ids.data(), statistic(1), statistic(2), statistic(3),
+                                         statistic(6), statistic(7), statistic(8), to_logits.write()},
+                                        launch);
+        std::memset(statistic(2), 0x4f, kRows * wide);  // a normaliser so large that every row is read a second time
     }
     const std::vector<std::uint64_t> seed(1, 7), offset(1, 2);
     const std::vector<std::int64_t> numbers(kRows, 3);

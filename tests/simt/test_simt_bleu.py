@@ -63,6 +63,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"smoothing": "none", "effective_order": True, "max_order": 3},
     {"smoothing": "exp", "max_order": 8, "unmatched_id": 1},
     {"smoothing": "floor", "max_order": 2, "eos_id": 1},
+    {"smoothing": "add-k-length", "smooth_value": 0.5},
     {"smoothing": "add-one-all", "max_order": 1, "eos_id": 0, "unmatched_id": 1},
 ]
 

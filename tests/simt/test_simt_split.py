@@ -45,6 +45,8 @@ def run_all(simt: ModuleType, batch: Batch, logits: Tensor, q: Tensor) -> tuple[
     pair = {"logits": logits, "target_q": q, "q": logits}
     call("erac_forward", f"{CRITIC} targets value entropy", **pair, tau=0.3, smoothness=1.0, **row, **along)
     call("cross_entropy_forward", f"loss {NORMALIZERS}", logits=logits, q=q, tau=0.5, mask=batch.mask)
+    token = {"logits": logits, "targets": batch.actions, "mask": batch.mask}
+    call("token_statistics_forward", "log_prob entropy log_normalizer correction", **token)
     noise = {"seed": 5, "offset": 6, "row_base": 9}
     call(
         "sample_forward",

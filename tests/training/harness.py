@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -62,6 +63,23 @@ class Warnings(Observer):
 
     def warned(self, message: str) -> None:
         self.told.append(message)
+
+
+class Killed(Exception):
+    """In the place of SIGKILL."""
+
+
+def die_before(monkeypatch: pytest.MonkeyPatch, stage: type, step: int) -> None:
+    """The stage dies before that update, once."""
+    update, done = stage.update, []
+
+    def dying(self, batch, number):
+        if number == step and not done:
+            done.append(number)
+            raise Killed
+        return update(self, batch, number)
+
+    monkeypatch.setattr(stage, "update", dying)
 
 
 def flip_bit(path: Path, position: float = 0.9) -> bytes:

@@ -25,10 +25,15 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         {"actor.schedule.batch_unit": "tokens", "actor.schedule.batch_size": "120"},
     ),
     "warmup": ("warmup", {}),
+    "warmup, completions": ("warmup", {"warmup.target": "completion"}),
     "critic": ("critic", {}),
     "critic, two samples, chunked": ("critic", {"critic.samples": "2", "logits": "chunked"}),
     "joint": ("joint", {"joint.mle_weight": "0.1"}),
     "joint, published": ("joint", {"preset": "published", "credit.sampling_dropout": "false"}),
+    "joint, longer returns, a prior, an average": (
+        "joint",
+        {"credit.trace": "0.6", "credit.prior": "start", "joint.average": "0.5"},
+    ),
     "joint, input feeding": ("joint", {"model.input_feeding": "true"}),
     "joint, scenes": ("joint", {"data.kind": "scenes", "actor.attention": "dot"}),
     "oracle": ("oracle", {"algorithm": "vaml"}),
@@ -36,6 +41,42 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "augmented, raml": ("augmented", {"algorithm": "raml", "augmented.edits.proposal": "edit"}),
     "augmented, vaml": ("augmented", {"algorithm": "vaml", "augmented.drop_below": "0.01"}),
     "completion": ("completion", {"algorithm": "ocd", "completion.mle_weight": "0.2"}),
+    "completion, BLEU": ("completion", {"algorithm": "ocd", "completion.payoff": "bleu"}),
+    "augmented, completions": ("augmented", {"algorithm": "vaml", "oracle.kind": "completion"}),
+    "scheduled": ("scheduled", {"algorithm": "scheduled", "scheduled.updates": "2"}),
+    "sequence, drawn ends": (
+        "sequence",
+        {"algorithm": "mixer", "sequence.baseline": "learnt", "sequence.mixer_chunk": "3"},
+    ),
+    "sequence, all others": ("sequence", {"algorithm": "reinforce", "sequence.mle_weight": "0.2"}),
+    "sequence, batches of one": (
+        "sequence",
+        {"algorithm": "reinforce", "sequence.schedule.batch_size": "1", "sequence.samples": "2"},
+    ),
+    "sequence, learnt": ("sequence", {"algorithm": "reinforce", "sequence.baseline": "learnt"}),
+    "sequence, greedy": (
+        "sequence",
+        {"algorithm": "scst", "sequence.baseline": "greedy", "sequence.samples": "1"},
+    ),
+    "sequence, risk": ("sequence", {"algorithm": "mrt", "sequence.objective": "minimum_risk"}),
+    "consistency": ("consistency", {"algorithm": "pcl", "consistency.mle_weight": "0.1"}),
+    "consistency, unified": (
+        "consistency",
+        {
+            "algorithm": "pcl",
+            "consistency.value": "unified",
+            "consistency.steps": "2",
+            "credit.prior": "start",
+        },
+    ),
+    "search": ("search", {"algorithm": "bso"}),
+    "search, batches of one": ("search", {"algorithm": "bso", "search.schedule.batch_size": "1"}),
+    "future": ("future", {"algorithm": "future_success"}),
+    "future, beam": ("future", {"algorithm": "future_success", "future.sequences": "beam"}),
+    "professor": (
+        "professor",
+        {"algorithm": "professor_forcing", "professor.generator_above": "0.1", "professor.hidden": "8"},
+    ),
     "completion, edits": ("completion", {"algorithm": "ocd", "completion.states": "edits"}),
 }
 UPDATES = 2

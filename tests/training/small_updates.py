@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from softbellman.config import load
 from softbellman.training.assembly import Assembly
+from softbellman.training.rollout import Rollout
 from softbellman.training.settings import PRESETS, Settings
 from softbellman.training.stages import Stage, Sums
+from softbellman.training.stages.drawing import Drawing
 from softbellman.training.task import Task
 
 CPU = torch.device("cpu")
@@ -70,3 +74,18 @@ def assert_same_update(
     for key, expected in wanted[2].items():
         scale = float(expected.abs().max())
         torch.testing.assert_close(found[2][key], expected, rtol=0, atol=2e-5 * scale + 1e-7, msg=key)
+
+
+def say_more_after_the_end(monkeypatch: pytest.MonkeyPatch, *, token: int = 7) -> None:
+    """From now on drawn sequences have tokens behind their ends, which no loss may read."""
+    draw = Drawing.draw
+
+    def spoilt(self: Drawing, *given: Any, **options: Any) -> Rollout:
+        found = draw(self, *given, **options)
+        behind = torch.cat([torch.zeros_like(found.mask[:, :1]), ~found.mask[:, :-1]], 1)
+        return found._replace(
+            actions=found.actions.masked_fill(~found.mask, token),
+            prefix=found.prefix.masked_fill(behind, token),
+        )
+
+    monkeypatch.setattr(Drawing, "draw", spoilt)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.harness import APART
+from training.harness import APART, Killed, die_before
 
 from softbellman import config
 from softbellman.data import FeatureSpec
@@ -77,6 +77,10 @@ VARIANTS = {
         {"actor.attention": "dot", "payoff.references": "all", "model.input_feeding": "true"},
         {"actor", "critic", "joint"},
     ),
+    "erac, longer returns, a prior, an average": (
+        {"algorithm": "erac", "credit.trace": "0.6", "credit.prior": "start", "joint.average": "0.9"},
+        {"actor", "critic", "joint"},
+    ),
     "ocd": ({"algorithm": "ocd"}, {"actor", "completion"}),
 }
 
@@ -119,24 +123,12 @@ def test_maximum_likelihood_learns_what_the_images_show(caption_settings, tmp_pa
     assert corpus_bleu(lines, references).score == result.rows[0].test.score
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_killed_run_resumes_to_the_same_numbers(caption_settings, tmp_path, monkeypatch):
     whole = run(caption_settings)
-    update = JointStage.update
-
-    def dying(self, batch, step):
-        if step == 3:
-            raise Killed
-        return update(self, batch, step)
-
     again = replace(caption_settings, output=str(tmp_path / "again"))
-    monkeypatch.setattr(JointStage, "update", dying)
+    die_before(monkeypatch, JointStage, 3)
     with pytest.raises(Killed):
         run(again)
-    monkeypatch.setattr(JointStage, "update", update)
     resumed = run(again, resume=Path(again.output))
     assert records_of(resumed.folder) == records_of(whole.folder)
 
@@ -167,15 +159,15 @@ def test_bleu_of_shorter_n_grams_by_hand():
 
 
 def test_shipped_settings_are_of_captions():
-    for algorithm in ("mle", "raml", "vaml", "ac", "erac"):
-        path = Path(__file__).parents[2] / "configs" / f"flickr1k_{algorithm}.yaml"
+    for algorithm in ("mle", "raml", "vaml", "ac", "erac", "grid_erac"):
+        path = Path(__file__).parents[2] / "configs" / f"flickr8k_{algorithm}.yaml"
         settings = config.load(Settings, path)
-        assert settings.algorithm == algorithm and settings.data.kind == "captions"
-        assert settings.actor.attention == "none" and settings.evaluation.metrics == (
-            "bleu_orders",
-            "cider",
-            "rouge_l",
-        )
+        grid = algorithm.startswith("grid_")
+        assert settings.algorithm == algorithm.removeprefix("grid_") and settings.data.kind == "captions"
+        assert settings.actor.attention == ("mlp" if grid else "none")
+        assert settings.data.features == ("grid.npy" if grid else "")
+        assert settings.evaluation.metrics == ("bleu_orders", "cider", "rouge_l")
+        assert settings.credit.prior == "start" and settings.payoff.references == "one"
 
 
 def test_settings_that_do_not_fit_are_named(caption_settings):

@@ -19,23 +19,68 @@ from softbellman.training.stages import PolicyEvaluation
 from softbellman.training.task import Task, load_task
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ("actor", "warmup", "critic", "joint", "oracle", "augmented", "completion")
+SECTIONS = (
+    "actor",
+    "warmup",
+    "critic",
+    "joint",
+    "oracle",
+    "augmented",
+    "completion",
+    "scheduled",
+    "sequence",
+    "consistency",
+    "future",
+    "professor",
+)
 CASES: dict[str, tuple[str, dict[str, str]]] = {
     "maximum likelihood": ("actor", {"algorithm": "mle"}),
     "warm-up": ("warmup", {}),
+    "warm-up by completions": ("warmup", {"warmup.target": "completion"}),
     "critic": ("critic", {}),
     "joint": ("joint", {}),
     "joint, target critic": ("joint", {"joint.follow": "target"}),
     "joint, no temperature": ("joint", {"algorithm": "ac", "credit.tau": "0"}),
     "joint, published": ("joint", {"preset": "published"}),
     "joint, actor waits": ("joint", {"joint.actor_delay": "5"}),
+    "joint, longer returns and a prior": ("joint", {"credit.trace": "0.6", "credit.prior": "start"}),
     "joint, nothing forbidden": ("joint", {"credit.forbid_special": "false"}),
     "RAML": ("augmented", {"algorithm": "raml"}),
     "soft Q": ("oracle", {"algorithm": "vaml"}),
     "soft Q, published": ("oracle", {"algorithm": "vaml", "preset": "published"}),
     "VAML": ("augmented", {"algorithm": "vaml"}),
     "VAML, published": ("augmented", {"algorithm": "vaml", "preset": "published"}),
+    "policy gradient": (
+        "sequence",
+        {"algorithm": "rloo", "sequence.baseline": "others", "sequence.mle_weight": "0.1"},
+    ),
+    "policy gradient, learnt baseline": (
+        "sequence",
+        {"algorithm": "reinforce", "sequence.baseline": "learnt"},
+    ),
+    "scheduled sampling": ("scheduled", {"algorithm": "scheduled"}),
+    "drawn ends": (
+        "sequence",
+        {"algorithm": "mixer", "sequence.baseline": "learnt", "sequence.mixer_chunk": "3"},
+    ),
+    "minimum risk": (
+        "sequence",
+        {"algorithm": "mrt", "sequence.objective": "minimum_risk", "sequence.alpha": "0.5"},
+    ),
+    "future success": ("future", {"algorithm": "future_success"}),
+    "professor forcing": ("professor", {"algorithm": "professor_forcing"}),
+    "path consistency": ("consistency", {"algorithm": "pcl", "consistency.mle_weight": "0.1"}),
+    "path consistency, unified": (
+        "consistency",
+        {"algorithm": "pcl", "consistency.value": "unified", "credit.prior": "start"},
+    ),
     "completion": ("completion", {"algorithm": "ocd", "completion.mle_weight": "0.1"}),
+    "completion under BLEU": ("completion", {"algorithm": "ocd", "completion.payoff": "bleu"}),
+    "VAML of completions": ("augmented", {"algorithm": "vaml", "oracle.kind": "completion"}),
+    "VAML of completions, published": (
+        "augmented",
+        {"algorithm": "vaml", "oracle.kind": "completion", "preset": "published"},
+    ),
 }
 
 

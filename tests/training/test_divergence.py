@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -85,6 +86,41 @@ def test_many_in_a_row_stop_the_stage_and_keep_the_batch(
 
 
 @pytest.mark.parametrize(
+    ("scores", "best", "last"),
+    (
+        ((50.0, 60.0, 55.0, 57.0), (20, 60.0), (40, 57.0)),
+        ((50.0, 60.0, 55.0, 4.0), (20, 60.0), (30, 55.0)),
+    ),
+    ids=("to the end", "to a collapse"),
+)
+@pytest.mark.parametrize("select", ("best", "last"))
+def test_a_stage_ends_with_its_best_weights_or_its_last(
+    short: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    select: Literal["best", "last"],
+    scores: tuple[float, ...],
+    best: tuple[int, float],
+    last: tuple[int, float],
+) -> None:
+    given = iter(scores)
+    kept: dict[int, torch.Tensor] = {}
+
+    def judge(self: Assembly) -> dict[str, float]:
+        kept[10 * (len(kept) + 1)] = self.actor.output.weight.detach().clone()
+        return {"dev_bleu": next(given)}
+
+    monkeypatch.setattr(Assembly, "judge_actor", judge)
+    schedule = replace(short.actor.schedule, epochs=4, select=select)
+    result = run(replace(short, actor=replace(short.actor, schedule=schedule)))
+    step, score = last if select == "last" else best
+    newest = json.loads(max(result.folder.glob("checkpoints/actor-0*.json")).read_text())
+    assert (newest["best_step"], newest["score"]) == (step, score)
+    assert result.rows[0].dev_bleu == score
+    weights = load_file(result.folder / "checkpoints" / "actor-best.safetensors")
+    assert torch.equal(weights["actor.output.weight"], kept[step])
+
+
+@pytest.mark.parametrize(
     ("scores", "updates"),
     (
         ((50.0, 60.0, 4.0, 70.0), 30),
@@ -106,5 +142,5 @@ def test_a_collapsed_score_ends_the_stage(
     assert newest["ended"] == ("collapse" if updates == 30 else "epochs")
     assert bool(seen.told) == (updates == 30)
     if seen.told:
-        assert "dev_bleu fell from 50 to 4; the best weights so far are taken" in seen.told[0]
+        assert "dev_bleu fell from 50 to 4; the weights selected before are taken" in seen.told[0]
         assert newest["best_step"] == 20

@@ -55,3 +55,6 @@ def test_a_short_erac_run_raises_bleu(tmp_path):
     records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     payoffs = [r["dev_payoff"] for r in records if r["stage"] == "joint" and r["kind"] == "dev"]
     assert payoffs[-1] > payoffs[0] + 0.2  # of drawn sequences
+    health = {record["stage"]: record["sentence"] for record in records if record["kind"] == "health"}
+    assert list(health) == ["actor", "warmup", "critic", "joint"]
+    assert all(sentence.startswith("normal: ") for sentence in health.values()), health

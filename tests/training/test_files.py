@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from softbellman.core.files import beside, replacing, write_atomically
 from softbellman.training.files import (
     DamagedFile,
     append,
-    beside,
     read_json,
     sweep,
-    write_atomically,
     write_json,
 )
 
@@ -34,6 +33,24 @@ def test_a_full_disk_names_the_file_which_stays(
         write_atomically(path, b"after")
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no picture"), KeyboardInterrupt(), OSError(errno.EIO, "broken")]
+)
+def test_what_fails_while_it_is_written_leaves_the_file_and_no_other(
+    tmp_path: Path, error: BaseException
+) -> None:
+    path = tmp_path / "deeper" / "picture.png"
+    write_atomically(path, b"before")
+    with pytest.raises(type(error)), replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert path.read_bytes() == b"before" and list(path.parent.iterdir()) == [path]
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"after")
+        assert path.read_bytes() == b"before"
+    assert path.read_bytes() == b"after" and list(path.parent.iterdir()) == [path]
 
 
 def test_a_full_disk_names_the_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

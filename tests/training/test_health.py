@@ -66,6 +66,8 @@ def test_a_critic_that_knows_the_returns_is_perfect(tiny_settings, sign):
     found = ranking(actor, critic, batch, payoff=payoff, max_length=12, forbidden=forbidden)
     assert found.correlation == pytest.approx(sign, abs=1e-9)
     assert found.possible_gain > 0
+    assert 1 <= found.states <= len(batch) and found.metrics()["ranked_states"] == found.states
+    assert found.gain_error >= 0
     if sign > 0:
         assert found.gain == pytest.approx(found.possible_gain)
     else:

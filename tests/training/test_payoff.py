@@ -10,7 +10,7 @@ import torch
 
 import softbellman as ops
 from softbellman import config, reference
-from softbellman.data import BOS, EOS, PAD, UNK, collate
+from softbellman.data import BOS, EOS, PAD, RESERVED, UNK, collate
 from softbellman.payoffs.payoff import Payoff, describe_payoff, prepare_payoff
 from softbellman.training.edited import edit_references
 from softbellman.training.settings import PRESETS, EditSettings, PayoffSettings, Settings
@@ -21,6 +21,8 @@ METRICS = ("bleu", "cider", "rouge_l")
 
 class Captions:
     """Eight sources of one to three references each, UNK among their words."""
+
+    special = RESERVED
 
     def __init__(self, sources: int = 8) -> None:
         generator = torch.Generator().manual_seed(3)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from training import shared_updates
-from training.harness import metrics_of, same_run, weights_of
+from training.harness import Killed, die_before, metrics_of, same_run, weights_of
 from training.jobs import Job, TrainingJob, job_environments
 
 from softbellman import config
@@ -142,15 +142,15 @@ def same_losses(left: Path, right: Path) -> float:
             if isinstance(value, float):
                 assert found[name] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), (name, wanted)
                 largest = max(largest, abs(found[name] - value) / max(abs(value), 1.0))
+            elif name == "measures":  # of health: {name: {"value": number, "unit": text}}
+                assert found[name].keys() == value.keys()
+                for measure, number in value.items():
+                    assert found[name][measure]["value"] == pytest.approx(number["value"], rel=1e-4, abs=1e-4)
             else:
                 assert found[name] == value, (name, wanted)
     for path in (right / "hypotheses").glob("*.txt"):
         assert (left / "hypotheses" / path.name).read_bytes() == path.read_bytes()
     return largest
-
-
-class Killed(Exception):
-    pass
 
 
 def test_two_processes_continue_the_run_of_one_and_the_reverse(
@@ -162,14 +162,7 @@ def test_two_processes_continue_the_run_of_one_and_the_reverse(
     run(by_one, resume=Path(by_one.output))
     differences = [same_losses(Path(by_one.output), whole)]
 
-    update = JointStage.update
-
-    def dying(self, batch, step):
-        if step == 2:
-            raise Killed
-        return update(self, batch, step)
-
-    monkeypatch.setattr(JointStage, "update", dying)
+    die_before(monkeypatch, JointStage, 2)
     by_two = replace(dry, output=str(tmp_path / "by-two"))
     with pytest.raises(Killed):
         run(by_two)

@@ -14,9 +14,10 @@ import torch
 from training.harness import Warnings, flip_bit, metrics_of, same_run
 
 from softbellman import config
+from softbellman.core.files import digest
 from softbellman.training import load_run, run
 from softbellman.training.checkpoint import load_state, save_modules
-from softbellman.training.files import DamagedFile, digest
+from softbellman.training.files import DamagedFile
 from softbellman.training.generations import Generations
 from softbellman.training.resumption import ResumeError
 from softbellman.training.settings import DataSettings, Settings, follow_data
@@ -107,6 +108,19 @@ def test_other_settings_are_refused_by_name(
     with pytest.raises(ResumeError, match=rf"{section}\.{key} is .*, given .*{value}"):
         run(changed, resume=folder)
     assert contents(folder) == before
+
+
+def test_settings_that_an_older_version_did_not_know_had_their_defaults(tiny_settings: Settings) -> None:
+    folder = run(tiny_settings).folder
+    path = folder / "record.json"
+    record = json.loads(path.read_text())
+    for key in ("credit.trace", "credit.prior", "joint.average"):
+        del record["settings"][key]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ResumeError, match=r"credit\.trace is 0\.0, given 0\.5"):
+        run(replace(tiny_settings, credit=replace(tiny_settings.credit, trace=0.5)), resume=folder)
+    run(tiny_settings, resume=folder)
+    assert json.loads(path.read_text())["changes"] == []
 
 
 def test_more_epochs_of_the_last_stage_are_those_of_a_longer_run(short: Settings, tmp_path: Path) -> None:
@@ -217,12 +231,13 @@ def test_damaged_selected_weights_are_restored(
 
 def test_a_run_whose_checkpoints_are_all_damaged_says_so(short: Settings) -> None:
     folder = run(short).folder
+    records = len(metrics_of(folder))
     for path in (folder / "checkpoints").glob("actor-0*.state"):
         flip_bit(path)
     with pytest.raises(DamagedFile, match=r"no checkpoint of stage actor .* is whole"):
         run(short, resume=folder)
     run(short, resume=folder)  # from the start of the stage
-    assert len(metrics_of(folder)) == 5
+    assert len(metrics_of(folder)) == records
 
 
 def test_damaged_weights_are_named_where_they_are_used(short: Settings) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.harness import metrics_of, same_weights, weights_of
+from training.harness import Killed, die_before, metrics_of, same_weights, weights_of
 
 from softbellman import config
 from softbellman.models import AttentionDecoder
@@ -87,7 +87,7 @@ def test_a_run_tells_its_observer_and_leaves_its_folder(tiny_settings):
     for stage in ("actor", "joint"):
         assert len((folder / "hypotheses" / f"test-{stage}.txt").read_text().splitlines()) == 20
     records = metrics_of(folder)
-    assert {record["kind"] for record in records} == {"train", "dev", "test"}
+    assert {record["kind"] for record in records} == {"train", "dev", "health", "test"}
     joint = [r for r in records if r["stage"] == "joint" and r["kind"] == "dev"]
     assert joint[0]["step"] == 0 and {"dev_bleu", "dev_td_error", "rank_correlation"} <= joint[0].keys()
     trained = load_run(folder)
@@ -134,6 +134,10 @@ VARIANTS = {
         {"algorithm": "vaml", "preset": "published", "model.input_feeding": "true"},
         {"actor", "oracle", "augmented"},
     ),
+    "warm-up by completions": (
+        {"warmup.schedule.epochs": "1", "warmup.target": "completion"},
+        ERAC_STAGES | {"warmup"},
+    ),
     "vaml from the actor, with a warm-up": (
         {
             "algorithm": "vaml",
@@ -156,6 +160,14 @@ VARIANTS = {
     "optimal completion distillation in bfloat16": (
         {"algorithm": "ocd", "model.bfloat16_products": "all"},
         {"actor", "completion"},
+    ),
+    "optimal completion distillation under BLEU": (
+        {"algorithm": "ocd", "completion.payoff": "bleu"},
+        {"actor", "completion"},
+    ),
+    "vaml, an oracle of completions": (
+        {"algorithm": "vaml", "oracle.kind": "completion", "warmup.schedule.epochs": "1"},
+        {"actor", "augmented"},
     ),
     "optimal completion distillation on edits": (
         {"algorithm": "ocd", "completion.states": "edits"},
@@ -192,26 +204,13 @@ def _without_preset_keys(lines):
     return [line for line in lines if line.strip().split(":")[0] not in names]
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kill_at", [3, 7])
 def test_a_killed_run_resumes_to_the_same_numbers(tiny_settings, tmp_path, monkeypatch, kill_at):
     whole = run(tiny_settings)
-
-    update = JointStage.update
-
-    def dying(self, batch, step):
-        if step == kill_at:
-            raise Killed
-        return update(self, batch, step)
-
     again = replace(tiny_settings, output=str(tmp_path / "again"))
-    monkeypatch.setattr(JointStage, "update", dying)
+    die_before(monkeypatch, JointStage, kill_at)
     with pytest.raises(Killed):
         run(again)
-    monkeypatch.setattr(JointStage, "update", update)
     resumed = run(again, resume=Path(again.output))
 
     assert metrics_of(resumed.folder) == metrics_of(whole.folder)

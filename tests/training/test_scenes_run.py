@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.harness import APART
+from training.harness import APART, Killed, die_before
 
 from softbellman import config
 from softbellman.data import PixelSpec
+from softbellman.data.scenes import judge_captions
+from softbellman.data.scenes.generator import generate_split
+from softbellman.experiments import build_table, collect_runs
+from softbellman.experiments.rescoring import compute_missing
 from softbellman.report import Console
 from softbellman.training import load_run, run
 from softbellman.training.algorithms import ALGORITHMS
@@ -108,25 +112,43 @@ def test_random_encoder_never_moves(scene_settings, tmp_path):
     assert before and all(torch.equal(before[key], after[key]) for key in before)
 
 
-class Killed(Exception):
-    pass
+def test_the_truth_of_captions_is_logged_and_can_be_computed_later(scene_settings, tmp_path):
+    settings = replace(scene_settings, algorithm="mle")
+    asked = replace(settings, evaluation=replace(settings.evaluation, metrics=("truth",)))
+    result = run(asked)
+    lines = RunFolder(result.folder).read_hypotheses("test-actor")
+    scenes = generate_split("test", seed=asked.data.seed, count=4, difficulty=1.0).scenes
+    expected = judge_captions(lines, scenes)
+    records = records_of(result.folder)
+    (test,) = [record for record in records if record["kind"] == "test"]
+    assert (test["test_truth"], test["test_truth_readable"]) == (100 * expected.true, 100 * expected.readable)
+    assert all(0 <= record["dev_truth"] <= 100 for record in records if record["kind"] == "dev")
+    assert result.rows[0].others["truth_relating"] == test["test_truth_relating"]
+    later = run(replace(settings, output=str(tmp_path / "later")))
+    folder = RunFolder(later.folder)
+    captions = [group[0] for group in generate_split("test", seed=1, count=4, difficulty=1.0).captions]
+    folder.write_hypotheses("test-actor", [*captions[:2], captions[0], "a circle a"])  # two of four are true
+    table = build_table(compute_missing(collect_runs([later.folder]), ["truth"]))
+    assert list(table.groups[0].values("test_truth").values()) == [50.0]
+    assert list(table.groups[0].values("test_truth_readable").values()) == [75.0]
+
+
+def test_truth_is_refused_where_there_are_no_scenes(scene_settings, tiny_settings):
+    metrics = replace(tiny_settings.evaluation, metrics=("truth",))
+    with pytest.raises(ValueError, match=r"evaluation\.metrics has truth, .*, but data\.kind is builtin"):
+        replace(tiny_settings, evaluation=metrics)
+    text = run(replace(tiny_settings, algorithm="mle"))
+    with pytest.raises(ValueError, match="truth is of captions of scenes, and the run is on builtin data"):
+        compute_missing(collect_runs([text.folder]), ["truth"])
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(scene_settings, tmp_path, monkeypatch):
     settings = replace(scene_settings, model=replace(scene_settings.model, image_encoder="likelihood"))
     whole = run(settings)
-    update = JointStage.update
-
-    def dying(self, batch, step):
-        if step == 2:
-            raise Killed
-        return update(self, batch, step)
-
     again = replace(settings, output=str(tmp_path / "again"))
-    monkeypatch.setattr(JointStage, "update", dying)
+    die_before(monkeypatch, JointStage, 2)
     with pytest.raises(Killed):
         run(again)
-    monkeypatch.setattr(JointStage, "update", update)
     resumed = run(again, resume=Path(again.output))
     assert records_of(resumed.folder) == records_of(whole.folder)
 

@@ -36,6 +36,23 @@ def test_ac_is_erac_at_temperature_zero():
     assert ALGORITHMS["erac"].settle(settings) == follow_data(settings)
 
 
+def test_a_prior_needs_a_temperature_and_the_exact_entropy():
+    with pytest.raises(ValueError, match=r"credit\.prior is start, but credit\.tau is 0"):
+        load(credit__prior="start", credit__tau="0")
+    with pytest.raises(ValueError, match=r"credit\.prior is start, but credit\.actor_entropy is normalized"):
+        load(preset="published", credit__prior="start")
+    load(preset="published", credit__prior="start", credit__actor_entropy="exact")
+    settled = ALGORITHMS["ac"].settle(load(algorithm="ac", credit__prior="start"))
+    assert settled.credit.tau == 0.0 and settled.credit.prior == "none"
+
+
+@pytest.mark.parametrize("key", ["credit.trace", "joint.average"])
+def test_shares_out_of_range_are_refused_by_name(key):
+    for value in ("-0.1", "1.01", ".nan"):
+        with pytest.raises(config.ConfigError, match=f"'{key}' must be"):
+            load(**{key.replace(".", "__"): value})
+
+
 def test_every_key_is_explained():
     for key in config.describe(Settings):
         assert key.help, key

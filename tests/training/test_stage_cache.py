@@ -10,9 +10,9 @@ import pytest
 import torch
 from training.harness import Warnings, flip_bit, metrics_of, same_run
 
+from softbellman.core.files import digest
 from softbellman.training import cache as cache_module
 from softbellman.training import run
-from softbellman.training.files import digest
 from softbellman.training.settings import Settings
 
 

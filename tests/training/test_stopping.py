@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from training.harness import TrainingProcess, same_run
+from training.harness import Killed, TrainingProcess, die_before, same_run
 
 from softbellman.training import run
-from softbellman.training.assembly import Assembly
 from softbellman.training.lock import FolderLock, LockedError
 from softbellman.training.settings import CheckpointSettings, Settings
-from softbellman.training.stages import ActorStage, JointStage
+from softbellman.training.stages import ActorStage, JointStage, actor_critic
 from softbellman.training.stopping import Stopped
 
 
@@ -27,25 +26,13 @@ def whole(tiny_settings: Settings, tmp_path: Path) -> Path:
     return run(replace(tiny_settings, output=str(tmp_path / "whole"))).folder
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kill_at", (2, 4, 6, 9))
 def test_checkpoints_between_validations_change_no_number(
     tiny_settings: Settings, whole: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int
 ) -> None:
     """With dropout and draws, whose random state has to be kept."""
     settings = replace(tiny_settings, checkpoint=CheckpointSettings(updates=1, keep=1))
-    update, done = JointStage.update, []
-
-    def dying(self, batch, step):
-        if step == kill_at and not done:
-            done.append(step)
-            raise Killed
-        return update(self, batch, step)
-
-    monkeypatch.setattr(JointStage, "update", dying)
+    die_before(monkeypatch, JointStage, kill_at)
     with pytest.raises(Killed):
         run(settings)
     steps = [
@@ -59,14 +46,7 @@ def test_checkpoints_between_validations_change_no_number(
 
 def test_checkpoints_by_the_clock(tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(tiny_settings, algorithm="mle", checkpoint=CheckpointSettings(minutes=1e-9))
-    update = ActorStage.update
-
-    def dying(self, batch, step):
-        if step == 7:
-            raise Killed
-        return update(self, batch, step)
-
-    monkeypatch.setattr(ActorStage, "update", dying)
+    die_before(monkeypatch, ActorStage, 7)
     with pytest.raises(Killed):
         run(settings)
     steps = [
@@ -81,7 +61,7 @@ def test_checkpoints_by_the_clock(tiny_settings: Settings, monkeypatch: pytest.M
 def test_a_signal_finishes_the_update_and_writes_it(
     tiny_settings: Settings, whole: Path, monkeypatch: pytest.MonkeyPatch, number: int, where: str
 ) -> None:
-    owner, name = (JointStage, where) if where == "update" else (Assembly, "_judge_joint")
+    owner, name = (JointStage, where) if where == "update" else (actor_critic, "judge_joint")
     calls, called = [], getattr(owner, name)
 
     def signalled(self, *arguments):

@@ -24,6 +24,11 @@ CASES = {
     # the transfers of these lengths and of the largest limit are not seen here.
     "critic": ("critic", {}, {"aten::nonzero": 2}),
     "joint": ("joint", {}, {"aten::nonzero": 2}),
+    "joint, longer returns and a prior": (
+        "joint",
+        {"credit.trace": "0.6", "credit.prior": "start"},
+        {"aten::nonzero": 2},
+    ),
     # Sequences with a weight and their tokens, prefixes that several have.
     "RAML": ("augmented", {"algorithm": "raml"}, {"aten::nonzero": 3, "aten::index": 1}),
     "VAML": ("augmented", {"algorithm": "vaml"}, {"aten::nonzero": 3, "aten::index": 1}),

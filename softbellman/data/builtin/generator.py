@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from softbellman.core.files import write_atomically
 from softbellman.data.builtin.difficulty import Difficulty
 from softbellman.data.builtin.draws import Draws
 from softbellman.data.builtin.lexicon import Lexicon, build_lexicon
@@ -61,10 +62,8 @@ class Split:
         self, directory: str | Path, name: str, *, source: str = "source", target: str = "target"
     ) -> None:
         """Write the texts that `files` names."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
         for file, content in self.files(name, source=source, target=target).items():
-            (folder / file).write_text(content, encoding="utf-8", newline="\n")
+            write_atomically(Path(directory) / file, content.encode())
 
 
 def generate_builtin(

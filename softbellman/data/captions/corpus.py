@@ -21,7 +21,7 @@ from softbellman.data.captions.text import CaptionTokenizer, ImageCaptions, Punc
 from softbellman.data.errors import DataError
 from softbellman.data.left_out import LeftOut
 from softbellman.data.tokenizers import Tokenizer
-from softbellman.data.vocabulary import Vocabulary
+from softbellman.data.vocabulary import RESERVED, SpecialTokens, Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,11 @@ class CaptionCorpus:
                     f"image {image!r} needs one caption or more, each with its text, "
                     f"got {len(ids)} of ids and {len(texts)} of text"
                 )
+
+    @property
+    def special(self) -> SpecialTokens:
+        """The reserved ids of the captions' vocabulary: captions have words of this package's vocabularies."""
+        return RESERVED
 
     def __len__(self) -> int:
         return len(self.images)
@@ -192,7 +197,7 @@ def load_captions(
 
     Args:
         path, format: see `read_caption_splits`.
-        features: the file of features; None: `features.npy` or `features.safetensors` beside the captions.
+        features: the file of features, see `find_features`.
         names: see `ImageFeatures.open`.
         train, dev, test: names of the splits.
         min_frequency: rarer words become UNK.
@@ -209,9 +214,8 @@ def load_captions(
     texts = read_caption_splits(path, (train, dev, test), format=format, keep_empty=skip)
     if skip:
         texts = [text.without_empty(tokenizer, drop_images=not i) for i, text in enumerate(texts)]
-    if features is None:
-        features = find_features(path if Path(path).is_dir() else Path(path).parent)
-    opened = ImageFeatures.open(features, names)
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    opened = ImageFeatures.open(find_features(folder, features), names)
     vocabulary = Vocabulary.build(
         (tokenizer.tokenize(caption) for group in texts[0].captions for caption in group),
         min_frequency=min_frequency,

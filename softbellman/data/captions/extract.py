@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from softbellman.core.files import write_atomically
 from softbellman.data.captions.encoder import IMAGE_ENDINGS, ImageEncoder, read_image
 from softbellman.data.errors import DataError
 from softbellman.data.text import read_json
@@ -161,10 +162,7 @@ class _Work:
             "written": self.written,
             "broken": self.broken,
         }
-        temporary = self.progress.with_name(self.progress.name + ".tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(temporary, self.progress)
+        write_atomically(self.progress, json.dumps(record).encode())
 
     def finish(self, names: list[str]) -> Extraction:
         if self._rows is None:
@@ -180,7 +178,7 @@ class _Work:
             rows.flush()
             os.replace(shorter, self.partial)
         names_path = self.output.with_suffix(".names.txt")
-        names_path.write_text("".join(f"{name}\n" for name in kept), encoding="utf-8")
+        write_atomically(names_path, "".join(f"{name}\n" for name in kept).encode())
         os.replace(self.partial, self.output)
         self.progress.unlink()
         return Extraction(self.output, names_path, len(kept), tuple(self.broken))

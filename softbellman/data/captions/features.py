@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softbellman.core.files import write_atomically
 from softbellman.data.errors import DataError, MissingFileError
 from softbellman.data.text import read_json, read_lines, refuse_named_pipe
 
@@ -49,7 +50,7 @@ class FeatureSpec:
     def save(self, folder: str | Path) -> None:
         """Write source.features.json."""
         record = {"format": _FORMAT, "version": 1, **asdict(self)}
-        (Path(folder) / "source.features.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+        write_atomically(Path(folder) / "source.features.json", (json.dumps(record) + "\n").encode())
 
     @classmethod
     def load(cls, folder: str | Path) -> FeatureSpec:
@@ -161,8 +162,23 @@ class ImageFeatures:
         return np.ascontiguousarray(self._array[row]).tobytes()
 
 
-def find_features(folder: str | Path) -> Path:
-    """`features.npy` or `features.safetensors` in a folder."""
+def find_features(folder: str | Path, name: str | Path | None = None) -> Path:
+    """The file of features for the captions in a folder.
+
+    Args:
+        folder: where the captions are.
+        name: a file, or the name of one in the folder; None: `features.npy` or `features.safetensors` there.
+
+    Raises:
+        MissingFileError: it is in neither place.
+    """
+    if name is not None:
+        given, beside = Path(name), Path(folder) / name
+        for path in (given, beside):
+            if path.exists():
+                return path
+        aside = "" if given == beside else f" (nor {beside})"
+        raise MissingFileError(f"the file does not exist{aside}", path=given)
     choices = [Path(folder) / f"features.{ending}" for ending in ("npy", "safetensors")]
     for path in choices:
         if path.is_file():

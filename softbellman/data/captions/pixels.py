@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softbellman.core.files import write_atomically
 from softbellman.data.errors import DataError, MissingFileError
 from softbellman.data.text import read_json, refuse_named_pipe
 
@@ -37,7 +38,7 @@ class PixelSpec:
     def save(self, folder: str | Path) -> None:
         """Write source.pixels.json."""
         record = {"format": _FORMAT, "version": 1, **asdict(self)}
-        (Path(folder) / "source.pixels.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+        write_atomically(Path(folder) / "source.pixels.json", (json.dumps(record) + "\n").encode())
 
     @classmethod
     def load(cls, folder: str | Path) -> PixelSpec:

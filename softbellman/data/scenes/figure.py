@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from softbellman.core.files import replacing
 from softbellman.data.scenes.generator import SceneSplit
 from softbellman.data.scenes.render import render
 
@@ -36,5 +37,6 @@ def draw_sheet(split: SceneSplit, png_path: str | Path) -> Path:
         )
         across = left + height * 1.95 * rows / 15.0 + 0.006
         figure.text(across, bottom + height / 2, text, fontsize=8, color=_INK, va="center", linespacing=1.25)
-    figure.savefig(png_path)
+    with replacing(Path(png_path)) as temporary:
+        figure.savefig(temporary, format=Path(png_path).suffix.removeprefix(".") or "png")
     return Path(png_path)

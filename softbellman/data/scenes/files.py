@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from softbellman.core.files import replacing, write_atomically
 from softbellman.data.scenes.generator import SceneSplit
 from softbellman.data.scenes.render import SIDE, render
 
@@ -22,7 +23,7 @@ def write_scenes(split: SceneSplit, directory: str | Path, *, name: str, side: i
     """
     write_pictures(split, directory, side=side)
     table = Path(directory) / "captions.tsv"
-    table.write_text(captions_table(split, name), encoding="utf-8", newline="\n")
+    write_atomically(table, captions_table(split, name).encode())
     return table
 
 
@@ -31,9 +32,9 @@ def write_pictures(split: SceneSplit, directory: str | Path, *, side: int = SIDE
     from matplotlib.image import imsave
 
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     for image, scene in zip(split.names, split.scenes, strict=True):
-        imsave(folder / image, render(scene, side=side))
+        with replacing(folder / image) as temporary:
+            imsave(temporary, render(scene, side=side), format="png")
 
 
 def captions_table(split: SceneSplit, name: str) -> str:

@@ -13,6 +13,7 @@ from softbellman.data.builtin.draws import Draws
 from softbellman.data.captions.corpus import CaptionCorpus, CaptionDataset
 from softbellman.data.captions.pixels import ImagePixels
 from softbellman.data.captions.text import CaptionTokenizer, ImageCaptions
+from softbellman.data.corpus import Corpus
 from softbellman.data.left_out import LeftOut
 from softbellman.data.scenes.captions import say_scene
 from softbellman.data.scenes.difficulty import SceneDifficulty
@@ -51,6 +52,21 @@ class SceneSplit:
         for number, scene in enumerate(self.scenes):
             pictures[number] = render(scene, side=side)
         return pictures
+
+
+class ScenePixels(ImagePixels):
+    """The pictures of a split, and the scenes that they show."""
+
+    def __init__(self, split: SceneSplit, *, origin: str) -> None:
+        super().__init__(split.render(), split.names, origin=origin)
+        self.scenes = list(split.scenes)
+
+
+def scenes_of(corpus: Corpus | CaptionCorpus) -> list[Scene] | None:
+    """The scene of each image of a corpus, in its order; None of a corpus that is of no scenes."""
+    if isinstance(corpus, CaptionCorpus) and isinstance(corpus.features, ScenePixels):
+        return [corpus.features.scenes[row] for row in corpus.rows]
+    return None
 
 
 def generate_scenes(
@@ -147,7 +163,7 @@ def scenes_dataset(
     for name, split in splits.items():
         origin = f"scenes, {name}"
         text = ImageCaptions(split.names, split.captions, origin=origin)
-        pixels = ImagePixels(split.render(), split.names, origin=origin)
+        pixels = ScenePixels(split, origin=origin)
         corpora[name] = CaptionCorpus.from_text(text, pixels, vocabulary, tokenizer)
     whole = corpora["train"]
     kept = whole if max_length is None else whole.drop_longer(max_length, name="scenes, train")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softbellman.data.vocabulary import BOS, EOS
+from softbellman.data.vocabulary import RESERVED, SpecialTokens
 from softbellman.decoding.experimental.state import OwnState
 from softbellman.decoding.sampling import Samples, check_drawn, drawn_verdict
 from softbellman.decoding.stepwise import StepState, StepwiseModel
@@ -27,6 +27,7 @@ class Form(NamedTuple):
     steps: int  # T
     temperature: float
     keep_logits: bool
+    special: SpecialTokens = RESERVED
 
 
 class FixedStep:
@@ -39,10 +40,10 @@ class FixedStep:
     """
 
     def __init__(self, model: StepwiseModel, state: StepState, form: Form, device: torch.device) -> None:
-        self._model, self._temperature = model, form.temperature
+        self._model, self._temperature, self._special = model, form.temperature, form.special
         self._state = OwnState(state)
         self._state.load(state)
-        first = torch.full((form.rows,), BOS, dtype=torch.int64, device=device)
+        first = torch.full((form.rows,), form.special.bos, dtype=torch.int64, device=device)
         with bfloat16_products(bfloat16_in_use()):
             logits, _ = model.step(first, self._state.value)  # says V and the type
         self.logits = torch.zeros_like(logits) if form.keep_logits else None
@@ -95,7 +96,7 @@ class FixedStep:
         self._lengths += self.open
         self._position += 1
         self._offset += 1
-        self.open &= (draw.tokens != EOS) & (draw.tokens >= 0) & (self._limits > self._position)
+        self.open &= (draw.tokens != self._special.eos) & (draw.tokens >= 0) & (self._limits > self._position)
         # -1 says that nothing could be drawn; it is reported at the end.
         self._current.copy_(draw.tokens.clamp(min=0))
         self._state.load(after)

@@ -115,19 +115,29 @@ class GraphSampler(Drawer):
     def draw(self, request: Request) -> Samples:
         """Draw what is asked for by replaying a graph; see `sample`, which takes the sampler in place of a model."""
         source, limits, steps = request.source, request.limits, request.steps
-        if self._capture is None and source.device.type != "cuda":
+        if request.truncated:
+            raise ValueError(
+                "top_k and top_p are not captured in graphs; sample without a GraphSampler has them"
+            )
+        if request.forced is not None or (self._capture is None and source.device.type != "cuda"):
             return draw_by_steps(self._model, request)
         samples, temperature = request.samples, request.temperature
         sources = _rounded_up(len(source), self._sources_multiple)
         state = self._model.begin(source) if request.start is None else request.start
         state = self._filled(state, len(source), sources).repeat(samples)
-        form = Form(sources * samples, _rounded_up(steps, _STEP_MULTIPLE), temperature, request.keep_logits)
+        longest = _rounded_up(steps, _STEP_MULTIPLE)
+        form = Form(sources * samples, longest, temperature, request.keep_logits, request.special)
         captured = self._graph(state, form)
         step = captured.step
         step.load(state, limits, request.seed, request.offset, request.first_row)
         step.banned.copy_(
             forbidden_tokens(
-                request.forbidden, request.allow_unknown, len(step.banned), step.banned.device, read=False
+                request.forbidden,
+                request.allow_unknown,
+                len(step.banned),
+                step.banned.device,
+                special=request.special,
+                read=False,
             )
         )
         kept = None if step.logits is None else step.logits.new_empty(steps, *step.logits.shape)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from softbellman.config import Range
 from softbellman.training.settings.common import (
     Count,
+    EditSettings,
     Fraction,
     Natural,
     NotNegative,
@@ -22,13 +23,20 @@ from softbellman.training.settings.common import (
 class ActorStageSettings:
     """Maximum-likelihood training of the actor."""
 
+    seeded_by: ClassVar[str] = "actor_seed"
+
     attention: Literal["none", "dot", "mlp"] = "dot"
-    """Attention score of the actor. `none` is for captions: the image starts the decoder and is not seen again (one feature
-    vector an image leaves no other choice)."""
+    """lstm: attention score of the actor. `none` is for captions: the image starts the decoder and is not seen again (one
+    feature vector an image leaves no other choice)."""
     dropout: Fraction = 0.3
-    """Dropout on the attention output (the published `droph`)."""
+    """Dropout on the attention output (the published `droph`); of a Transformer on what each part of a layer adds."""
     embedding_dropout: Fraction = 0.0
     """Dropout on the word embeddings of both sides, or on the words' and the image's features."""
+    label_smoothing: Fraction = 0.0
+    """Share of the target that is spread evenly over the vocabulary, in this stage's loss; 0: the reference's token alone."""
+    average: Fraction = 0.0
+    """Decay of an average of the weights, moved after each update: validation, selection and the result are those of the
+    average. It starts at the first weights; 0.999 forgets them after some thousand updates. 0: no average."""
     optimizer: OptimizerSettings = field(
         default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
     )
@@ -39,26 +47,34 @@ class ActorStageSettings:
 
 @dataclass(frozen=True)
 class WarmUpSettings:
-    """Start of the critic: maximum likelihood of the reference given the reference.
+    """Start of the critic: maximum likelihood of the reference, or values of completions.
 
     Not in the paper. Before any value is learnt the critic's attention learns which reference word comes next, which the TD
     error alone finds slowly. The critic's values then start as scaled logits.
     """
 
+    seeded_by: ClassVar[str] = "reader_seed"
+
+    target: Literal["reference", "completion"] = "reference"
+    """What is learnt. `reference`: the reference's next token, at its prefixes. `completion`: softmax(Q / scale) at those of
+    edited references, Q being what a suffix of a reference still brings. So the first values are these, up to a constant of
+    each state. Of payoff.metric bleu alone (docs/algorithms.md)."""
+    edits: EditSettings = field(default_factory=lambda: EditSettings(samples=3, proposal="corrupt"))
+    """completion: edited references, each with the same weight."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """Optimiser of the warm-up."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(epochs=0))
     """Epochs and decay; selection is by the validation loss. 0 epochs: no warm-up, as published."""
     scale: Positive = 0.1
-    """The logits are multiplied by this to become the first values."""
+    """The logits are multiplied by this to become the first values; completion: also the temperature of the targets."""
 
 
 @dataclass(frozen=True)
 class CriticStageSettings:
-    """Policy evaluation: the critic learns the values of the fixed actor, Eq. (18) and (19)."""
+    """Policy evaluation: the critic learns a fixed actor's values, Eq. (18) and (19)."""
 
     attention: Literal["dot", "mlp"] = "mlp"
-    """Attention score of the critic."""
+    """lstm: attention score of the critic."""
     dropout: Fraction = 0.0
     """Dropout of the critic."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -96,6 +112,9 @@ class JointStageSettings:
     less noisy."""
     mle_weight: NotNegative = 0.1
     """Weight of the maximum-likelihood term (lambda_mle)."""
+    average: Fraction = 0.0
+    """Decay of an average of the actor's weights, moved after each of its updates: validation, selection and the result are
+    those of the average. 0.99 averages over about 100 updates. 0: no average, as published."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +125,13 @@ class CreditSettings:
     """Temperature: weight of the entropy in the actor's objective and in the critic's target. 0 gives plain AC."""
     future_entropy: bool = True
     """The critic's target contains the entropy of the future; false: critic with temperature 0, actor entropy kept."""
+    trace: Share = 0.0
+    """Lambda of the critic's targets, which weigh the returns over one and more drawn tokens. 0: the next token's reward and
+    value, Eq. (19). 1: the Monte-Carlo return, without any value."""
+    prior: Literal["none", "start"] = "none"
+    """What keeps the actor near its start. `none`: nothing, the entropy alone is rewarded. `start`: the entropy gives way to
+    `-KL(pi, pi_0)` in critic and actor, pi_0 being the actor that the joint stage starts from. With `actor_entropy: exact` and
+    `tau` above 0; AC has none."""
     smoothness: NotNegative = 0.001
     """Weight of the critic's smoothness penalty (lambda_var); see `penalty`."""
     target_speed: Share = 0.001
@@ -125,3 +151,17 @@ class CreditSettings:
     """The actor a joint stage starts from can be selected as its result."""
     forbid_special: bool = True
     """Padding, <bos> and <unk> are never sampled."""
+
+    def __post_init__(self) -> None:
+        if self.prior == "none":
+            return
+        if self.tau == 0:
+            raise ValueError(
+                f"credit.prior is {self.prior}, but credit.tau is 0, which gives the divergence no weight; say "
+                "credit.prior: none, or a tau above 0"
+            )
+        if self.actor_entropy != "exact":
+            raise ValueError(
+                f"credit.prior is {self.prior}, but credit.actor_entropy is {self.actor_entropy}; say "
+                "credit.prior: none, or credit.actor_entropy: exact"
+            )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from softbellman.training.settings.common import (
     Count,
+    EditSettings,
     Fraction,
     Natural,
     NotNegative,
@@ -18,32 +19,16 @@ from softbellman.training.settings.common import (
 
 
 @dataclass(frozen=True)
-class EditSettings:
-    """Edited references: how they are drawn (docs/payoffs.md has the proposals and their densities)."""
-
-    samples: Count = 5
-    """Sequences for each reference, the reference itself included where it is kept."""
-    keep_reference: bool = True
-    """The first of the sequences is the reference itself; the others are drawn."""
-    proposal: Literal["ngram", "corrupt", "hamming", "edit"] = "ngram"
-    """How edits are drawn. `ngram`: one n-gram is replaced. `corrupt`: each token with probability `rate`. `hamming`: as many
-    tokens as a distance drawn with weight exp(-distance / temperature) says. `edit`: insertions and deletions too."""
-    max_order: Count = 4
-    """ngram: longest n-gram."""
-    rate: Share = 0.2
-    """corrupt: probability that a token is replaced."""
-    temperature: Temperature = 0.15
-    """hamming and edit: temperature of the distance, in tokens."""
-    max_distance: Natural = 0
-    """hamming and edit: largest distance; 0: the length of the longest reference, for `edit` 16 at most."""
-
-
-@dataclass(frozen=True)
 class OracleStageSettings:
     """Soft Q-learning of the oracle that reads the reference, Eq. (16) and (6)."""
 
+    seeded_by: ClassVar[str] = "reader_seed"
+
+    kind: Literal["learnt", "completion"] = "learnt"
+    """Whose values VAML distils. `learnt`: those of a Q-network, as published. `completion`: those of the best completion by a
+    suffix of a reference, which nothing has to learn; of payoff.metric bleu alone (docs/algorithms.md)."""
     attention: Literal["dot", "mlp"] = "dot"
-    """Attention score of the Q-network."""
+    """lstm: attention score of the Q-network."""
     dropout: Fraction = 0.1
     """Dropout of the Q-network."""
     tau: Temperature = 0.1
@@ -95,13 +80,16 @@ class AugmentedStageSettings:
 
 @dataclass(frozen=True)
 class CompletionStageSettings:
-    """Optimal completion distillation: the exact oracle of the edit distance as target."""
+    """Optimal completion distillation: the values of the best completion as target."""
 
+    payoff: Literal["edit_distance", "bleu"] = "edit_distance"
+    """Whose completions. `edit_distance`: the best of all, as published. `bleu`: the best by a suffix of a reference, with BLEU
+    as in `payoff` (docs/algorithms.md)."""
     start: Literal["scratch", "actor"] = "actor"
     """Weights at the start: those of the maximum-likelihood actor, or new ones."""
     tau: Temperature = 0.05
-    """Temperature of the targets, in tokens of edit distance; towards 0 they become uniform over the optimal tokens. A wrong
-    token keeps exp(-1 / tau), so V exp(-1 / tau) should be small."""
+    """Temperature of the targets, in tokens of edit distance or in the unit of the payoff; towards 0 they become uniform over
+    the optimal tokens. Of the edit distance a wrong token keeps exp(-1 / tau), so V exp(-1 / tau) should be small."""
     states: Literal["samples", "edits"] = "samples"
     """Where the prefixes come from: the actor's own samples, as published, or edited references."""
     samples: Count = 1

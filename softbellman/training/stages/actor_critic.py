@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.core.head import Rows
 from softbellman.data import Batch
-from softbellman.decoding import Sampler, sample
-from softbellman.losses import policy_value
-from softbellman.models import AttentionDecoder, DecoderState, Memory
-from softbellman.models.projection import known_logits
-from softbellman.objectives import Objective, actor_objective, critic_objective, td_targets
-from softbellman.payoffs.payoff import Payoff
+from softbellman.losses import divergence, policy_value, td_targets
+from softbellman.objectives import Objective, actor_objective, critic_objective
+from softbellman.training.evaluation import td_error
+from softbellman.training.health import RANKED_STATES, ranking
 from softbellman.training.rollout import (
     LinearHead,
     Rollout,
     forbid,
     head_of,
-    mode,
-    roll_out,
     row_features,
     row_logits,
     vocabulary_rows,
 )
 from softbellman.training.settings import (
-    CreditSettings,
     CriticStageSettings,
     JointStageSettings,
-    LogitsForm,
 )
-from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
-from softbellman.training.stages.likelihood import reference_likelihood
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, ends_update, move_towards
+from softbellman.training.stages.drawing import Drawing
+from softbellman.training.stages.likelihood import scale_warmed_up
+from softbellman.training.stages.spec import StageSpec
+from softbellman.training.vitals import SENTENCES, measure
+
+if TYPE_CHECKING:
+    from softbellman.training.assembly import Assembly
 
 
-class PolicyEvaluation:
-    """The part the critic and the joint stage share: draw from the actor, form targets, compute the critic's loss."""
+class Backup(NamedTuple):
+    """What a critic is regressed to.
+
+    Attributes:
+        targets: `[N, T]`.
+        bootstrap: the target critic's values at the drawn states, `[M, V]`.
+        bonus: what tau multiplies within the values of these states, `[M]`: their entropy, or minus their divergence from
+            the prior.
+    """
+
+    targets: Tensor
+    bootstrap: Rows
+    bonus: Tensor
+
+
+class PolicyEvaluation(Drawing):
+    """The part the critic and the joint stage share: draw from the actor, form targets, compute the critic's loss.
+
+    `prior` is pi_0 where the settings want one. Without it, as in the critic stage, the actor is its own: the divergence is 0.
+    Further arguments are those of `Drawing`.
+    """
 
     def __init__(
         self,
@@ -47,83 +65,44 @@ class PolicyEvaluation:
         critic: nn.Module,
         target: nn.Module,
         *,
-        payoff: Payoff,
-        credit: CreditSettings,
-        samples: int,
-        extra_length: int,
-        longest: int,
-        key: int,
-        forbidden: Tensor,
-        logits: LogitsForm = "whole",
-        sampler: Sampler | None = None,
+        prior: nn.Module | None = None,
+        **options: Any,
     ) -> None:
-        self.actor, self.critic, self.target = actor, critic, target
-        self.payoff, self.credit = payoff, credit
-        self.samples, self.extra_length, self.longest = samples, extra_length, longest
-        self.key, self.forbidden = key, forbidden
-        self._forbidden_ids = forbidden.nonzero().squeeze(1)
-        self._logits = logits
-        self._sampler: Sampler = partial(sample, actor) if sampler is None else sampler
+        super().__init__(actor, **options)
+        self.critic, self.target, self.prior = critic, target, prior
 
     @property
     def critic_tau(self) -> float:
-        """Temperature of the critic's target: 0 without future entropy."""
-        return self.credit.tau if self.credit.future_entropy else 0.0
+        """Temperature of the critic's target: 0 without future entropy, else the actor's."""
+        return self.actor_tau if self.credit.future_entropy else 0.0
 
-    def encode(self, batch: Batch) -> Memory | None:
-        """The sources encoded by the actor once for all that an update does with them; None where the actor does not offer it.
+    @property
+    def actor_tau(self) -> float:
+        """Temperature of the actor's objective: 0 where the actor is its own prior, since then the divergence is 0."""
+        own_prior = self.credit.prior != "none" and self.prior is None
+        return 0.0 if own_prior else self.credit.tau
 
-        Dropout within the encoder would differ between sampling and maximum likelihood; then nothing is shared either.
-        """
-        if isinstance(self.actor, AttentionDecoder) and self.actor.encodes_alike:
-            return self.actor.encode(batch.source)
-        return None
+    def prior_policy(self, batch: Batch, rollout: Rollout) -> Rows | None:
+        """Logits of pi_0 where the policy's are, with the same tokens forbidden; None where there is no prior."""
+        if self.prior is None:
+            return None
+        with torch.no_grad():
+            place = self.prior, batch.source, rollout.prefix, rollout.rows
+            return forbid(vocabulary_rows(*place, logits=self.logits), self.forbidden_ids)
 
-    def draw(
-        self, batch: Batch, step: int, *, memory: Memory | None = None, padding: bool = False
-    ) -> Rollout:
-        """Sequences of one update, from the sources or their encoding; `padding` as for `critic_loss`."""
-        as_it_acts = not self.credit.sampling_dropout
-        start: DecoderState | None = None
-        if memory is not None:
-            assert isinstance(self.actor, AttentionDecoder)
-            start = self.actor.begin(None, memory=memory.detach())
-        with torch.no_grad(), mode(self.actor, training=self.credit.sampling_dropout):
-            return roll_out(
-                self._sampler,
-                batch,
-                payoff=self.payoff,
-                samples=self.samples,
-                extra_length=self.extra_length,
-                longest=self.longest,
-                seed=self.key,
-                offset=step * (self.longest + 1),
-                forbidden=self.forbidden,
-                keep_logits=as_it_acts
-                and not (self._logits == "chunked" and isinstance(self.actor, LinearHead)),
-                drawn_order=as_it_acts,  # dropout of the critic falls on the rows in their order
-                start=start,
-                common_width=padding,
-            )
-
-    def policy(self, batch: Batch, rollout: Rollout, *, memory: Memory | None = None) -> Rows:
-        """Logits of the policy as it acts: forbidden tokens have probability 0.
-
-        They are those the tokens were drawn from where the rollout kept them; with a graph the decoder runs once more. (With
-        dropout on they are computed anew: the graph needs masks of its own.)
-        """
-        drawn, graph = rollout.logits, torch.is_grad_enabled()
-        with mode(self.actor, training=self.credit.sampling_dropout):
-            if drawn is None or (graph and not isinstance(self.actor, LinearHead)):
-                place = self.actor, batch.source, rollout.prefix, rollout.rows
-                said = vocabulary_rows(*place, logits=self._logits, memory=memory)
-                return forbid(said, self._forbidden_ids)
-            forbid(drawn, self._forbidden_ids)
-            if not graph:
-                return drawn
-            assert isinstance(self.actor, LinearHead)
-            features = row_features(self.actor, batch.source, rollout.prefix, rollout.rows, memory=memory)
-            return known_logits(features, *self.actor.projection(), drawn)
+    @torch.no_grad()
+    def backup(self, batch: Batch, rollout: Rollout, policy: Rows, *, prior: Rows | None = None) -> Backup:
+        """What the critic is regressed to: Eq. (19), or what `credit.trace` and `credit.prior` make of it."""
+        rows, mask = rollout.rows, rollout.mask
+        bootstrap = vocabulary_rows(self.target, batch.labels, rollout.prefix, rows, logits=self.logits)
+        value, bonus = policy_value(policy, bootstrap, tau=self.critic_tau, prior=prior)
+        if prior is not None:
+            bonus = -divergence(policy, prior, kind="reverse_kl")  # takes the place of the entropy
+        trace = self.credit.trace
+        bonuses = padded(self.critic_tau * bonus, rows, mask) if trace else None
+        values = padded(value, rows, mask)
+        targets = td_targets(rollout.rewards, values, mask, trace=trace, bonuses=bonuses)
+        return Backup(targets, bootstrap, bonus)
 
     def critic_loss(
         self,
@@ -131,21 +110,18 @@ class PolicyEvaluation:
         rollout: Rollout,
         policy: Rows,
         *,
+        prior: Rows | None = None,
         padding: bool = False,
         with_values: bool = False,
     ) -> tuple[Objective, Rows, Rows | None]:
         """The critic's objective, the target critic's values at the drawn states and, asked for, the critic's.
 
         The critic reads the reference (`batch.labels`: its tokens and EOS) where the actor reads the source. With
-        `padding` the positions behind a sequence's end are regressed too, to 0, as the published code does.
+        `padding` the positions behind a sequence's end are regressed too, to 0, as the published code does. `prior` is
+        what `prior_policy` gives.
         """
         rows, mask = rollout.rows, rollout.mask
-        with torch.no_grad():
-            bootstrap = vocabulary_rows(self.target, batch.labels, rollout.prefix, rows, logits=self._logits)
-            state_values = policy_value(policy, bootstrap, tau=self.critic_tau).value
-            values = torch.zeros(mask.shape, dtype=state_values.dtype, device=mask.device)
-            values.view(-1)[rows] = state_values  # (M,) -> (N, T)
-            targets = td_targets(rollout.rewards, values, mask)
+        targets, bootstrap, bonus = self.backup(batch, rollout, policy, prior=prior)
         regressed = torch.arange(mask.numel(), device=mask.device) if padding else rows
         actions, wanted = rollout.actions.flatten()[regressed], targets.flatten()[regressed]
         options: dict[str, Any] = {
@@ -163,7 +139,7 @@ class PolicyEvaluation:
             if with_values:
                 with torch.no_grad():
                     real = features[rows] if padding else features
-                    whole = self._logits == "whole"
+                    whole = self.logits == "whole"
                     q = self.critic.project(real) if whole else head_of(self.critic, real)
         else:
             all_values = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
@@ -173,19 +149,13 @@ class PolicyEvaluation:
         objective.diagnostics["tokens"] = mask.sum()
         objective.diagnostics["sequences"] = torch.as_tensor(len(mask))
         objective.diagnostics["payoff"] = rollout.rewards.sum()
+        if prior is not None:
+            objective.diagnostics["prior_divergence"] = -bonus.sum()
         return objective, bootstrap, q
-
-    def likelihood(self, batch: Batch, *, memory: Memory | None = None) -> Objective:
-        """The actor's maximum-likelihood objective on the references."""
-        return reference_likelihood(
-            self.actor, batch, source=batch.source, memory=memory, logits=self._logits
-        )
 
     def follow(self) -> None:
         """Move the target critic towards the critic: `phi_bar <- beta phi + (1 - beta) phi_bar`."""
-        with torch.no_grad():
-            for ours, theirs in zip(self.target.parameters(), self.critic.parameters(), strict=True):
-                ours.lerp_(theirs, self.credit.target_speed)
+        move_towards(self.critic, self.target, self.credit.target_speed)
 
 
 class CriticStage:
@@ -218,7 +188,8 @@ class CriticStage:
             policy = evaluation.policy(batch, rollout)
         objective, _, _ = evaluation.critic_loss(batch, rollout, policy)
         norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip, share=batch.share)
-        evaluation.follow()
+        if ends_update():
+            evaluation.follow()
         return {**objective.diagnostics, "critic_gradient": norm}
 
 
@@ -229,7 +200,15 @@ class JointStage:
     selection = "dev_bleu"
     annealed: tuple[str, ...] = ("actor",)
 
-    def __init__(self, evaluation: PolicyEvaluation, settings: JointStageSettings, *, judge: Judge) -> None:
+    def __init__(
+        self,
+        evaluation: PolicyEvaluation,
+        settings: JointStageSettings,
+        *,
+        judge: Judge,
+        average: nn.Module | None = None,
+    ) -> None:
+        """`average` is the actor of validation and of the result where that is not the one that is trained."""
         self.schedule = settings.schedule
         self.evaluation = evaluation
         self.start_is_candidate = evaluation.credit.start_is_candidate
@@ -238,12 +217,16 @@ class JointStage:
             "critic": evaluation.critic,
             "target": evaluation.target,
         }
+        if average is not None:
+            self.modules |= {"actor": average, "trained_actor": evaluation.actor}
+        if evaluation.prior is not None:
+            self.modules["prior"] = evaluation.prior
         self.optimizers = {
             "actor": build_optimizer(evaluation.actor, settings.actor_optimizer),
             "critic": build_optimizer(evaluation.critic, settings.critic_optimizer),
         }
         self.evaluate = judge
-        self._settings = settings
+        self._settings, self._average = settings, average
 
     def update(self, batch: Batch, step: int) -> Sums:
         evaluation, settings = self.evaluation, self._settings
@@ -255,10 +238,12 @@ class JointStage:
         rollout = evaluation.draw(batch, step, memory=memory, padding=padding)
         with torch.set_grad_enabled(moves):
             policy = evaluation.policy(batch, rollout, memory=memory)
+        prior = evaluation.prior_policy(batch, rollout)
         critic_part, averaged, q = evaluation.critic_loss(
             batch,
             rollout,
             policy,
+            prior=prior,
             padding=padding,
             with_values=settings.follow == "critic",
         )
@@ -268,6 +253,7 @@ class JointStage:
             sequences=len(rollout.mask),
             tau=evaluation.credit.tau,
             entropy=evaluation.credit.actor_entropy,
+            prior=prior,
             inplace_backward=True,
         )
         diagnostics = {**critic_part.diagnostics, **actor_part.diagnostics}
@@ -280,6 +266,8 @@ class JointStage:
             diagnostics["actor_gradient"] = descend(
                 loss, actor, self.optimizers["actor"], settings.actor_optimizer.clip, share=batch.share
             )
+            if self._average is not None and ends_update():
+                move_towards(actor, self._average, 1 - settings.average)
         diagnostics["critic_gradient"] = descend(
             critic_part.loss,
             critic,
@@ -287,11 +275,93 @@ class JointStage:
             settings.critic_optimizer.clip,
             share=batch.share,
         )
-        evaluation.follow()
+        if ends_update():
+            evaluation.follow()
         return diagnostics
 
 
-def target_of(critic: nn.Module) -> nn.Module:
-    """A frozen copy of the critic, the start of the target critic."""
-    target = copy.deepcopy(critic).eval()
-    return target.requires_grad_(False)
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy of a network that nothing trains, without dropout: the start of the target critic, the prior."""
+    copied = copy.deepcopy(module).eval()
+    return copied.requires_grad_(False)
+
+
+def padded(numbers: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+    """Numbers of the real tokens in their places, 0 elsewhere. `[M]` -> `[N, T]`."""
+    placed = torch.zeros(mask.shape, dtype=numbers.dtype, device=mask.device)
+    placed.view(-1)[rows] = numbers
+    return placed
+
+
+def policy_evaluation(
+    parts: Assembly, stage: str, actor: nn.Module, prior: nn.Module | None = None
+) -> PolicyEvaluation:
+    """What the stages of the critic share; the target critic begins as a copy of the critic and is one for both."""
+    target = parts.kept.get("target")
+    if target is None:
+        target = parts.kept["target"] = frozen_copy(parts.reader)
+    own = parts.section(stage)
+    drawn = parts.draws(stage, actor, own.samples, own.extra_length)
+    return PolicyEvaluation(actor, parts.reader, target, prior=prior, **drawn)
+
+
+def _build_critic(parts: Assembly, own: CriticStageSettings) -> CriticStage:
+    scale_warmed_up(parts)
+    evaluation = policy_evaluation(parts, CRITIC.name, parts.actor)
+    return CriticStage(evaluation, own, judge=lambda: judge_critic(parts, evaluation))
+
+
+def _build_joint(parts: Assembly, own: JointStageSettings) -> JointStage:
+    actor, average = parts.actor, None
+    if own.average:  # the actor of the run is the average, a copy of it is trained
+        actor, average = copy.deepcopy(parts.actor), parts.actor
+    prior = frozen_copy(parts.actor) if parts.settings.credit.prior == "start" else None
+    evaluation = policy_evaluation(parts, JOINT.name, actor, prior)
+    return JointStage(evaluation, own, judge=lambda: judge_joint(parts, evaluation), average=average)
+
+
+def judge_critic(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, float]:
+    """TD error, the order of tokens by the critic, and the measures of a joint stage."""
+    metrics = td_error(evaluation, parts.dev_batches, device=parts.device)
+    (batch,) = parts.first_of_dev(RANKED_STATES, RANKED_STATES)
+    found = ranking(
+        parts.actor,
+        parts.reader,
+        batch,
+        payoff=parts.payoff,
+        max_length=parts.settings.data.max_length,
+        forbidden=parts.task.forbidden(parts.device),
+    )
+    sentences = parts.first_of_dev(SENTENCES, SENTENCES // 2)
+    return {**metrics, **found.metrics(), **measure(evaluation, sentences, settings=parts.settings.joint)}
+
+
+def judge_joint(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, float]:
+    """BLEU of the actor, then how good the critic is."""
+    return {**parts.judge_actor(), **judge_critic(parts, evaluation)}
+
+
+CRITIC = StageSpec(
+    "critic",
+    _build_critic,
+    label="critic pre-training",
+    colour="#b9791a",
+    reads=("payoff", "credit"),
+    ignores=("credit.actor_entropy", "credit.start_is_candidate"),  # decide how actors move
+    trains=("reader",),
+    uses=("actor", "reader"),
+    shared=True,
+    traits=("values", "fixed policy"),
+)
+
+JOINT = StageSpec(
+    "joint",
+    _build_joint,
+    label="joint training",
+    colour="#2b8a57",
+    reads=("payoff", "credit"),
+    trains=("actor", "reader"),
+    uses=("actor", "reader"),
+    traits=("values", "moving policy"),
+    temperature=lambda settings, algorithm: ("credit.tau", settings.credit.tau),
+)

@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from softbellman.data import PAD, Batch
-from softbellman.objectives import oracle_distillation, soft_q_objective, weighted_likelihood
-from softbellman.payoffs.payoff import Payoff
-from softbellman.training.edited import Edited, edit_references, share_prefixes
+from softbellman.data import Batch
+from softbellman.decoding import Tempered
+from softbellman.objectives import (
+    known_distillation,
+    oracle_distillation,
+    soft_q_objective,
+    weighted_likelihood,
+)
+from softbellman.payoffs.payoff import check_completions
+from softbellman.training.completions import complete
+from softbellman.training.edited import Edited, share_prefixes
+from softbellman.training.evaluation import corpus_bleu, soft_residual, translate_corpus
 from softbellman.training.rollout import mode, real_rows, vocabulary_rows
 from softbellman.training.settings import (
     AugmentedStageSettings,
-    EditSettings,
     LogitsForm,
     OracleStageSettings,
+    Settings,
 )
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+from softbellman.training.stages.edit_source import EditSource
+from softbellman.training.stages.likelihood import scale_warmed_up
+from softbellman.training.stages.spec import StageSpec
 
-
-class EditSource:
-    """Draws an update's edited references: the same ones whenever the same update is repeated."""
-
-    def __init__(
-        self,
-        edits: EditSettings,
-        payoff: Payoff,
-        *,
-        vocabulary: int,
-        tau: float,
-        corrected: bool,
-        key: int,
-    ) -> None:
-        self.edits, self.payoff, self.vocabulary = edits, payoff, vocabulary
-        self.tau, self.corrected, self.key = tau, corrected, key
-
-    def draw(self, batch: Batch, step: int) -> Edited:
-        """Sequences of one update."""
-        return edit_references(
-            batch,
-            self.edits,
-            self.payoff,
-            vocabulary=self.vocabulary,
-            tau=self.tau,
-            corrected=self.corrected,
-            seed=self.key,
-            offset=step,
-        )
+if TYPE_CHECKING:
+    from softbellman.training.algorithms import Algorithm
+    from softbellman.training.assembly import Assembly
 
 
 class OracleStage:
@@ -89,7 +75,7 @@ class OracleStage:
         labels, prefix, rewards, rows = edited.labels, edited.prefix, edited.rewards, edited.rows
         ends = counted = None
         if self._settings.bootstrap_after_end:  # one padding state behind each end lends its value
-            labels = torch.nn.functional.pad(labels, (0, 1), value=PAD)
+            labels = torch.nn.functional.pad(labels, (0, 1), value=batch.special.pad)
             prefix = torch.cat([prefix, edited.labels[:, -1:]], dim=1)
             rewards = torch.nn.functional.pad(rewards, (0, 1))
             real = torch.nn.functional.pad(edited.mask, (0, 1))
@@ -153,7 +139,12 @@ def choose_sequences(edited: Edited, drop_below: float) -> Chosen:
 
 
 class AugmentedStage:
-    """The actor on weighted edited references: RAML with one-hot targets, VAML with the oracle's."""
+    """The actor on weighted edited references: RAML with one-hot targets, VAML with the oracle's.
+
+    Args:
+        oracle: the network whose values are distilled.
+        completes: in its place the values of completions by a suffix of a reference are.
+    """
 
     name = "augmented"
     selection = "dev_bleu"
@@ -168,9 +159,10 @@ class AugmentedStage:
         *,
         judge: Judge,
         logits: LogitsForm = "whole",
+        completes: bool = False,
     ) -> None:
         self.schedule = settings.schedule
-        self.source, self.oracle = source, oracle
+        self.source, self.oracle, self._completes = source, oracle, completes
         self.start_is_candidate = settings.start == "actor"
         self.modules = {"actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
@@ -192,7 +184,18 @@ class AugmentedStage:
         samples = edited.weights.shape[1]
         shared = share_prefixes(edited.prefix, rows, samples=samples, kept=chosen.kept)
         policy = vocabulary_rows(actor, source, chosen.prefix, shared.rows, logits=self._logits)
-        if self.oracle is None:
+        if self._completes:
+            objective = known_distillation(
+                policy,
+                self._values(batch, edited, chosen, shared.rows),
+                weights,
+                sources=len(batch),
+                tau=self.source.tau,
+                labels=labels,
+                oracle_share=self._share(labels),
+                states=shared.states,
+            )
+        elif self.oracle is None:
             objective = weighted_likelihood(
                 policy, labels, weights, sources=len(batch), states=shared.states, inplace_backward=True
             )
@@ -222,9 +225,113 @@ class AugmentedStage:
             "actor_gradient": norm,
         }
 
+    def _values(
+        self, batch: Batch, edited: Edited, chosen: Chosen, rows: Tensor
+    ) -> Callable[[slice], Tensor]:
+        """Completion values at some of the positions `rows` of the chosen sequences. `[C, V]`."""
+        found = complete(
+            self.source.payoff, edited.labels, edited.mask, batch, vocabulary=self.source.vocabulary
+        )
+        steps = edited.labels.shape[1]
+        places = chosen.kept[torch.div(rows, steps, rounding_mode="floor")] * steps + rows % steps
+        return lambda part: found.spread(places[part])
+
     def _share(self, labels: Tensor) -> float | Tensor:
         """The oracle's part of the target, one number or one for each row. `[M]`."""
         share = self._settings.oracle_share
         if self._settings.mixing == "expected" or share in (0.0, 1.0):
             return share
         return (torch.rand(labels.shape, device=labels.device) < share).float()
+
+
+def _build_oracle(parts: Assembly, own: OracleStageSettings) -> OracleStage:
+    scale_warmed_up(parts)
+    stage = OracleStage(
+        parts.reader,
+        parts.edits(ORACLE.name, own.edits),
+        own,
+        judge=lambda: _judge_oracle(parts, stage, own),
+        logits=parts.settings.logits,
+    )
+    return stage
+
+
+def _judge_oracle(parts: Assembly, stage: OracleStage, own: OracleStageSettings) -> dict[str, float]:
+    """Soft Bellman residual on edited validation references, and BLEU of what the oracle itself would say."""
+    evaluation = parts.settings.evaluation
+    lines = translate_corpus(
+        Tempered(parts.reader, own.tau),
+        parts.dev_batches,
+        parts.task.target_codec,
+        evaluation,
+        device=parts.device,
+        reads="reference",
+    )
+    score = corpus_bleu(lines, parts.dev.reference_texts, tokenize=evaluation.tokenize)
+    return {
+        **soft_residual(stage, parts.dev_batches, device=parts.device),
+        "oracle_bleu": score.score,
+    }
+
+
+def _build_augmented(parts: Assembly, own: AugmentedStageSettings) -> AugmentedStage:
+    settings = parts.settings
+    parts.restart_actor(AUGMENTED.name, own.start)
+    learnt, completes = ORACLE.name in parts.stages, _distils_completions(settings, parts.algorithm)
+    source = parts.edits(
+        AUGMENTED.name,
+        own.edits,
+        tau=settings.oracle.tau if learnt or completes else own.tau,
+        corrected=own.weights == "corrected",
+    )
+    return AugmentedStage(
+        parts.actor,
+        parts.reader if learnt else None,
+        source,
+        own,
+        judge=parts.judge_actor,
+        logits=settings.logits,
+        completes=completes,
+    )
+
+
+def _distils_completions(settings: Settings, algorithm: Algorithm) -> bool:
+    """Whether values of completions stand in for the learnt oracle's."""
+    return algorithm.reader == "oracle" and settings.oracle.kind == "completion"
+
+
+def _check_augmented(parts: Assembly, own: AugmentedStageSettings) -> None:
+    if _distils_completions(parts.settings, parts.algorithm):
+        check_completions(parts.settings.payoff)
+
+
+def _temperature(settings: Settings, algorithm: Algorithm) -> tuple[str, float]:
+    if algorithm.reader == "oracle":
+        return "oracle.tau", settings.oracle.tau
+    return "augmented.tau", settings.augmented.tau
+
+
+ORACLE = StageSpec(
+    "oracle",
+    _build_oracle,
+    label="oracle",
+    colour="#b9791a",
+    reads=("payoff",),
+    trains=("reader",),
+    uses=("reader",),
+    shared=True,
+    traits=("oracle",),
+    temperature=lambda settings, algorithm: ("oracle.tau", settings.oracle.tau),
+)
+
+AUGMENTED = StageSpec(
+    "augmented",
+    _build_augmented,
+    label="weighted edits",
+    colour="#2b8a57",
+    reads=("payoff",),
+    uses=("actor", "reader"),
+    traits=("weights",),
+    temperature=_temperature,
+    check=_check_augmented,
+)

@@ -1,14 +1,22 @@
-"""What every stage has in common: the interface the loop drives, optimisers, one clipped step, keys of random draws."""
+"""What every stage has in common: the interface the loop drives, optimisers, one clipped step, keys of random draws.
+
+The batch of an update may be computed in parts (`schedule.accumulate`). Then `Stage.update` is called for each of them,
+`descend` adds gradients up, and its step belongs to the last part.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
+from softbellman.training.precision import as_recorded
 from softbellman.training.processes import current
 from softbellman.training.settings import OptimizerSettings, ScheduleSettings
 
@@ -40,13 +48,77 @@ def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.opt
     parameters = list(module.parameters())
     if settings.name == "sgd":
         return torch.optim.SGD(parameters, lr=settings.learning_rate, fused=True)
-    return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(settings.beta1, 0.999), fused=True)
+    options: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "betas": (settings.beta1, settings.beta2),
+        "fused": True,
+    }
+    if settings.name == "adam":
+        return torch.optim.Adam(parameters, **options)
+    vectors = [parameter for parameter in parameters if parameter.dim() < 2]
+    others = [parameter for parameter in parameters if parameter.dim() >= 2]
+    groups = [
+        {"params": others, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], **options)
+
+
+@dataclass
+class _Part:
+    """Which part of an update's batch is being computed.
+
+    Attributes:
+        weight: its share of the batch's rows.
+        first, last: whether it begins or ends the update.
+        losses: of each module that descends, the weighted losses of the parts so far.
+    """
+
+    weight: float = 1.0
+    first: bool = True
+    last: bool = True
+    losses: dict[int, Tensor] = field(default_factory=dict)
+
+
+_part: ContextVar[_Part | None] = ContextVar("part of an update", default=None)
+
+
+def update_in_parts(stage: Stage, batch: Batch, step: int) -> Sums:
+    """One update of a stage on a batch, in as many parts as its schedule says, or as the batch has rows."""
+    count = min(stage.schedule.accumulate, len(batch))
+    if count <= 1:
+        return stage.update(batch, step)
+    losses: dict[int, Tensor] = {}
+    total: Sums = {}
+    for number in range(count):
+        start, end = (len(batch) * place // count for place in (number, number + 1))
+        part = _Part((end - start) / len(batch), number == 0, number == count - 1, losses)
+        with _computing(part):
+            sums = stage.update(batch.rows_between(start, end), step)
+        for name, value in sums.items():
+            total[name] = total[name] + value if name in total else value
+    return total
+
+
+@contextmanager
+def _computing(part: _Part) -> Iterator[None]:
+    token = _part.set(part)
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def ends_update() -> bool:
+    """Whether what is computed is the last part of an update, or all of it: then averages and target networks follow."""
+    part = _part.get()
+    return part is None or part.last
 
 
 def descend(
     loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float, *, share: float = 1.0
 ) -> Tensor:
-    """One clipped step down the loss, none where the loss or a gradient is not finite.
+    """One clipped step down the loss, none where the loss or a gradient is not finite, nor before the last part of an update.
 
     Of several processes each gives the loss of its rows; all make the step of the whole batch. On a GPU, where asking would
     wait for the device, gradients that are not finite count as 0.
@@ -58,10 +130,19 @@ def descend(
         share: of the batch's rows that this process has.
 
     Returns:
-        The gradient norm before clipping; NaN or infinite where the step was skipped.
+        The gradient norm before clipping; NaN or infinite where the step was skipped, 0 before the last part.
     """
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    part = _part.get() or _Part()
+    if part.first:
+        optimizer.zero_grad(set_to_none=True)
+    if part.weight != 1.0:
+        loss = loss * part.weight
+    with as_recorded(loss.device):
+        loss.backward()  # type: ignore[no-untyped-call]
+    if not (part.first and part.last):
+        loss = part.losses[id(module)] = loss.detach() + part.losses.get(id(module), 0.0)
+    if not part.last:
+        return torch.zeros_like(loss)
     loss = current().reduce_gradients(module, loss, share)
     norm = nn.utils.clip_grad_norm_(module.parameters(), clip, foreach=True)
     norm = torch.where(loss.isfinite(), norm, torch.nan)
@@ -73,6 +154,15 @@ def descend(
         return norm
     optimizer.step()
     return norm
+
+
+def move_towards(module: nn.Module, average: nn.Module, share: float) -> None:
+    """Move an average of a network's weights: `average <- share weights + (1 - share) average`; buffers are copied."""
+    with torch.no_grad():
+        for ours, theirs in zip(average.parameters(), module.parameters(), strict=True):
+            ours.lerp_(theirs, share)
+        for kept, found in zip(average.buffers(), module.buffers(), strict=True):
+            kept.copy_(found)
 
 
 def asking_waits(tensor: Tensor) -> bool:

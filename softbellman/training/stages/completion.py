@@ -1,23 +1,29 @@
-"""The stage of optimal completion distillation: the exact oracle of the edit distance as target."""
+"""The stage of optimal completion distillation: the values of the best completion as target."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from softbellman.data import BOS, EOS, PAD, Batch
+from softbellman.data import Batch
 from softbellman.decoding import Sampler, sample
 from softbellman.objectives import known_distillation
 from softbellman.payoffs import optimal_completion_values
-from softbellman.payoffs.payoff import Payoff
+from softbellman.payoffs.payoff import Payoff, check_completions
+from softbellman.training.completions import complete
+from softbellman.training.likelihood import reference_likelihood
 from softbellman.training.rollout import mode, roll_out, vocabulary_rows
 from softbellman.training.settings import CompletionStageSettings, LogitsForm
-from softbellman.training.stages.augmented import EditSource
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
-from softbellman.training.stages.likelihood import reference_likelihood
+from softbellman.training.stages.edit_source import EditSource
+from softbellman.training.stages.spec import StageSpec
+
+if TYPE_CHECKING:
+    from softbellman.training.assembly import Assembly
 
 
 class States(NamedTuple):
@@ -74,7 +80,7 @@ class CompletionStage:
         actor = self.modules["actor"].train()
         states = self._draw(batch, step)
         policy = vocabulary_rows(actor, batch.source, states.prefix, states.rows, logits=self._logits)
-        values = partial(self._values, batch, states)
+        values = self._values(batch, states)
         objective = known_distillation(policy, values, sources=len(states.mask), tau=settings.tau)
         diagnostics = {
             **objective.diagnostics,
@@ -110,17 +116,51 @@ class CompletionStage:
             )
         return States(drawn.prefix, drawn.actions, drawn.mask, drawn.rows, drawn.rewards.sum())
 
-    def _values(self, batch: Batch, states: States, part: slice) -> Tensor:
-        """Optimal completion values at some of the prefixes; UNK stays, where the reference has it. `[C, V]`."""
+    def _values(self, batch: Batch, states: States) -> Callable[[slice], Tensor]:
+        """Completion values at some of the prefixes; UNK stays, where the reference has it. `[C, V]`."""
+        vocabulary = len(self._forbidden)
+        if self._settings.payoff == "bleu":
+            found = complete(self._payoff, states.tokens, states.mask, batch, vocabulary=vocabulary)
+            return lambda part: found.spread(states.rows[part])
         sources, steps = len(batch), states.tokens.shape[1]
-        values: Tensor = optimal_completion_values(
+        return lambda part: optimal_completion_values(
             states.tokens.reshape(sources, -1, steps),  # (N, T) -> (B, K, T)
             batch.labels,
-            vocabulary=len(self._forbidden),
-            eos_id=EOS,
+            vocabulary=vocabulary,
+            eos_id=batch.special.eos,
             hypothesis_lengths=states.mask.sum(1).view(sources, -1),
             reference_lengths=batch.mask.sum(1) - 1,
-            special_ids=(PAD, BOS),
+            special_ids=batch.special.unspoken,
             rows=states.rows[part],
         )
-        return values
+
+
+def _build(parts: Assembly, own: CompletionStageSettings) -> CompletionStage:
+    parts.restart_actor(COMPLETION.name, own.start)
+    return CompletionStage(
+        parts.actor,
+        parts.edits(COMPLETION.name, own.edits),
+        own,
+        payoff=parts.payoff,
+        longest=parts.settings.data.max_length,
+        key=parts.draw_key(COMPLETION.name),
+        forbidden=parts.forbidden,
+        judge=parts.judge_actor,
+        logits=parts.settings.logits,
+        sampler=parts.sampler,
+    )
+
+
+def _check(parts: Assembly, own: CompletionStageSettings) -> None:
+    if own.payoff == "bleu":
+        check_completions(parts.settings.payoff)
+
+
+COMPLETION = StageSpec(
+    "completion",
+    _build,
+    label="optimal completion",
+    colour="#2b8a57",
+    reads=("payoff", "credit"),
+    check=_check,
+)

@@ -1,20 +1,42 @@
-"""Stages of maximum likelihood: the actor on (source, reference), the critic's warm-up on (reference, reference)."""
+"""Stages of maximum likelihood: the actor on (source, reference), the critic's warm-up on (reference, reference).
+
+The warm-up may learn values of completions instead.
+"""
 
 from __future__ import annotations
 
+import copy
+from functools import partial
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from softbellman.data import Batch
-from softbellman.models import Memory
-from softbellman.objectives import Objective, maximum_likelihood
+from softbellman.objectives import Objective, known_distillation
+from softbellman.payoffs.payoff import check_completions
+from softbellman.training.completions import complete
+from softbellman.training.edited import share_prefixes
+from softbellman.training.evaluation import reference_nll
+from softbellman.training.likelihood import reference_likelihood
+from softbellman.training.own_model import output_parameters
 from softbellman.training.rollout import vocabulary_rows
-from softbellman.training.settings import ActorStageSettings, LogitsForm, WarmUpSettings
-from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+from softbellman.training.settings import ActorStageSettings, LogitsForm, Settings, WarmUpSettings
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, ends_update, move_towards
+from softbellman.training.stages.edit_source import EditSource
+from softbellman.training.stages.spec import StageSpec
+
+if TYPE_CHECKING:
+    from softbellman.training.assembly import Assembly
 
 
 class ActorStage:
-    """Maximum-likelihood training of the actor."""
+    """Maximum-likelihood training of the actor.
+
+    Args:
+        actor: what is trained.
+        average: the actor of validation and of the result where that is an average of the trained weights.
+    """
 
     name = "actor"
     selection = "dev_bleu"
@@ -22,43 +44,44 @@ class ActorStage:
     start_is_candidate = False
 
     def __init__(
-        self, actor: nn.Module, settings: ActorStageSettings, *, judge: Judge, logits: LogitsForm = "whole"
+        self,
+        actor: nn.Module,
+        settings: ActorStageSettings,
+        *,
+        judge: Judge,
+        logits: LogitsForm = "whole",
+        average: nn.Module | None = None,
     ) -> None:
         self.schedule = settings.schedule
         self.modules = {"actor": actor}
+        if average is not None:
+            self.modules = {"actor": average, "trained_actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
         self.evaluate = judge
-        self._clip, self._logits = settings.optimizer.clip, logits
+        self._actor, self._average, self._settings, self._logits = actor, average, settings, logits
 
     def update(self, batch: Batch, step: int) -> Sums:
-        actor = self.modules["actor"].train()
-        objective = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
-        norm = descend(objective.loss, actor, self.optimizers["actor"], self._clip, share=batch.share)
+        actor, settings = self._actor.train(), self._settings
+        objective = reference_likelihood(
+            actor,
+            batch,
+            source=batch.source,
+            logits=self._logits,
+            smoothing=settings.label_smoothing,
+        )
+        clip = settings.optimizer.clip
+        norm = descend(objective.loss, actor, self.optimizers["actor"], clip, share=batch.share)
+        if self._average is not None and ends_update():
+            move_towards(actor, self._average, 1 - settings.average)
         return {**objective.diagnostics, "actor_gradient": norm}
 
 
-def reference_likelihood(
-    model: nn.Module,
-    batch: Batch,
-    *,
-    source: Tensor,
-    memory: Memory | None = None,
-    logits: LogitsForm = "whole",
-) -> Objective:
-    """The maximum-likelihood objective on the batch's references, given `source` (the actor's own, or the reference).
-
-    `memory` is `source` as the model has encoded it already, if it has; `logits` the form they are held in.
-    """
-    rows = batch.rows
-    said = vocabulary_rows(model, source, batch.prefix, rows, logits=logits, memory=memory)
-    labels = batch.labels.flatten()[rows]
-    objective = maximum_likelihood(said, labels, sequences=len(batch.source), inplace_backward=True)
-    objective.diagnostics["reference_tokens"] = torch.as_tensor(len(rows))
-    return objective
-
-
 class WarmUpStage:
-    """Start of the critic: maximum likelihood of the reference given the reference."""
+    """Start of the critic: maximum likelihood of the reference given the reference, or values of completions.
+
+    Args:
+        edits: draws the sequences on which completions are valued.
+    """
 
     name = "warmup"
     selection = "-dev_nll"
@@ -66,16 +89,98 @@ class WarmUpStage:
     start_is_candidate = False
 
     def __init__(
-        self, critic: nn.Module, settings: WarmUpSettings, *, judge: Judge, logits: LogitsForm = "whole"
+        self,
+        critic: nn.Module,
+        edits: EditSource,
+        settings: WarmUpSettings,
+        *,
+        judge: Judge,
+        logits: LogitsForm = "whole",
     ) -> None:
         self.schedule = settings.schedule
         self.modules = {"critic": critic}
         self.optimizers = {"critic": build_optimizer(critic, settings.optimizer)}
         self.evaluate = judge
-        self._clip, self._logits = settings.optimizer.clip, logits
+        self._edits, self._settings, self._logits = edits, settings, logits
 
     def update(self, batch: Batch, step: int) -> Sums:
         critic = self.modules["critic"].train()
-        objective = reference_likelihood(critic, batch, source=batch.labels, logits=self._logits)
-        norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip, share=batch.share)
+        if self._settings.target == "completion":
+            objective = self._distil(critic, batch, step)
+        else:
+            objective = reference_likelihood(critic, batch, source=batch.labels, logits=self._logits)
+        clip = self._settings.optimizer.clip
+        norm = descend(objective.loss, critic, self.optimizers["critic"], clip, share=batch.share)
         return {**objective.diagnostics, "critic_gradient": norm}
+
+    def _distil(self, critic: nn.Module, batch: Batch, step: int) -> Objective:
+        """The cross entropy of the critic's logits under the values of completions, mean over the edited references."""
+        edited = self._edits.draw(batch, step)
+        sequences = len(edited.labels)
+        found = complete(
+            self._edits.payoff, edited.labels, edited.mask, batch, vocabulary=self._edits.vocabulary
+        )
+        shared = share_prefixes(edited.prefix, edited.rows, samples=sequences // len(batch))
+        said = vocabulary_rows(critic, batch.labels, edited.prefix, shared.rows, logits=self._logits)
+        return known_distillation(
+            said,
+            lambda part: found.spread(shared.rows[part]),
+            torch.ones(len(edited.rows), device=edited.rows.device),
+            sources=sequences,
+            tau=self._settings.scale,
+            states=shared.states,
+        )
+
+
+def scale_warmed_up(parts: Assembly) -> None:
+    """After a warm-up, whose selected weights are loaded: its logits, scaled, become the first values."""
+    if WARMUP.name in parts.stages:
+        with torch.no_grad():
+            for parameter in output_parameters(parts.reader):
+                parameter.mul_(parts.settings.warmup.scale)
+
+
+def _build_actor(parts: Assembly, own: ActorStageSettings) -> ActorStage:
+    actor, average = parts.actor, None
+    if own.average:  # the actor of the run is the average, a copy of it is trained
+        actor, average = copy.deepcopy(parts.actor), parts.actor
+    return ActorStage(actor, own, judge=parts.judge_actor, logits=parts.settings.logits, average=average)
+
+
+def _build_warmup(parts: Assembly, own: WarmUpSettings) -> WarmUpStage:
+    logits = parts.settings.logits
+    judge = partial(reference_nll, parts.reader, parts.dev_batches, device=parts.device, logits=logits)
+    edits = parts.edits(WARMUP.name, own.edits)
+    return WarmUpStage(parts.reader, edits, own, judge=judge, logits=logits)
+
+
+def _check_warmup(parts: Assembly, own: WarmUpSettings) -> None:
+    output_parameters(parts.reader)
+    if own.target == "completion":
+        check_completions(parts.settings.payoff)
+
+
+def _read_by_warmup(settings: Settings) -> tuple[str, ...]:
+    return ("payoff",) if settings.warmup.target == "completion" else ()
+
+
+ACTOR = StageSpec(
+    "actor",
+    _build_actor,
+    label="maximum likelihood",
+    colour="#3566a8",
+    shared=True,
+    likelihood=True,
+)
+
+WARMUP = StageSpec(
+    "warmup",
+    _build_warmup,
+    label="warm-up",
+    colour="#7a5195",
+    also_reads=_read_by_warmup,
+    trains=("reader",),
+    uses=("reader",),
+    shared=True,
+    check=_check_warmup,
+)

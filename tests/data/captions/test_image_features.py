@@ -37,6 +37,13 @@ def test_rows_by_name(tmp_path, shape, dtype):
     torch.testing.assert_close(found, torch.from_numpy(values[rows].astype(np.float32)), rtol=0, atol=0)
     assert isinstance(opened._array, np.memmap)
     assert find_features(tmp_path) == tmp_path / "features.npy"
+    (tmp_path / "grid.npy").write_bytes(b"")
+    assert find_features(tmp_path, "grid.npy") == tmp_path / "grid.npy"  # a name beside the captions
+    assert find_features(tmp_path / "deeper", tmp_path / "grid.npy") == tmp_path / "grid.npy"
+    with pytest.raises(
+        MissingFileError, match=r"^other\.npy: the file does not exist \(nor .*/other\.npy\)$"
+    ):
+        find_features(tmp_path, "other.npy")
 
 
 @pytest.mark.parametrize("metadata", [{"names": json.dumps(NAMES)}, {"names": "\n".join(NAMES)}, None])

@@ -2,19 +2,13 @@
 
 Nothing here uses the package's relations or its words: each shape is painted alone, and what a caption claims is looked up in
 the painted pixels.
-
-    python tests/data/scenes/scene_reader.py RUN
-
-says of the test captions of a run on scenes how many are true, and how many of those tell a relation.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, replace
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 
@@ -235,32 +229,3 @@ def claim_holds(claim: Claim, named: list[Drawn], count: int, picture: np.ndarra
             for first, last in ((two, three), (three, two))
         )
     return holds(kind, one, two, picture)
-
-
-def judge(run: Path) -> None:
-    """Prints for each file of test captions of a run the share that can be read, is true, is true and tells a relation."""
-    from softbellman import config
-    from softbellman.data.scenes.generator import generate_split
-    from softbellman.training.settings import Settings
-
-    data = config.load(Settings, run / "config.yaml").data
-    split = generate_split("test", seed=data.seed, count=data.test_pairs, difficulty=data.difficulty)
-    pictures = [(look(scene), render(scene, side=SIDE)) for scene in split.scenes]
-    for path in sorted((run / "hypotheses").glob("test-*.txt")):
-        counts = dict.fromkeys(("read", "true", "true, with a relation"), 0)
-        for caption, picture in zip(path.read_text().splitlines(), pictures, strict=True):
-            try:
-                claims = parse(caption)[1]
-            except ValueError:
-                continue
-            counts["read"] += 1
-            if is_true(caption, *picture):
-                counts["true"] += 1
-                counts["true, with a relation"] += any(
-                    what.split()[0] not in ("count", "place") for what, _ in claims
-                )
-        print(path.name, {name: f"{100 * count / len(pictures):.1f} %" for name, count in counts.items()})
-
-
-if __name__ == "__main__":
-    judge(Path(sys.argv[1]))

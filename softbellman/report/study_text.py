@@ -1,0 +1,75 @@
+"""What a report says in words and numbers, whatever page it stands on: verdicts, scores, the method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from softbellman.experiments.contrasts import Contrast
+from softbellman.experiments.orderings import Step, judge, sentence, show_interval, show_p
+from softbellman.experiments.resampling import RESAMPLED, Difference
+from softbellman.experiments.study import Section, Spread, spread
+from softbellman.report.results import title as metric_title
+
+METHOD = (
+    "Differences are paired: a run is compared with its own start, else with the run of the same seed. Intervals are of the "
+    "paired bootstrap over the sentences of the test set, p is of two-sided approximate randomization. Both draw the same "
+    "sentences for all runs. The interval for new runs adds the spread over the starts by Student's t: it says what another "
+    "training would give. An ordering holds where that interval lies above 0; it holds for these runs where only the interval "
+    "over sentences does; it is not decided where that one contains 0."
+)
+
+
+def verdicts(steps: Mapping[Step, Contrast]) -> Iterator[tuple[str, str]]:
+    """The verdict on each step of an ordering by each main metric, and its sentence."""
+    for step, contrast in steps.items():
+        for metric in ("bleu", *(name for name in contrast.tests if name in ("cider", "rouge_l"))):
+            test = contrast.tests.get(metric)
+            if test is None:
+                continue
+            better = RESAMPLED[metric].better
+            verdict = judge(test, better=better)
+            text = sentence(step, test, metric=short_title(metric), runs=len(contrast.pairs), better=better)
+            yield verdict, text
+
+
+def short_title(metric: str) -> str:
+    """The title of a tested metric, as BLEU."""
+    return metric_title(f"test_{metric}").removeprefix("test ")
+
+
+def scores(section: Section) -> tuple[list[str], list[list[object]]]:
+    """Header and rows, the first two columns text: runs, BLEU with its spread, the difference to the baseline, others."""
+    others = [name for name in section.metrics if name != "test_bleu"]
+    header = ["system", "baseline", "runs", "test BLEU", "min", "max", "difference", "95 % interval", "p"]
+    rows: list[list[object]] = []
+    for group in section.groups:
+        found = spread(group.values("test_bleu").values())
+        contrast = section.baselines.get(group.name)
+        test = contrast.tests.get("bleu") if contrast else None
+        rows.append([
+            group.name,
+            contrast.baseline if contrast else None,
+            len(group.results),
+            show_spread(found),
+            f"{found.least:.2f}" if found else None,
+            f"{found.most:.2f}" if found else None,
+            *show_test(test.pooled if test else None),
+            *(show_spread(spread(group.values(name).values())) for name in others),
+        ])  # fmt: skip
+    return [*header, *map(metric_title, others)], rows
+
+
+def show_spread(found: Spread | None) -> str | None:
+    """`61.30 ± 0.43`; a single number has no deviation."""
+    if found is None:
+        return None
+    return (
+        f"{found.mean:.2f}" if found.deviation is None else f"{found.mean:.2f} \u00b1 {found.deviation:.2f}"
+    )
+
+
+def show_test(found: Difference | None) -> tuple[object, object, object]:
+    """Difference, interval and p as text."""
+    if found is None:
+        return None, None, None
+    return f"{found.difference:+.2f}", show_interval(found.interval), show_p(found.p)

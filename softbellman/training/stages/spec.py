@@ -1,0 +1,115 @@
+"""What the trainer knows of a stage: one description of each, beside the stage itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from torch import nn
+
+from softbellman.data import SpecialTokens
+from softbellman.decoding import StepwiseModel
+from softbellman.training.settings import Settings, StageSettings
+from softbellman.training.stages.base import Stage
+
+if TYPE_CHECKING:
+    from softbellman.training.algorithms import Algorithm
+    from softbellman.training.assembly import Assembly
+
+Network = Literal["actor", "reader"]
+"""The networks of a run: the actor, and what reads the reference, critic or oracle."""
+
+Trait = Literal["actor", "values", "fixed policy", "moving policy", "oracle", "weights"]
+"""What a stage does, as the rules that say normal or broken ask for it. `actor`: it trains the actor further. `values`: a
+critic learns the values of a policy, which is `fixed policy` or `moving policy`. `oracle`: soft Q-learning. `weights`: several
+sequences of a source share one weight."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Metric(NamedTuple):
+    """How the sums of an update become the number that is logged.
+
+    Attributes:
+        per: the sum that it is divided by, `tokens`, `sequences`, `sources`, or `updates`, which are counted for the stage.
+        unit: of the quotient, in words.
+    """
+
+    per: str
+    unit: str
+
+
+class Decoder(NamedTuple):
+    """What beam search decodes with.
+
+    Attributes:
+        model: the actor, or what is made of it.
+        modules: networks beside the actor that it needs, by their names among the stage's, without their weights yet.
+    """
+
+    model: nn.Module | StepwiseModel
+    modules: dict[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage as the trainer, the cache and the reports know it.
+
+    Attributes:
+        name: of its files and records, and of its section in the settings; of a stage of your own in `stages`.
+        build: makes the stage of the parts of a run and the stage's own settings, on the networks as they are then.
+        label, colour: in learning curves.
+        settings: dataclass of its settings, with a `schedule`; of a stage of your own. One of the package has a section of
+            `Settings`.
+        reads: other sections of the settings that decide its result.
+        also_reads: those that do so by some settings alone.
+        ignores: keys of these sections that do not, by their dotted name.
+        trains: the networks that it changes.
+        uses: the networks that its result depends on, those that it trains included.
+        with_reader: whether these settings have it train the reader that `trains` names.
+        shared: its result is kept in `cache`, under a key of all that decides it.
+        likelihood: it is maximum likelihood from scratch, the system MLE of tables, from which others start.
+        traits: what else it does, for the rules that say normal or broken.
+        temperature: key and value of the temperature that the payoff meets in it; None: none.
+        metrics: of a stage of your own, how its sums are logged, by name. Sums that the package knows need no entry, nor do
+            those that end in `_gradient`, which are means over updates. Others are not logged.
+        decoder: what beam search decodes with, of its actor and the reserved ids.
+        check: raises ValueError where the parts of a run do not suit it.
+    """
+
+    name: str
+    build: Callable[[Assembly, Any], Stage]
+    label: str = ""
+    colour: str = "#7a5195"
+    settings: type = StageSettings
+    reads: tuple[str, ...] = ()
+    also_reads: Callable[[Settings], tuple[str, ...]] = lambda settings: ()
+    ignores: tuple[str, ...] = ()
+    trains: tuple[Network, ...] = ("actor",)
+    uses: tuple[Network, ...] = ("actor",)
+    with_reader: Callable[[Settings], bool] = lambda settings: True
+    shared: bool = False
+    likelihood: bool = False
+    traits: tuple[Trait, ...] = ()
+    temperature: Callable[[Settings, Algorithm], tuple[str, float]] | None = None
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    check: Callable[[Assembly, Any], None] = lambda parts, settings: None
+    decoder: Callable[[nn.Module, SpecialTokens], Decoder] = lambda actor, special: Decoder(actor, {})
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"the name of a stage must be of lower-case letters, digits and underscores, got {self.name!r}"
+            )
+
+    @property
+    def trains_actor(self) -> bool:
+        """Whether its selected actor is a system of the run, compared on the test set."""
+        return "actor" in self.trains
+
+    def has(self, trait: Trait) -> bool:
+        """Whether it does this."""
+        further = self.trains_actor and not self.likelihood
+        return trait in self.traits or (trait == "actor" and further)

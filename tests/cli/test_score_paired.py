@@ -1,0 +1,93 @@
+"""`softbellman score --paired`: two files or two runs, the difference with its interval and p."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_runs import write_run
+
+from softbellman.experiments.resampling import RESAMPLED, paired_test
+
+RunCommand = Callable[..., Any]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[Path, Path]:
+    good = write_run(tmp_path / "erac", "erac", noise={"joint": 0.2}, references=2, metrics=("cider",))
+    poor = write_run(tmp_path / "ac", "ac", noise={"joint": 0.3}, references=2, metrics=("cider",))
+    return good, poor
+
+
+def test_two_runs_by_their_own_references(softbellman: RunCommand, runs: tuple[Path, Path]) -> None:
+    code, out, err = softbellman("score", "--paired", *map(str, runs), "--metrics", "bleu", "cider")
+    assert code == 0 and err == ""
+    header, _, bleu, cider, note = out.splitlines()
+    assert cells(header) == ["metric", "system", "baseline", "difference", "95 % interval", "p"]
+    name, system, baseline, difference, interval, p = cells(bleu)
+    assert name == "BLEU" and float(difference) == pytest.approx(float(system) - float(baseline), abs=0.011)
+    assert interval.startswith("+") and float(p) < 0.05 and cells(cider)[0] == "CIDEr-D"
+    assert note.startswith("120 lines, case:mixed, tok:none")
+
+
+def test_a_run_against_its_own_start(softbellman: RunCommand, runs: tuple[Path, Path]) -> None:
+    code, out, _ = softbellman("score", "--paired", str(runs[0]), f"{runs[0]}:actor")
+    assert code == 0 and float(cells(out.splitlines()[2])[3]) > 0
+    code, _, err = softbellman("score", "--paired", str(runs[0]), f"{runs[0]}:oracle")
+    assert code == 2 and "with hypotheses are actor, joint" in err
+
+
+def test_two_files_against_reference_files(
+    softbellman: RunCommand, runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from softbellman.experiments.outputs import read_outputs
+
+    own = read_outputs(runs[0], "joint").test_set.references
+    files = []
+    for number in (0, 1):
+        files.append(tmp_path / f"references.{number}")
+        files[-1].write_text("".join(f"{group[number]}\n" for group in own))
+    texts = [str(run / "hypotheses" / "test-joint.txt") for run in runs]
+    words = ["score", "--paired", *texts, "--references", *map(str, files), "--tokenize", "none"]
+    code, out, err = softbellman(*words, "--metrics", "bleu", "ter")
+    assert code == 0 and err == ""
+    metric = RESAMPLED["bleu"]
+    pair = [metric.statistics(read_outputs(run, "joint").hypotheses, own) for run in runs]
+    wanted = paired_test(metric, [(pair[0], pair[1])]).pooled
+    bleu, ter = (cells(line) for line in out.splitlines()[2:4])
+    assert bleu[3] == f"{wanted.difference:+.2f}"
+    assert bleu[4] == f"{wanted.interval.low:+.2f} to {wanted.interval.high:+.2f}"
+    assert float(ter[3]) < 0  # fewer edits
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["{run}", "{run}", "--metrics", "chrf"],
+            "chrF has no paired test; these have: bleu, cider, rouge_l, ter",
+        ),
+        (["{file}", "{file}"], "--paired of two files needs --references"),
+        (["{file}", "{short}", "--references", "{file}"], "has 1 lines, the references 120"),
+        (["{run}", "nowhere"], "nowhere is not a run folder: it does not exist"),
+        (["{run}", "{other}"], "the two runs were tested on different data"),
+        (["{run}", "{run}", "--sentence"], "--paired and --sentence exclude each other"),
+    ],
+)
+def test_what_cannot_be_compared(
+    softbellman: RunCommand, runs: tuple[Path, Path], tmp_path: Path, words: list[str], message: str
+) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("one line\n")
+    other = write_run(tmp_path / "other", "erac", data_seed=8)
+    places = {
+        "run": runs[0], "file": runs[0] / "hypotheses" / "test-joint.txt", "short": short, "other": other,
+    }  # fmt: skip
+    code, _, err = softbellman("score", "--paired", *(word.format(**places) for word in words))
+    assert code == 2 and message in err
