@@ -1,4 +1,4 @@
-"""Several processes (`pytest -n 2`): a file's tests share fixtures, so they stay together, and so do those of a built module."""
+"""Several processes (`pytest -n 2 --dist loadgroup`): the tests of a file stay together, as do those of a built module."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ BUILT_ONCE = ("ptx", "simt")  # folders whose tests need a module that takes min
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    if getattr(config.option, "numprocesses", None) and config.option.dist in ("no", "load"):
-        config.option.dist = "loadgroup"
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
