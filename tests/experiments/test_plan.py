@@ -237,6 +237,10 @@ def test_the_rows_of_the_published_preset_are_switched_one_by_one(tmp_path: Path
     together = {
         key: value for settings in switched for key, value in settings.items() if "oracle_share" not in key
     }
+    assert (together.pop("credit.prior"), together.pop("credit.tau")) == (
+        "none",
+        "0.01",
+    )  # of the paper's form, in all rows
     rows = {key: value for key, value in PRESETS["published"].items() if "oracle_share" not in key}
     del rows["evaluation.drop_long"]  # another test set
     assert together == rows
