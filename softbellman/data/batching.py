@@ -60,6 +60,8 @@ class Batch:
         first: number of row 0 in the batch that these rows were cut from, so that a row draws the same in any part.
         share: of that batch's rows; 0: these rows do not count.
         special: the reserved ids of the target's vocabulary.
+        critic_source: what a critic or an oracle reads, [B, C]: the tokens of the target and EOS, or those of all references
+            one after another, the target first. None: `labels`.
     """
 
     source: Tensor
@@ -71,8 +73,11 @@ class Batch:
     first: int = 0
     share: float = 1.0
     special: SpecialTokens = RESERVED
+    critic_source: Tensor = None  # type: ignore[assignment]  # a tensor once made
 
     def __post_init__(self) -> None:
+        if self.critic_source is None:
+            object.__setattr__(self, "critic_source", self.labels)
         if self.rows is None:
             object.__setattr__(self, "rows", self.mask.flatten().nonzero().squeeze(1))
 
@@ -106,6 +111,7 @@ class Batch:
             first=self.first + start,
             share=self.share,
             special=self.special,
+            critic_source=self.critic_source[part],
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -123,7 +129,11 @@ class Batch:
 
 
 def collate(
-    corpus: Examples, pairs: Sequence[tuple[int, int]], *, references: Literal["all", "one"] = "all"
+    corpus: Examples,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    references: Literal["all", "one"] = "all",
+    reads: Literal["target", "references"] = "target",
 ) -> Batch:
     """Pad pairs (sentence, number of its reference) of a corpus to one batch.
 
@@ -132,6 +142,7 @@ def collate(
         pairs: the B pairs.
         references: what `Batch.references` holds: "all" of the sentence's references, or the "one" of the
             pair.
+        reads: what `Batch.critic_source` holds: the "target", or all the "references" of its sentence.
     """
     special = corpus.special
     targets = [[special.bos, *corpus.references[i][k], special.eos] for i, k in pairs]
@@ -147,7 +158,18 @@ def collate(
         reference_lengths=lengths,
         index=torch.tensor([i for i, _ in pairs], dtype=torch.int64),
         special=special,
+        critic_source=_one_after_another(corpus, pairs) if reads == "references" else None,  # type: ignore[arg-type]
     )
+
+
+def _one_after_another(corpus: Examples, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Every reference of each pair's sentence, each ended by EOS, that of the pair first: [B, C]."""
+    rows = []
+    for i, k in pairs:
+        group = corpus.references[i]
+        ordered = [group[k], *(other for place, other in enumerate(group) if place != k)]
+        rows.append([token for reference in ordered for token in (*reference, corpus.special.eos)])
+    return pad_rows(rows, corpus.special.pad)
 
 
 class BatchIterator:
@@ -169,6 +191,7 @@ class BatchIterator:
             sentence and one of its references is an example.
         references: what the payoff compares with: "all" references of the sentence or the "one" that is the
             target.
+        reads: what a critic reads: the "target" or all "references", see `Batch.critic_source`.
         pool_batches: batches (of about batch_size) sorted together; more means less padding and less
             randomness.
 
@@ -186,6 +209,7 @@ class BatchIterator:
         seed: int = 1,
         targets: Literal["first", "all"] = "first",
         references: Literal["all", "one"] = "all",
+        reads: Literal["target", "references"] = "target",
         pool_batches: int = 50,
     ) -> None:
         if len(corpus) == 0:
@@ -198,6 +222,7 @@ class BatchIterator:
             ("unit", unit, ("sentences", "tokens")),
             ("targets", targets, ("first", "all")),
             ("references", references, ("all", "one")),
+            ("reads", reads, ("target", "references")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be {allowed[0]!r} or {allowed[1]!r}, got {value!r}")
@@ -206,7 +231,7 @@ class BatchIterator:
         self.unit = unit
         self.shuffle = shuffle
         self.seed = seed
-        self.references = references
+        self.references, self.reads = references, reads
         self.pool_batches = pool_batches
         self._pairs = [
             (i, k)
@@ -243,7 +268,9 @@ class BatchIterator:
         if not 0 <= start <= len(plan):
             raise ValueError(f"start must lie in 0..{len(plan)} (the batches of epoch {epoch}), got {start}")
         return (
-            collate(self.corpus, [self._pairs[p] for p in batch], references=self.references)
+            collate(
+                self.corpus, [self._pairs[p] for p in batch], references=self.references, reads=self.reads
+            )
             for batch in plan[start:]
         )
 

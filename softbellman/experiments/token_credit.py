@@ -139,7 +139,8 @@ def credit_hypothesis(
         title: of the hypothesis.
         actions: its tokens, the end included where it has one, at least one.
     """
-    batch = collate(corpus, [(index, 0)])
+    how = run.settings.payoff
+    batch = collate(corpus, [(index, 0)], references=how.references, reads=how.reads)
     special = batch.special
     prefix, tokens = torch.tensor([[special.bos, *actions[:-1]]]), torch.tensor(actions)
     logits = _ask(run.actor.model, batch.source, prefix)
@@ -149,7 +150,7 @@ def credit_hypothesis(
     taken = log_policy.gather(1, tokens[:, None]).squeeze(1)  # (T,)
     q, critic = None, run.critic
     if critic is not None:
-        q = _ask(critic.model, batch.labels, prefix)
+        q = _ask(critic.model, batch.critic_source, prefix)
     tau = 0.0 if critic is None else critic.tau
     values = policy_value(logits, torch.zeros_like(logits) if q is None else q, tau=tau)
     credit: dict[str, list[Any]] = {
@@ -170,7 +171,7 @@ def credit_hypothesis(
             "advantage": _finite(chosen - bonus - values.value),
         }
     if run.oracle is not None:
-        credit |= _learnt_oracle(run.oracle, _ask(run.oracle.model, batch.labels, prefix), tokens)
+        credit |= _learnt_oracle(run.oracle, _ask(run.oracle.model, batch.critic_source, prefix), tokens)
     rows = zip(*credit.values(), strict=True)
     return CreditedHypothesis(
         title,

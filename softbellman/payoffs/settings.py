@@ -56,6 +56,9 @@ class PayoffSettings:
     """An <unk> in the hypothesis matches an <unk> of the reference (the published code's training payoff)."""
     references: Literal["one", "all"] = "one"
     """Score against the training target alone, or against every reference the corpus has for the source (or image)."""
+    reads: Literal["target", "references"] = "target"
+    """What the critic and the oracle read: the training target, as published, or, with `references: all`, every reference one
+    after another, the target first. A critic that reads one of five captions cannot know what the other four are worth."""
     batch_size: Annotated[int, Range(least=1)] = 256
     """chrf, ter and your own: hypotheses that are scored in one call."""
     workers: Annotated[int, Range(least=0, most=1024)] = 0
@@ -71,6 +74,10 @@ class PayoffSettings:
         for name, value in (("sigma", self.sigma), ("beta", self.beta)):
             if not 0.0 < value <= 1e6:
                 raise ValueError(f"payoff.{name} must be above 0 and at most 1e6, got {value}")
+        if self.reads == "references" and self.references == "one":
+            raise ValueError(
+                "payoff.reads is references, but payoff.references is one; say payoff.references: all, or payoff.reads: target"
+            )
         if self.metric == SUM and not self.terms:
             raise ValueError("payoff.metric is sum, but payoff.terms is empty: say [METRIC=WEIGHT, ...]")
         _check_metric("payoff.metric", self.metric, (*NATIVE, *TEXT, SUM))

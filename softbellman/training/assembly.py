@@ -64,7 +64,7 @@ class Assembly:
         if settings.evaluation.drop_long:
             self.dev = self.dev.drop_longer(settings.data.max_length, name="validation")
         warn_of_tokenised(self.dev.reference_texts, self.settings.evaluation.tokenize)
-        self.dev_batches = corpus_batches(self.dev, settings.evaluation.batch_size)
+        self.dev_batches = corpus_batches(self.dev, settings.evaluation.batch_size, settings.payoff)
         self.kept: dict[str, nn.Module] = {}
 
     def section(self, stage: str) -> Any:
@@ -101,6 +101,7 @@ class Assembly:
             seed=draw_key(self.settings.seed_of(stage), f"{stage}/batches") % 2**31,
             targets=self.task.targets,
             references=self.settings.payoff.references,
+            reads=self.settings.payoff.reads,
         )
 
     def _new_actor(self, name: str, seed: int) -> nn.Module:
@@ -202,7 +203,13 @@ class Assembly:
     def first_of_dev(self, count: int, batch_size: int) -> list[Batch]:
         """The first sentences of the validation set with their first references, in batches."""
         numbers = range(min(count, len(self.dev)))
+        how = self.settings.payoff
         return [
-            collate(self.dev, [(index, 0) for index in numbers[start : start + batch_size]]).to(self.device)
+            collate(
+                self.dev,
+                [(index, 0) for index in numbers[start : start + batch_size]],
+                references=how.references,
+                reads=how.reads,
+            ).to(self.device)
             for start in range(0, len(numbers), batch_size)
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
@@ -25,7 +25,7 @@ from softbellman.payoffs.text_metrics import (
 from softbellman.training.likelihood import reference_likelihood
 from softbellman.training.processes import current
 from softbellman.training.rollout import mode
-from softbellman.training.settings import TRUTH, EvaluationSettings, LogitsForm
+from softbellman.training.settings import TRUTH, EvaluationSettings, LogitsForm, PayoffSettings
 
 if TYPE_CHECKING:
     from softbellman.training.stages import OracleStage, PolicyEvaluation
@@ -196,9 +196,10 @@ def further_metrics(
     return found
 
 
-def corpus_batches(corpus: Examples, batch_size: int) -> BatchIterator:
-    """A corpus in sorted batches, every sentence (or image) once."""
-    return BatchIterator(corpus, batch_size=batch_size, shuffle=False)
+def corpus_batches(corpus: Examples, batch_size: int, payoff: PayoffSettings | None = None) -> BatchIterator:
+    """A corpus in sorted batches, every sentence (or image) once, with the references of training; None: with all of them."""
+    how: dict[str, Any] = {} if payoff is None else {"references": payoff.references, "reads": payoff.reads}
+    return BatchIterator(corpus, batch_size=batch_size, shuffle=False, **how)
 
 
 @torch.no_grad()
@@ -214,7 +215,7 @@ def translate_corpus(
     """Beam-search every source or image (or reference, for an oracle); the hypotheses come back in the corpus's order."""
 
     def translate(batch: Batch) -> list[tuple[int, str]]:
-        read = batch.source if reads == "source" else batch.labels
+        read = batch.source if reads == "source" else batch.critic_source
         found = beam_search(
             model,
             read.to(device),
@@ -238,7 +239,7 @@ def reference_nll(
 
     def judge(numbered: tuple[int, Batch]) -> dict[str, Tensor]:
         batch = numbered[1].to(device)
-        return reference_likelihood(critic, batch, source=batch.labels, logits=logits).diagnostics
+        return reference_likelihood(critic, batch, source=batch.critic_source, logits=logits).diagnostics
 
     with mode(critic, training=False):
         sums = _summed(batches, judge)

@@ -90,7 +90,7 @@ def ranking(
         rows = torch.arange(len(prefix), device=prefix.device) * width + position  # (B,)
         logits = row_logits(actor, batch.source, prefix, rows)  # (B, V)
         tried = logits.masked_fill(forbidden, -torch.inf).topk(candidates).indices  # (B, C)
-        predicted = row_logits(critic, batch.labels, prefix, rows).gather(1, tried)
+        predicted = row_logits(critic, batch.critic_source, prefix, rows).gather(1, tried)
 
         forced = torch.cat([greedy, greedy.new_full((len(greedy), 1), batch.special.pad)], dim=1)
         forced = forced.repeat_interleave(candidates, 0)  # (B*C, T)

@@ -100,7 +100,9 @@ def _measure_batch(
     policy = evaluation.policy(batch, rollout)
     prior = evaluation.prior_policy(batch, rollout)
     targets, averaged, _ = evaluation.backup(batch, rollout, policy, prior=prior)
-    q = vocabulary_rows(evaluation.critic, batch.labels, rollout.prefix, rollout.rows, logits="chunked")
+    q = vocabulary_rows(
+        evaluation.critic, batch.critic_source, rollout.prefix, rollout.rows, logits="chunked"
+    )
     followed = q if settings.follow == "critic" else averaged
     actions = rollout.actions.flatten()[rollout.rows]
     sums = {name: targets.new_zeros((), dtype=torch.float64) for name in _OF_ROWS}

@@ -53,7 +53,9 @@ def test_quick_run_records_every_operator_and_pass(tmp_path: Path) -> None:
         assert set(row["bytes_per_second"]) == {"read", "copy", "copy_to_new"}
         size = row["rows"] * row["vocabulary"] * torch.finfo(getattr(torch, row["dtype"])).bits // 8
         if row["operator"] == "sparse_divergence" and row["pass"] == "forward":
-            assert row["peak_bytes"]["ours"] < 4 * size  # copies rows in slices, which hold all of these few rows
+            assert (
+                row["peak_bytes"]["ours"] < 4 * size
+            )  # copies rows in slices, which hold all of these few rows
         elif row["pass"] == "forward":
             assert row["peak_bytes"]["ours"] < size / 4  # vectors of one entry a row, no matrix
         else:

@@ -27,6 +27,23 @@ def trimmed(row):
     return [token for token in row.tolist() if token != PAD]
 
 
+def test_a_critic_reads_the_target_or_all_references_the_target_first():
+    corpus = Corpus([[7, 8], [9]], [[[5], [6, 7, 8]], [[4, 4]]], ["a", "b"], [["x", "y"], ["z"]])
+    pairs = [(0, 1), (1, 0)]
+    plain = collate(corpus, pairs)
+    assert plain.critic_source.tolist() == plain.labels.tolist() == [[6, 7, 8, EOS], [4, 4, EOS, PAD]]
+    batch = collate(corpus, pairs, reads="references")
+    assert batch.critic_source.tolist() == [[6, 7, 8, EOS, 5, EOS], [4, 4, EOS, PAD, PAD, PAD]]
+    assert batch.rows_between(1, 2).critic_source.tolist() == [[4, 4, EOS, PAD, PAD, PAD]]
+    assert batch.to("cpu").critic_source.tolist() == batch.critic_source.tolist()
+    iterator = BatchIterator(corpus, batch_size=2, shuffle=False, targets="all", reads="references")
+    for batch in iterator.epoch(0):
+        for read, labels in zip(batch.critic_source, batch.labels, strict=True):
+            assert trimmed(read)[: len(trimmed(labels))] == trimmed(labels)
+    with pytest.raises(ValueError, match="reads must be 'target' or 'references'"):
+        BatchIterator(corpus, batch_size=2, reads="source")
+
+
 def test_collate_by_hand():
     corpus = Corpus([[7, 8], [9]], [[[5], [6, 7, 8]], [[4, 4]]], ["a", "b"], [["x", "y"], ["z"]])
     batch = collate(corpus, [(1, 0), (0, 1)])

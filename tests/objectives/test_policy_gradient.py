@@ -116,7 +116,9 @@ def test_minimum_risk_is_differentiable_and_leaves_out() -> None:
     kept = candidates[1].nonzero().squeeze(1)
     alone = minimum_risk(log_probs[1:2, kept], payoffs[1:2, kept], alpha=0.7)
     first = minimum_risk(log_probs[:1], payoffs[:1], alpha=0.7)
-    assert float(found.loss.detach()) == pytest.approx((float(first.loss.detach()) + float(alone.loss.detach())) / 3)
+    assert float(found.loss.detach()) == pytest.approx(
+        (float(first.loss.detach()) + float(alone.loss.detach())) / 3
+    )
     with pytest.raises(ValueError, match=r"alpha must be above 0, got 0\.0"):
         minimum_risk(log_probs, payoffs, alpha=0.0)
 

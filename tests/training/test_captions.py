@@ -17,6 +17,7 @@ from softbellman import config
 from softbellman.data import FeatureSpec
 from softbellman.report import Console
 from softbellman.training import load_run, run
+from softbellman.training.assembly import Assembly
 from softbellman.training.evaluation import bleu_orders, corpus_bleu
 from softbellman.training.networks import build_actor
 from softbellman.training.settings import DataSettings, EvaluationSettings, Settings
@@ -77,6 +78,14 @@ VARIANTS = {
         {"actor.attention": "dot", "payoff.references": "all", "model.input_feeding": "true"},
         {"actor", "critic", "joint"},
     ),
+    "erac, a critic that reads all references": (
+        {"algorithm": "erac", "payoff.references": "all", "payoff.reads": "references"},
+        {"actor", "critic", "joint"},
+    ),
+    "vaml, an oracle that reads all references": (
+        {"algorithm": "vaml", "payoff.references": "all", "payoff.reads": "references"},
+        {"actor", "oracle", "augmented"},
+    ),
     "erac, longer returns, a prior, an average": (
         {"algorithm": "erac", "credit.trace": "0.6", "credit.prior": "start", "joint.average": "0.9"},
         {"actor", "critic", "joint"},
@@ -102,6 +111,26 @@ def test_every_algorithm_runs_to_the_end(caption_settings, tmp_path, overrides, 
     assert last["kind"] == "test" and last["test_bleu1"] >= last["test_bleu3"]
     actor = load_run(result.folder)
     assert actor.source_codec is None and actor.features is not None and actor.features.width == 8
+
+
+def test_the_critic_is_judged_by_the_references_that_it_is_trained_on(caption_settings):
+    """It was judged by all captions where the payoff of training counts one, and so looked worse than it was."""
+    task = load_task(caption_settings.data)
+    assert max(map(len, task.dev.references)) > 1
+    for references, reads in (("one", "target"), ("all", "target"), ("all", "references")):
+        payoff = replace(caption_settings.payoff, references=references, reads=reads)
+        parts = Assembly(replace(caption_settings, payoff=payoff), task, torch.device("cpu"))
+        for batch in (*parts.dev_batches.epoch(0), *parts.first_of_dev(9, 4)):
+            groups = [task.dev.references[index] for index in batch.index.tolist()]
+            counted = [1 if references == "one" else len(group) for group in groups]
+            assert (batch.reference_lengths > 0).sum(1).tolist() == counted
+            ends = (batch.critic_source == batch.special.eos).sum(1).tolist()
+            assert ends == [len(group) if reads == "references" else 1 for group in groups]
+
+
+def test_reading_references_that_do_not_count_is_refused(caption_settings):
+    with pytest.raises(ValueError, match=r"payoff\.reads is references, but payoff\.references is one"):
+        replace(caption_settings.payoff, references="one", reads="references")
 
 
 def test_maximum_likelihood_learns_what_the_images_show(caption_settings, tmp_path, capsys):

@@ -94,7 +94,9 @@ class PolicyEvaluation(Drawing):
     def backup(self, batch: Batch, rollout: Rollout, policy: Rows, *, prior: Rows | None = None) -> Backup:
         """What the critic is regressed to: Eq. (19), or what `credit.trace` and `credit.prior` make of it."""
         rows, mask = rollout.rows, rollout.mask
-        bootstrap = vocabulary_rows(self.target, batch.labels, rollout.prefix, rows, logits=self.logits)
+        bootstrap = vocabulary_rows(
+            self.target, batch.critic_source, rollout.prefix, rows, logits=self.logits
+        )
         value, bonus = policy_value(policy, bootstrap, tau=self.critic_tau, prior=prior)
         if prior is not None:
             bonus = -divergence(policy, prior, kind="reverse_kl")  # takes the place of the entropy
@@ -116,7 +118,7 @@ class PolicyEvaluation(Drawing):
     ) -> tuple[Objective, Rows, Rows | None]:
         """The critic's objective, the target critic's values at the drawn states and, asked for, the critic's.
 
-        The critic reads the reference (`batch.labels`: its tokens and EOS) where the actor reads the source. With
+        The critic reads the reference (`batch.critic_source`: its tokens and EOS) where the actor reads the source. With
         `padding` the positions behind a sequence's end are regressed too, to 0, as the published code does. `prior` is
         what `prior_policy` gives.
         """
@@ -131,7 +133,7 @@ class PolicyEvaluation(Drawing):
         }
         q: Rows | None = None
         if isinstance(self.critic, LinearHead):
-            features = row_features(self.critic, batch.labels, rollout.prefix, regressed)
+            features = row_features(self.critic, batch.critic_source, rollout.prefix, regressed)
             # Never multiplied out: `critic_loss` takes the second moments of the output layer.
             objective = critic_objective(
                 head_of(self.critic, features), actions, wanted, inplace_backward=True, **options
@@ -142,7 +144,7 @@ class PolicyEvaluation(Drawing):
                     whole = self.logits == "whole"
                     q = self.critic.project(real) if whole else head_of(self.critic, real)
         else:
-            all_values = row_logits(self.critic, batch.labels, rollout.prefix, regressed)
+            all_values = row_logits(self.critic, batch.critic_source, rollout.prefix, regressed)
             objective = critic_objective(all_values, actions, wanted, **options)
             if with_values:
                 q = (all_values[rows] if padding else all_values).detach()

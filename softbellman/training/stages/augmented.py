@@ -87,7 +87,9 @@ class OracleStage:
             last = edited.mask & ~torch.nn.functional.pad(edited.mask[:, 1:], (0, 1))
             ends = last.flatten()[rows]
         shared = share_prefixes(prefix, rows, samples=len(prefix) // len(batch))
-        q = vocabulary_rows(self.modules["oracle"], batch.labels, prefix, shared.rows, logits=self._logits)
+        q = vocabulary_rows(
+            self.modules["oracle"], batch.critic_source, prefix, shared.rows, logits=self._logits
+        )
         objective = soft_q_objective(
             q,
             labels.flatten()[rows],
@@ -174,7 +176,7 @@ class AugmentedStage:
         actor = self.modules["actor"].train()
         edited = self.source.draw(batch, step)
         chosen = choose_sequences(edited, settings.drop_below)
-        source, reference = batch.source, batch.labels
+        source, reference = batch.source, batch.critic_source
         if len(chosen.labels) < len(edited.labels):  # else the model shares a source among its K sequences
             source, reference = source[chosen.owner], reference[chosen.owner]
         rows = chosen.rows

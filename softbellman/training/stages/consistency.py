@@ -130,7 +130,7 @@ class ConsistencyStage:
             value = tau * soft_value(policy, tau=1.0)
             return agree(ratios, padded(value, rows, mask)), None, value.detach().sum()
         with torch.enable_grad():
-            value = self.value.train()(batch.labels, paths.prefix, rows)
+            value = self.value.train()(batch.critic_source, paths.prefix, rows)
             values = padded(value, rows, mask)
             value_part = agree(ratios.detach(), values)
         return agree(ratios, values.detach()), value_part, value.detach().sum()

@@ -108,7 +108,7 @@ class WarmUpStage:
         if self._settings.target == "completion":
             objective = self._distil(critic, batch, step)
         else:
-            objective = reference_likelihood(critic, batch, source=batch.labels, logits=self._logits)
+            objective = reference_likelihood(critic, batch, source=batch.critic_source, logits=self._logits)
         clip = self._settings.optimizer.clip
         norm = descend(objective.loss, critic, self.optimizers["critic"], clip, share=batch.share)
         return {**objective.diagnostics, "critic_gradient": norm}
@@ -121,7 +121,7 @@ class WarmUpStage:
             self._edits.payoff, edited.labels, edited.mask, batch, vocabulary=self._edits.vocabulary
         )
         shared = share_prefixes(edited.prefix, edited.rows, samples=sequences // len(batch))
-        said = vocabulary_rows(critic, batch.labels, edited.prefix, shared.rows, logits=self._logits)
+        said = vocabulary_rows(critic, batch.critic_source, edited.prefix, shared.rows, logits=self._logits)
         return known_distillation(
             said,
             lambda part: found.spread(shared.rows[part]),
