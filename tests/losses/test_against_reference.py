@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import softbellman as ops
-from losses.families import FAMILIES, MIXTURE, SOFT_TARGET
+from losses.families import FAMILIES
 from losses.harness import (
     DTYPES,
     INFINITY,
@@ -22,6 +22,7 @@ from losses.harness import (
     run,
     tensors,
 )
+from losses.likelihood_families import MIXTURE, SOFT_TARGET
 
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
