@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
+from softbellman.hf.known import ARCHITECTURES
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -126,9 +128,6 @@ RULES: dict[str, Rule] = {
     )
 }
 """How logits follow from an output layer, by name."""
-
-ARCHITECTURES: dict[str, str] = {}
-"""The rule of each known architecture."""
 
 _VERIFIED: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """The rule of each model that `verify_head` asked."""

@@ -31,7 +31,7 @@ def hidden_of(model: Any, **inputs: Any) -> Tensor:
     _check_adapters(model, inputs)
     inputs = _with_decoder_inputs(found, inputs)
     inputs.setdefault("use_cache", False)
-    body = found.base_model
+    body = _body(found)
     outputs = body(**_known(body, inputs)) if body is not found else _encoder_decoder(found, inputs)
     states = getattr(outputs, "last_hidden_state", None)
     if not isinstance(states, Tensor):
@@ -40,6 +40,14 @@ def hidden_of(model: Any, **inputs: Any) -> Tensor:
             "last_hidden_state; take them from output_hidden_states and give them to head_of"
         )
     return states
+
+
+def _body(model: Any) -> Any:
+    """The part of a model below its output layer; the model itself where it has none that is one module."""
+    places = [model.base_model]
+    if not model.config.is_encoder_decoder:
+        places += [model.get_decoder(), getattr(model, "model", model)]
+    return next((place for place in places if place is not model), model)
 
 
 def _with_decoder_inputs(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
