@@ -48,7 +48,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "recurrent_gemma": (
         "RecurrentGemmaConfig",
         "RecurrentGemmaForCausalLM",
-        {**_CAUSAL, "lru_width": 32, "logits_soft_cap": 2.0},
+        {**_CAUSAL, "lru_width": 32, "logits_soft_cap": 2.0, "block_types": ("recurrent", "attention")},
     ),
     "gptj": ("GPTJConfig", "GPTJForCausalLM", {**_COMMON, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}),
     "marian": ("MarianConfig", "MarianMTModel", _SEQ2SEQ),

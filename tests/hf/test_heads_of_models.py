@@ -137,12 +137,10 @@ def test_several_adapters_merged_ones_and_disabled_ones_are_right() -> None:
         assert head_loss(adapted, inputs).item() == pytest.approx(plain, rel=1e-4)
 
 
-def test_an_adapter_added_by_transformers_itself_is_right() -> None:
+def test_an_adapter_put_into_the_model_itself_is_right() -> None:
     model = hf_models.make("llama")
-    model.add_adapter(
-        peft.LoraConfig(r=3, target_modules=["lm_head", "q_proj"], init_lora_weights=False)
-    )
-    assert_same(model, hf_models.batch(model))
+    settings = peft.LoraConfig(r=3, target_modules=["lm_head", "q_proj"], init_lora_weights=False)
+    assert_same(peft.inject_adapter_in_model(settings, model), hf_models.batch(model))
 
 
 def test_a_bfloat16_model_with_a_float32_adapter_is_right_within_rounding() -> None:
@@ -185,8 +183,7 @@ def test_autocast_casts_a_head_as_it_casts_the_model() -> None:
     adapted = with_lora(model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         own, ours = own_loss(adapted, inputs), head_loss(adapted, inputs)
-        head = head_of(adapted, hidden_of(adapted, **inputs))
-    assert head.dtype == torch.bfloat16
+        assert head_of(adapted, hidden_of(adapted, **inputs)).dtype == torch.bfloat16
     torch.testing.assert_close(ours, own, rtol=2e-2, atol=2e-2)
     ours.backward()
     assert all(parameter.grad is not None for parameter in adapted.parameters() if parameter.requires_grad)
