@@ -48,6 +48,12 @@ def own_class(module: nn.Module) -> type:
     return next(kind for kind in type(module).__mro__ if not issubclass(kind, FSDPModule))
 
 
+def full_name(module: nn.Module) -> str:
+    """Module and name of a module's class, without what `fully_shard` puts in front of it."""
+    kind = own_class(module)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def check_unchanged(layer: nn.Module) -> None:
     """Raise ValueError where hooks or a replaced `forward` change what a layer computes."""
     if isinstance(layer, FSDPModule):  # its hooks gather the weight, as is done here
@@ -70,7 +76,7 @@ def linear_parts(layer: nn.Module, *, same_rows: bool) -> tuple[Tensor, Tensor |
     """
     if own_class(layer) is not nn.Linear:
         raise TypeError(
-            f"the output layer must be torch.nn.Linear or peft's LoRA layer around one, got {_name(layer)}; "
+            f"the output layer must be torch.nn.Linear or peft's LoRA layer around one, got {full_name(layer)}; "
             "load the model with an output layer that is not quantised (llm_int8_skip_modules, modules_to_not_convert)"
         )
     check_unchanged(layer)
@@ -81,10 +87,6 @@ def linear_parts(layer: nn.Module, *, same_rows: bool) -> tuple[Tensor, Tensor |
         for name, part in (("weight", layer.weight), ("bias", layer.bias))
     ]
     return cast(Tensor, parts[0]), parts[1]
-
-
-def _name(layer: nn.Module) -> str:
-    return f"{own_class(layer).__module__}.{own_class(layer).__name__}"
 
 
 def _gathered(name: str, tensor: Any, *, same_rows: bool) -> Tensor:

@@ -5,13 +5,16 @@ Notation: V vocabulary, H hidden units, r rank of an adapter.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from softbellman.hf.layers import check_unchanged, linear_parts, own_class
+from softbellman.hf.layers import check_unchanged, full_name, linear_parts
+
+_LORA = "peft.tuners.lora.layer.Linear"
+_SAVED = "peft.utils.other.ModulesToSaveWrapper"
+"""The layers that are read here. By name: peft is optional, and a compiled forward pass cannot import."""
 
 
 class Columns(NamedTuple):
@@ -28,15 +31,15 @@ def without_adapter(layer: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     Raises:
         TypeError: a layer of peft that is neither LoRA's `Linear` nor a copy that `modules_to_save` trains.
     """
-    if not own_class(layer).__module__.split(".")[0] == "peft":
+    kind = full_name(layer)
+    if not kind.startswith("peft."):
         return layer, None
-    kind = own_class(layer)
-    if kind is importlib.import_module("peft.utils").ModulesToSaveWrapper:
+    if kind == _SAVED:
         return without_adapter(_saved(layer))
-    if kind is not importlib.import_module("peft.tuners.lora").Linear:
+    if kind != _LORA:
         raise TypeError(
-            f"{kind.__name__} of peft on the output layer is not expressed as a Head; merge the adapter "
-            "(model.merge_adapter()), or leave the output layer out of target_modules"
+            f"peft's {kind.rpartition('.')[2]} on the output layer is not expressed as a Head; merge the adapter "
+            "(model.merge_and_unload()), or leave the output layer out of its targets"
         )
     check_unchanged(layer)
     asked: Any = layer
