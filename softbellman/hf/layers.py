@@ -59,12 +59,17 @@ def check_unchanged(layer: nn.Module) -> None:
     if isinstance(layer, FSDPModule):  # its hooks gather the weight, as is done here
         return
     # What torch keeps hooks in has no public name; another torch without these names has nothing to look at.
-    hooks = (getattr(layer, name, None) for name in ("_forward_hooks", "_forward_pre_hooks"))
-    if any(hooks) or "forward" in vars(layer):
+    hooks = [*getattr(layer, "_forward_hooks", {}).values(), *getattr(layer, "_forward_pre_hooks", {}).values()]
+    # Those of DeepSpeed gather a weight and give it back; reading the weight in a forward pass does so too.
+    if "forward" in vars(layer) or not all(_module_of(hook).startswith("deepspeed.") for hook in hooks):
         raise ValueError(
             f"the output layer {type(layer).__name__} has forward hooks, which a Head does not run; remove them "
             "(offloading, tensor parallelism and casts are hooks)"
         )
+
+
+def _module_of(hook: Any) -> str:
+    return getattr(hook, "__module__", None) or ""
 
 
 def linear_parts(layer: nn.Module, *, same_rows: bool) -> tuple[Tensor, Tensor | None]:
