@@ -62,6 +62,10 @@ def build(
     same_rows: bool = False,
 ) -> Head:
     """The head of a model whose surroundings of the output layer are said; the other arguments are those of `head_of`."""
+    if vocabulary is not None and around.vocabulary is not None and vocabulary > around.vocabulary:
+        raise ValueError(
+            f"vocabulary must be at most {around.vocabulary}, of which the model gives logits, got {vocabulary}"
+        )
     layer, adapted = without_adapter(output_layer(model))
     weight, bias = linear_parts(layer, same_rows=same_rows)
     if around.casts:

@@ -18,8 +18,8 @@ def hidden_of(model: Any, **inputs: Any) -> Tensor:
 
     Args:
         model: as of `head_of`.
-        **inputs: what the model's own forward pass takes, without `labels` and what concerns logits. An encoder-decoder model
-            needs `decoder_input_ids`, or `labels`, of which it makes them.
+        **inputs: what the model's own forward pass takes, but for what concerns logits. An encoder-decoder model needs
+            `decoder_input_ids`, or `labels`, of which it makes them; others ignore `labels`.
 
     Raises:
         TypeError, ValueError: the model keeps its last hidden states to itself, or peft changes more than layers.
@@ -53,6 +53,8 @@ def _body(model: Any) -> Any:
 def _with_decoder_inputs(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     inputs = dict(inputs)
     labels = inputs.pop("labels", None)
+    if "logits_to_keep" in inputs:
+        raise ValueError("logits_to_keep concerns logits; index the hidden states instead: hidden[:, -1:]")
     if not model.config.is_encoder_decoder:
         return inputs
     if inputs.get("decoder_input_ids") is None and inputs.get("decoder_inputs_embeds") is None:
@@ -99,7 +101,9 @@ def _check_adapters(model: Any, inputs: dict[str, Any]) -> None:
     if "adapter_names" in inputs:
         raise ValueError("adapter_names mixes adapters within a batch, which a Head does not express")
     for name, config in (getattr(model, "peft_config", None) or {}).items():
-        if getattr(config, "is_prompt_learning", False) or getattr(config, "alora_invocation_tokens", None):
+        outside = type(config).__name__ in ("XLoraConfig", "PolyConfig")
+        outside = outside or getattr(config, "is_prompt_learning", False)
+        if outside or getattr(config, "alora_invocation_tokens", None):
             raise ValueError(
                 f"adapter {name!r} ({type(config).__name__}) changes the inputs in peft's own forward pass, which hidden_of "
                 "does not run; give head_of the hidden states of model(..., output_hidden_states=True)"

@@ -5,12 +5,12 @@ Notation: V vocabulary, H hidden units.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor
 
 
 def transformers_model(model: Any) -> Any:
@@ -59,7 +59,10 @@ def check_unchanged(layer: nn.Module) -> None:
     if isinstance(layer, FSDPModule):  # its hooks gather the weight, as is done here
         return
     # What torch keeps hooks in has no public name; another torch without these names has nothing to look at.
-    hooks = [*getattr(layer, "_forward_hooks", {}).values(), *getattr(layer, "_forward_pre_hooks", {}).values()]
+    hooks = [
+        *getattr(layer, "_forward_hooks", {}).values(),
+        *getattr(layer, "_forward_pre_hooks", {}).values(),
+    ]
     # Those of DeepSpeed gather a weight and give it back; reading the weight in a forward pass does so too.
     if "forward" in vars(layer) or not all(_module_of(hook).startswith("deepspeed.") for hook in hooks):
         raise ValueError(
@@ -87,16 +90,20 @@ def linear_parts(layer: nn.Module, *, same_rows: bool) -> tuple[Tensor, Tensor |
     check_unchanged(layer)
     if isinstance(layer, FSDPModule):
         layer.unshard()
-    parts = [
-        None if part is None else _gathered(name, part, same_rows=same_rows)
-        for name, part in (("weight", layer.weight), ("bias", layer.bias))
-    ]
-    return cast(Tensor, parts[0]), parts[1]
+    weight = _gathered("weight", layer.weight, same_rows=same_rows)
+    return weight, None if layer.bias is None else _gathered("bias", layer.bias, same_rows=same_rows)
 
 
 def _gathered(name: str, tensor: Any, *, same_rows: bool) -> Tensor:
     if isinstance(tensor, DTensor):
-        return _of_all_shards(name, tensor, same_rows=same_rows)
+        if tensor.requires_grad and torch.is_grad_enabled() and not same_rows:
+            raise ValueError(
+                f"the {name} of the output layer is a DTensor {tensor.placements}, outside of the forward pass that "
+                "gathers it; call fully_shard on softbellman.hf.WithLoss(model, loss), or pass same_rows=True where all "
+                "processes of its mesh have the same hidden states (tensor parallelism)"
+            )
+        whole: Tensor = tensor.full_tensor()
+        return whole
     if type(tensor) not in (nn.Parameter, Tensor):
         raise TypeError(
             f"the {name} of the output layer must be a plain tensor, got {type(tensor).__name__}; "
@@ -112,15 +119,5 @@ def _gathered(name: str, tensor: Any, *, same_rows: bool) -> Tensor:
             f"the {name} of the output layer has shape {tuple(tensor.shape)}: it is sharded and not gathered here; "
             "compute the loss inside the wrapped forward pass, with softbellman.hf.WithLoss"
         )
-    return tensor
-
-
-def _of_all_shards(name: str, tensor: DTensor, *, same_rows: bool) -> Tensor:
-    sharded = any(not isinstance(placement, Replicate) for placement in tensor.placements)
-    if sharded and tensor.requires_grad and torch.is_grad_enabled() and not same_rows:
-        raise ValueError(
-            f"the {name} of the output layer is a DTensor {tensor.placements} outside of the forward pass that gathers it; "
-            "call fully_shard on softbellman.hf.WithLoss(model, loss), or pass same_rows=True where all processes of "
-            "its mesh have the same hidden states (tensor parallelism)"
-        )
-    return cast(Tensor, tensor.full_tensor())
+    plain: Tensor = tensor
+    return plain

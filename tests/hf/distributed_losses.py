@@ -53,7 +53,9 @@ def updated(trained: Callable[..., Tensor], module: nn.Module, rows: slice) -> d
     value.backward()
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     torch.optim.SGD(trainable, lr=LEARNING_RATE).step()
-    full = {name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad}
+    full = {
+        name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad
+    }
     return {name: part.full_tensor() if isinstance(part, DTensor) else part for name, part in full.items()}
 
 

@@ -31,7 +31,15 @@ _SEQ2SEQ = {
     "max_position_embeddings": 32,
     "dropout": 0.0,
 }
-_T5 = {**_COMMON, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_heads": 4, "decoder_start_token_id": 0}
+_T5 = {
+    **_COMMON,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 1,
+    "num_heads": 4,
+    "decoder_start_token_id": 0,
+}
 
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {**_CAUSAL, "head_dim": 8}),

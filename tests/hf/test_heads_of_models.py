@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 import hf_models  # noqa: E402
+
 from softbellman import token_cross_entropy  # noqa: E402
 from softbellman.hf import head_of, hidden_of, verify_head  # noqa: E402
 from softbellman.hf.known import ARCHITECTURES  # noqa: E402
@@ -33,7 +34,9 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad()
     loss.backward()
     return {
-        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
     }
 
 
@@ -54,7 +57,13 @@ def assert_same(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.
 
 
 def with_lora(model: Any, **options: Any) -> Any:
-    settings = {"r": 3, "lora_alpha": 12, "target_modules": ["lm_head"], "init_lora_weights": False, **options}
+    settings = {
+        "r": 3,
+        "lora_alpha": 12,
+        "target_modules": ["lm_head"],
+        "init_lora_weights": False,
+        **options,
+    }
     return peft.get_peft_model(model, peft.LoraConfig(**settings)).eval()
 
 
@@ -133,7 +142,10 @@ def test_several_adapters_merged_ones_and_disabled_ones_are_right() -> None:
         assert compared() == pytest.approx(plain, rel=1e-5)
     adapted.merge_adapter()
     assert compared() != pytest.approx(plain, abs=1e-3)
-    with torch.no_grad(), adapted.disable_adapter():  # peft takes a merged adapter out again; so does the head
+    with (
+        torch.no_grad(),
+        adapted.disable_adapter(),
+    ):  # peft takes a merged adapter out again; so does the head
         assert head_loss(adapted, inputs).item() == pytest.approx(plain, rel=1e-4)
 
 

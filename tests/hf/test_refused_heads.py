@@ -12,7 +12,11 @@ transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 import hf_models  # noqa: E402
+
 from softbellman.hf import head_of, hidden_of, verify_head  # noqa: E402
+from softbellman.hf.architectures import RULES, Surroundings  # noqa: E402
+from softbellman.hf.heads import build  # noqa: E402
+from softbellman.hf.known import ARCHITECTURES  # noqa: E402
 
 HIDDEN = torch.zeros(2, 3, 32)
 
@@ -69,7 +73,9 @@ def test_other_adapters_on_the_output_layer_are_refused_unless_merged(config, er
 
 
 def test_a_merged_dora_is_the_layer_that_it_became() -> None:
-    model = adapted(peft.LoraConfig(target_modules=["lm_head"], use_dora=True, init_lora_weights=False)).eval()
+    model = adapted(
+        peft.LoraConfig(target_modules=["lm_head"], use_dora=True, init_lora_weights=False)
+    ).eval()
     inputs = hf_models.batch(model)
     model.merge_adapter()
     with torch.no_grad():
@@ -85,6 +91,8 @@ def test_prompts_and_mixed_batches_are_refused() -> None:
     mixed = adapted(peft.LoraConfig(target_modules=["lm_head"]))
     with pytest.raises(ValueError, match="adapter_names mixes adapters"):
         hidden_of(mixed, input_ids=ids, adapter_names=["default"])
+    with pytest.raises(ValueError, match="logits_to_keep concerns logits"):
+        hidden_of(mixed, input_ids=ids, logits_to_keep=1)
 
 
 def test_quantised_output_layers_are_refused() -> None:
@@ -94,7 +102,7 @@ def test_quantised_output_layers_are_refused() -> None:
         head_of(model, HIDDEN)
     model.lm_head = nn.Linear(32, 61)
     model.lm_head.weight = nn.Parameter(torch.ones(61, 32, dtype=torch.int8), requires_grad=False)
-    with pytest.raises(TypeError, match="must be floating, got torch.int8"):
+    with pytest.raises(TypeError, match=r"must be floating, got torch\.int8"):
         head_of(model, HIDDEN)
 
 
@@ -120,7 +128,7 @@ def test_a_changed_output_layer_is_refused(how: str) -> None:
 
 def test_an_unknown_forward_pass_is_asked_and_refused_where_no_rule_fits() -> None:
     model = llama(Doubled)
-    with pytest.raises(ValueError, match="Doubled is not among the architectures.*verify_head"):
+    with pytest.raises(ValueError, match=r"Doubled is not among the architectures.*verify_head"):
         head_of(model, HIDDEN)
     with pytest.raises(ValueError, match="logits of Doubled do not follow"):
         verify_head(model)
@@ -146,7 +154,9 @@ def test_a_bias_that_is_still_zero_is_found() -> None:
 
 @pytest.mark.parametrize("name", ["BertLMHeadModel", "RobertaForCausalLM"])
 def test_output_layers_behind_further_layers_are_refused(name: str) -> None:
-    settings = {key: value for key, value in hf_models.MODELS["llama"][2].items() if key != "num_key_value_heads"}
+    settings = {
+        key: value for key, value in hf_models.MODELS["llama"][2].items() if key != "num_key_value_heads"
+    }
     kind = getattr(transformers, name)
     model = kind(kind.config_class(**settings, is_decoder=True))
     with pytest.raises(ValueError, match="not among the architectures"):
@@ -158,14 +168,18 @@ def test_output_layers_behind_further_layers_are_refused(name: str) -> None:
 def test_a_wrapper_and_a_body_are_refused() -> None:
     with pytest.raises(TypeError, match="got Linear; pass the model inside"):
         head_of(nn.Linear(2, 2), HIDDEN)
-    with pytest.raises(ValueError, match="LlamaModel tells no output layer|LlamaModel is not among"):
+    with pytest.raises(ValueError, match=r"LlamaModel tells no output layer|LlamaModel is not among"):
         head_of(llama().model, HIDDEN)
 
 
 def test_more_tokens_than_the_model_gives_logits_of_are_refused() -> None:
     model = llama()
-    with pytest.raises(ValueError, match="vocabulary"):
+    with pytest.raises(ValueError, match="vocabulary must be"):
         head_of(model, HIDDEN, vocabulary=62)
+    around = Surroundings(vocabulary=45)
+    assert build(model, HIDDEN, around).vocabulary == 45
+    with pytest.raises(ValueError, match="vocabulary must be at most 45"):
+        build(model, HIDDEN, around, vocabulary=46)
 
 
 def test_an_encoder_decoder_model_needs_what_its_decoder_reads() -> None:
@@ -173,7 +187,9 @@ def test_an_encoder_decoder_model_needs_what_its_decoder_reads() -> None:
     with pytest.raises(ValueError, match="needs decoder_input_ids, or labels"):
         hidden_of(model, input_ids=torch.ones(1, 2, dtype=torch.long))
     with pytest.raises(TypeError, match="does not know the inputs"):
-        hidden_of(model, input_ids=torch.ones(1, 2, dtype=torch.long), labels=torch.ones(1, 2).long(), colour=1)
+        hidden_of(
+            model, input_ids=torch.ones(1, 2, dtype=torch.long), labels=torch.ones(1, 2).long(), colour=1
+        )
 
 
 def test_the_hidden_states_of_another_model_are_refused() -> None:
@@ -190,3 +206,9 @@ def test_verification_does_not_change_the_model() -> None:
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert head_of(model, HIDDEN) is not None  # its hook is gone
+
+
+def test_the_table_names_rules_and_classes_of_transformers() -> None:
+    assert set(ARCHITECTURES.values()) <= set(RULES)
+    known = [name for name in ARCHITECTURES if hasattr(transformers, name)]
+    assert len(known) > 100  # another version of transformers has other classes

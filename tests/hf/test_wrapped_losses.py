@@ -17,6 +17,7 @@ peft = pytest.importorskip("peft")
 
 import distributed_losses as shared  # noqa: E402
 import hf_models  # noqa: E402
+
 from softbellman.hf import WithLoss, head_of  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -55,9 +56,7 @@ def alone(name: str, *, lora: bool) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
-def test_two_processes_make_the_update_of_one(
-    found: list[dict[str, Any]], wrapper: str, case: str
-) -> None:
+def test_two_processes_make_the_update_of_one(found: list[dict[str, Any]], wrapper: str, case: str) -> None:
     name, _, lora = case.partition("-")
     wanted = alone(name, lora=bool(lora))
     before = dict(shared.build(name, lora=bool(lora)).named_parameters())
