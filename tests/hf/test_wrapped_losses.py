@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,35 +12,17 @@ peft = pytest.importorskip("peft")
 
 import distributed_losses as shared  # noqa: E402
 import hf_models  # noqa: E402
+from hf_jobs import in_two_processes  # noqa: E402
 
 from softbellman.hf import WithLoss, head_of  # noqa: E402
 
-HERE = Path(__file__).parent
 CASES = [f"{name}{lora}" for name in shared.NAMES for lora in ("", "-lora")]
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found."""
-    place = tmp_path_factory.mktemp("job")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, str(HERE / "distributed_losses.py"), str(place)]
-    jobs = [
-        subprocess.Popen(
-            command, env={**common, "RANK": str(rank), "WORLD_SIZE": "2"}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [job.communicate(timeout=240)[1] for job in jobs]
-    finally:
-        for job in jobs:
-            job.kill()
-    assert [job.returncode for job in jobs] == [0, 0], "\n".join(errors)[-3000:]
-    return [torch.load(place / f"{rank}.pt") for rank in range(2)]
+    return in_two_processes("distributed_losses.py", tmp_path_factory.mktemp("job"))
 
 
 def alone(name: str, *, lora: bool) -> dict[str, torch.Tensor]:
@@ -62,7 +39,7 @@ def test_two_processes_make_the_update_of_one(found: list[dict[str, Any]], wrapp
     before = dict(shared.build(name, lora=bool(lora)).named_parameters())
     assert all(not torch.equal(wanted[key], before[key]) for key in wanted)
     for own in (one[f"{wrapper}-{case}"] for one in found):
-        assert own.keys() == {key for key in own} and len(own) == len(wanted)
+        assert len(own) == len(wanted)
         for key, parameter in wanted.items():
             torch.testing.assert_close(own[key], parameter, rtol=1e-4, atol=1e-4, msg=key)
 
