@@ -19,6 +19,7 @@ FLOORS = (
     ("losses", "payoffs"),
     ("objectives", "models", "data", "oracle"),
     ("decoding",),
+    ("hf",),
     ("training",),
     ("experiments",),
     ("report",),
