@@ -22,7 +22,16 @@ from softbellman.report.study_text import METHOD
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "images" / "results"
 MARKED = re.compile(r"(<!-- (report|table): ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-BRIEF = ("system", "baseline", "runs", "test BLEU", "difference", "95 % interval", "test CIDEr-D", "test ROUGE-L")
+BRIEF = (
+    "system",
+    "baseline",
+    "runs",
+    "test BLEU",
+    "difference",
+    "95 % interval",
+    "test CIDEr-D",
+    "test ROUGE-L",
+)
 
 
 def whole(study: Study, name: str, page: Path) -> str:
