@@ -1,10 +1,32 @@
-"""Models of Hugging Face transformers: their output layer as a `Head`, and losses inside a wrapped forward pass."""
+"""Models of Hugging Face transformers: their output layer as a `Head`, and losses inside a wrapped forward pass.
+
+The trainers are imported when they are first named, and TRL with them.
+"""
 
 from __future__ import annotations
+
+import importlib
+from typing import Any
 
 from softbellman.hf.heads import head_of
 from softbellman.hf.hidden import hidden_of
 from softbellman.hf.verification import verify_head
 from softbellman.hf.wrapper import WithLoss
 
-__all__ = ["WithLoss", "head_of", "hidden_of", "verify_head"]
+_TRAINERS = {
+    "CreditGRPOTrainer": "grpo",
+    "PrefixReward": "rewards",
+}
+"""Names that need an import of their own, and where they are."""
+
+__all__ = ["CreditGRPOTrainer", "PrefixReward", "WithLoss", "head_of", "hidden_of", "verify_head"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TRAINERS:
+        return getattr(importlib.import_module(f"softbellman.hf.{_TRAINERS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_TRAINERS})
