@@ -15,11 +15,20 @@ from softbellman.hf.wrapper import WithLoss
 
 _TRAINERS = {
     "CreditGRPOTrainer": "grpo",
+    "OnPolicyDistillationTrainer": "distillation",
     "PrefixReward": "rewards",
 }
 """Names that need an import of their own, and where they are."""
 
-__all__ = ["CreditGRPOTrainer", "PrefixReward", "WithLoss", "head_of", "hidden_of", "verify_head"]
+__all__ = [
+    "CreditGRPOTrainer",
+    "OnPolicyDistillationTrainer",
+    "PrefixReward",
+    "WithLoss",
+    "head_of",
+    "hidden_of",
+    "verify_head",
+]
 
 
 def __getattr__(name: str) -> Any:

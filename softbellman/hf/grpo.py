@@ -5,7 +5,6 @@ Notation: N completions, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from softbellman.hf.credit import (
     soft_rewards_to_go,
 )
 from softbellman.hf.forward import IGNORED, add_token_statistics
+from softbellman.hf.metrics import NotedMetrics
 from softbellman.hf.rewards import RewardRecord, end_ids, token_ids, with_one_end
 from softbellman.hf.seams import TESTED, check_release, check_seam
 
@@ -29,7 +29,7 @@ check_release()
 check_seam(GRPOTrainer, "_generate_and_score_completions", ("self", "inputs"))
 
 
-class CreditGRPOTrainer(GRPOTrainer):
+class CreditGRPOTrainer(NotedMetrics, GRPOTrainer):
     """`GRPOTrainer` with another name, exact differentiable entropies, and advantages of the shape `[B, T]`.
 
     With `credit="sequence"`, the default, advantages are TRL's. The others are those of `softbellman.hf.credit`:
@@ -76,9 +76,6 @@ class CreditGRPOTrainer(GRPOTrainer):
             raise ValueError(f"tau is read by credit='soft_value' alone, got {tau} with credit={credit!r}")
         super().__init__(*arguments, **options)
         self.credit, self.tau, self.reference_column, self.backend = credit, tau, reference_column, backend
-        self.credit_metrics: dict[str, dict[str, list[float]]] = {
-            mode: defaultdict(list) for mode in ("train", "eval")
-        }
         self._record = RewardRecord()
         if backend == "softbellman":
             self._take_over_heads()
@@ -91,9 +88,11 @@ class CreditGRPOTrainer(GRPOTrainer):
         for setting, reason in (("cast_lm_head_to_fp32", "float32 heads"), ("aux_loss_enabled", "experts")):
             if getattr(self.args, setting, False) or getattr(self, setting, False):
                 raise ValueError(f"{reason} need TRL's own head: pass backend='trl'")
-        for model in (self.model, self.ref_model):
-            if model is not None:
-                add_token_statistics(model, temperature=self.temperature)
+        with self.accelerator.autocast():  # as the reference model, which is prepared, computes its logits
+            for model in (self.model, self.ref_model):
+                if model is not None:
+                    found = self.accelerator.unwrap_model(model)
+                    add_token_statistics(found, temperature=self.temperature)
 
     def _refuse_for_tokens(self) -> None:
         """Refuse settings under which tokens cannot be told apart exactly."""
@@ -120,7 +119,7 @@ class CreditGRPOTrainer(GRPOTrainer):
                 f"rows came in another order than rewards, unlike in TRL {TESTED}: report this"
             )
         advantages = self._advantages(inputs, output, rewards, lengths, counted)
-        self._note(advantages, output["completion_mask"])
+        self._note_spread(advantages, output["completion_mask"])
         output["advantages"] = advantages
         return output
 
@@ -166,7 +165,10 @@ class CreditGRPOTrainer(GRPOTrainer):
             for first in range(0, len(ids), size):
                 part = slice(first, first + size)
                 said = self.model(
-                    input_ids=ids[part], attention_mask=attended[part], labels=labels[part], fused_lm_head=True
+                    input_ids=ids[part],
+                    attention_mask=attended[part],
+                    labels=labels[part],
+                    fused_lm_head=True,
                 )
                 found.append(torch.stack([said.log_probs, said.entropy])[..., -tokens.shape[1] :])
         log_probs, entropies = torch.cat(found, 1).float()
@@ -199,26 +201,12 @@ class CreditGRPOTrainer(GRPOTrainer):
         references = [token_ids(row[self.reference_column], tokenizer) for row in inputs]
         return [with_one_end(row, ends) for row in completions], references, ends
 
-    def _note(self, advantages: Tensor, mask: Tensor) -> None:
-        """Keep how large the advantages are, and how much they differ within completions."""
+    def _note_spread(self, advantages: Tensor, mask: Tensor) -> None:
+        """Note how large the advantages are, and how much they differ within completions."""
         real = mask.to(advantages.dtype)
-        count = real.sum(1).clamp(min=1)
-        mean = (advantages * real).sum(1) / count
-        spread = (((advantages - mean[:, None]).square() * real).sum(1) / count).sqrt()
-        size = (advantages.abs() * real).sum() / real.sum().clamp(min=1)
-        self.note_metric("credit/advantage_abs", size)
-        self.note_metric("credit/within_std", spread.mean())
-
-    def note_metric(self, name: str, value: Tensor) -> None:
-        """Log the mean of a number over processes and, until the next line of the log, over batches."""
-        mode = "train" if self.model.training else "eval"
-        self.credit_metrics[mode][name].append(float(self.accelerator.gather(value.detach()).mean()))
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's numbers, and `credit/...`."""
-        mode = "train" if self.model.training else "eval"
-        start = "" if mode == "train" else "eval_"
-        for name, values in self.credit_metrics[mode].items():
-            logs[start + name] = sum(values) / len(values)
-        self.credit_metrics[mode].clear()
-        super().log(logs, start_time)
+        count = real.sum(1)
+        mean = (advantages * real).sum(1) / count.clamp(min=1)
+        squares = ((advantages - mean[:, None]).square() * real).sum(1)
+        spread = (squares / count.clamp(min=1)).sqrt()
+        self.note("credit/advantage_abs", (advantages.abs() * real).sum(), real.sum())
+        self.note("credit/within_std", spread.sum(), (count > 0).sum())

@@ -58,7 +58,7 @@ def trained(kind: Any, model: str, folder: Path, reward: Any = spread_of_ids, **
             "top_entropy_quantile": 0.8,
         },
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "gradient_accumulation_steps": 2},
-        {"mask_truncated_completions": True, "bf16": True, "gradient_checkpointing": True},
+        {"mask_truncated_completions": True, "bf16": True, "beta": 0.1, "gradient_checkpointing": True},
     ],
     ids=["defaults", "entropy_bonus", "accumulation", "bfloat16"],
 )
