@@ -14,6 +14,7 @@ from softbellman.hf.verification import verify_head
 from softbellman.hf.wrapper import WithLoss
 
 _TRAINERS = {
+    "CompletionTrainer": "completion",
     "CreditGRPOTrainer": "grpo",
     "OnPolicyDistillationTrainer": "distillation",
     "PrefixReward": "rewards",
@@ -21,6 +22,7 @@ _TRAINERS = {
 """Names that need an import of their own, and where they are."""
 
 __all__ = [
+    "CompletionTrainer",
     "CreditGRPOTrainer",
     "OnPolicyDistillationTrainer",
     "PrefixReward",

@@ -19,7 +19,7 @@ from softbellman.hf.credit import (
 )
 from softbellman.hf.forward import IGNORED, add_token_statistics
 from softbellman.hf.metrics import NotedMetrics
-from softbellman.hf.rewards import RewardRecord, end_ids, token_ids, with_one_end
+from softbellman.hf.rewards import RewardRecord, end_ids, reference_ids, with_one_end
 from softbellman.hf.seams import TESTED, check_release, check_seam
 
 CREDITS = ("sequence", "rewards_to_go", "soft_value", "completion")
@@ -176,30 +176,13 @@ class CreditGRPOTrainer(NotedMetrics, GRPOTrainer):
 
     def _regrets(self, inputs: list[dict[str, Any]], mask: Tensor) -> Tensor:
         """The edits that each token made unavoidable, negated, `[N, T]`."""
-        drawn, references, ends = self.references_of(inputs, self._record.completions)
+        references = reference_ids(inputs, self.reference_column, self.processing_class)
+        ends = end_ids(self.processing_class, self.accelerator.unwrap_model(self.model))
+        drawn = [with_one_end(row, ends) for row in self._record.completions]
         values = torch.zeros(mask.shape)
         for row, found in zip(values, completion_regrets(drawn, references, eos_id=ends[0]), strict=True):
             row[: len(found)] = found
         return values.to(mask.device)
-
-    def references_of(
-        self, inputs: list[dict[str, Any]], completions: list[list[int]]
-    ) -> tuple[list[list[int]], list[list[int]], list[int]]:
-        """Completions with one end id, the references' token ids, and the end ids.
-
-        Raises:
-            ValueError: no such column, or no end.
-        """
-        if self.reference_column not in inputs[0]:
-            raise ValueError(
-                f"reference_column must name a column of the data set, got {self.reference_column!r}"
-            )
-        tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
-        ends = end_ids(tokenizer, self.accelerator.unwrap_model(self.model))
-        if not ends:
-            raise ValueError("the model's generation_config must have an eos_token_id, got None")
-        references = [token_ids(row[self.reference_column], tokenizer) for row in inputs]
-        return [with_one_end(row, ends) for row in completions], references, ends
 
     def _note_spread(self, advantages: Tensor, mask: Tensor) -> None:
         """Note how large the advantages are, and how much they differ within completions."""

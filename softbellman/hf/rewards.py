@@ -22,15 +22,34 @@ PAYOFFS: dict[str, Callable[..., Tensor]] = {"bleu": bleu_rewards, "edit_distanc
 def token_ids(text: str | Sequence[int], tokenizer: Any) -> list[int]:
     """The tokens of a text without special ones; token ids as they are."""
     if isinstance(text, str):
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # that of a processor
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     return [int(token) for token in text]
 
 
+def reference_ids(rows: Sequence[dict[str, Any]], column: str, tokenizer: Any) -> list[list[int]]:
+    """The token ids of a column, texts or lists of ids, of rows of a data set.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    if column not in rows[0]:
+        raise ValueError(f"reference_column must name a column of the data set, got {column!r}")
+    return [token_ids(row[column], tokenizer) for row in rows]
+
+
 def end_ids(tokenizer: Any, model: Any = None) -> list[int]:
-    """The ids that end a completion: those of the model's generation, else the tokenizer's."""
+    """The ids that end a completion: those of the model's generation, else the tokenizer's.
+
+    Raises:
+        ValueError: there are none.
+    """
     found = None if model is None else model.generation_config.eos_token_id
-    found = tokenizer.eos_token_id if found is None else found
-    return [found] if isinstance(found, int) else list(found or [])
+    if found is None:
+        found = getattr(getattr(tokenizer, "tokenizer", tokenizer), "eos_token_id", None)
+    if found is None:
+        raise ValueError("an end must be known: give the tokenizer an eos_token")
+    return [found] if isinstance(found, int) else list(found)
 
 
 def with_one_end(tokens: Sequence[int], ends: Sequence[int]) -> list[int]:
@@ -78,8 +97,6 @@ class PrefixReward:
             raise ValueError(f"payoff must be 'bleu' or 'edit_distance', got {payoff!r}")
         self.payoff, self.tokenizer, self.column, self.options = payoff, tokenizer, column, options
         self.ends = end_ids(tokenizer) if ends is None else list(ends)
-        if not self.ends:
-            raise ValueError("ends must hold an id, since the tokenizer has no end token")
         self.__name__ = f"{payoff}_reward"
 
     def __call__(self, *, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[list[float]]:
