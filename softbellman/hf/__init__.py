@@ -16,16 +16,20 @@ from softbellman.hf.wrapper import WithLoss
 _TRAINERS = {
     "CompletionTrainer": "completion",
     "CreditGRPOTrainer": "grpo",
+    "CreditSettings": "sequences",
     "OnPolicyDistillationTrainer": "distillation",
     "PrefixReward": "rewards",
+    "Seq2SeqCreditTrainer": "seq2seq",
 }
 """Names that need an import of their own, and where they are."""
 
 __all__ = [
     "CompletionTrainer",
     "CreditGRPOTrainer",
+    "CreditSettings",
     "OnPolicyDistillationTrainer",
     "PrefixReward",
+    "Seq2SeqCreditTrainer",
     "WithLoss",
     "head_of",
     "hidden_of",

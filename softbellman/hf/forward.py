@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from softbellman.core.head import Head
 from softbellman.hf.heads import head_of
@@ -55,7 +56,8 @@ def tempered(head: Head, temperature: float) -> Head:
 def add_head(model: nn.Module) -> None:
     """Let `model(..., on_head=function, rows=mask)` return `function(head)`, the head of the positions where mask is True.
 
-    Every other call is the model's own. The head has the shape `[M, V]`; `rows` is bool `[B, L]`.
+    Every other call is the model's own. The head has the shape `[M, V]`; `rows` is bool `[B, L]`. An encoder-decoder model
+    takes labels `[B * repeats, L]`, the repeats of a source one behind the other, and encodes each source once.
 
     Args:
         model: a causal model of transformers, plain or with adapters; its `forward` is replaced on the instance, after
@@ -110,8 +112,15 @@ def add_token_statistics(model: nn.Module, *, temperature: float = 1.0) -> None:
     target.forward = types.MethodType(forward, target)
 
 
-def _head_at(model: Any, rows: Tensor, **options: Any) -> Head:
+def _head_at(model: Any, rows: Tensor, *, repeats: int = 1, **options: Any) -> Head:
     """Run the model below its output layer, and take the head of the positions `rows` [B, L]."""
+    if repeats > 1:
+        mask = options["attention_mask"]
+        encoded = model.get_encoder()(input_ids=options.pop("input_ids"), attention_mask=mask)
+        options["encoder_outputs"] = BaseModelOutput(
+            last_hidden_state=encoded.last_hidden_state.repeat_interleave(repeats, dim=0)
+        )
+        options["attention_mask"] = mask.repeat_interleave(repeats, dim=0)
     hidden = hidden_of(model, **options)  # (B, L, H)
     place = model.get_output_embeddings().weight.device
     return head_of(model, hidden.to(place)[rows.to(place)])  # (M, H) -> [M, V]
