@@ -21,20 +21,9 @@ _TRAINERS = {
     "PrefixReward": "rewards",
     "Seq2SeqCreditTrainer": "seq2seq",
 }
-"""Names that need an import of their own, and where they are."""
+"""Names that need TRL or more of transformers, and where they are; `from softbellman.hf import *` leaves them out."""
 
-__all__ = [
-    "CompletionTrainer",
-    "CreditGRPOTrainer",
-    "CreditSettings",
-    "OnPolicyDistillationTrainer",
-    "PrefixReward",
-    "Seq2SeqCreditTrainer",
-    "WithLoss",
-    "head_of",
-    "hidden_of",
-    "verify_head",
-]
+__all__ = ["WithLoss", "head_of", "hidden_of", "verify_head"]
 
 
 def __getattr__(name: str) -> Any:
