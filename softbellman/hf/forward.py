@@ -27,6 +27,10 @@ IGNORED = -100
 """The label of transformers for positions without a target."""
 
 
+_BEFORE = "forward_before"
+"""How the attributes of a model begin that hold a replaced `forward`."""
+
+
 class TokenOutput(NamedTuple):
     """What a model with `add_token_statistics` returns; the fields TRL's trainers read.
 
@@ -65,18 +69,17 @@ def add_head(model: nn.Module) -> None:
     """
     verify_head(model)
     target = transformers_model(model)
-    original = target.forward
+    if any(name.startswith(f"{_BEFORE}_on_head") for name in vars(target)):
+        return
 
-    # The signature stays: `generate` compares its arguments with it.
-    @functools.wraps(type(target).forward)
-    def forward(
-        self: Any, *args: Any, on_head: Callable[[Head], Any] | None = None, rows: Any = None, **options: Any
+    def on_head_forward(
+        self: Any, before: Any, *args: Any, on_head: Any = None, rows: Any = None, **options: Any
     ) -> Any:
         if on_head is None:
-            return original(*args, **options)
+            return before(*args, **options)
         return on_head(_head_at(self, rows, **options))
 
-    target.forward = types.MethodType(forward, target)
+    _replace_forward(target, on_head_forward)
 
 
 def add_token_statistics(model: nn.Module, *, temperature: float = 1.0) -> None:
@@ -91,13 +94,12 @@ def add_token_statistics(model: nn.Module, *, temperature: float = 1.0) -> None:
         temperature: what the logits are divided by.
     """
     verify_head(model)
-    target = transformers_model(model)
-    original = target.forward
 
-    @functools.wraps(type(target).forward)
-    def forward(self: Any, *args: Any, fused_lm_head: bool = False, **options: Any) -> Any:
+    def statistics_forward(
+        self: Any, before: Any, *args: Any, fused_lm_head: bool = False, **options: Any
+    ) -> Any:
         if not fused_lm_head:
-            return original(*args, **options)
+            return before(*args, **options)
         if options.get("output_router_logits"):
             raise ValueError("a model with experts needs the losses of TRL's own head: pass backend='trl'")
         labels = options.pop("labels")[:, 1:]
@@ -108,6 +110,24 @@ def add_token_statistics(model: nn.Module, *, temperature: float = 1.0) -> None:
         # masked_scatter keeps the graph where no label is real, so that a masked batch has gradient 0
         log_probs, entropies = (part.new_zeros(real.shape).masked_scatter(real, part) for part in found)
         return TokenOutput(log_probs, entropies)
+
+    _replace_forward(transformers_model(model), statistics_forward)
+
+
+def _replace_forward(target: Any, function: Callable[..., Any]) -> None:
+    """Let `target.forward(...)` be `function(target, the forward before, ...)`.
+
+    What was there before is kept on the model, not in a closure: then a deep copy of the model calls itself.
+    """
+    name = f"{_BEFORE}_{function.__name__}"
+    while name in vars(target):
+        name += "_"
+    setattr(target, name, target.forward)
+
+    # The signature stays: `generate` compares its arguments with it.
+    @functools.wraps(type(target).forward)
+    def forward(self: Any, *args: Any, **options: Any) -> Any:
+        return function(self, getattr(self, name), *args, **options)
 
     target.forward = types.MethodType(forward, target)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from trl.trainer import GRPOConfig, GRPOTrainer, add_fused_lm_head
 from trl_cases import EOS, common_settings, logged, losses_of, prompts, tiny_causal, word_tokenizer
 
 from softbellman.hf import CreditGRPOTrainer, PrefixReward
-from softbellman.hf.forward import add_token_statistics
+from softbellman.hf.forward import add_head, add_token_statistics
 from softbellman.hf.seams import check_seam
 
 
@@ -146,6 +147,28 @@ def test_statistics_in_the_forward_pass_are_those_of_logits() -> None:
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
     assert model(input_ids=ids).logits.shape == (2, 4, 27)  # other calls are the model's own
+
+
+def test_a_deep_copy_reads_its_own_weights_and_heads_can_be_added_again() -> None:
+    model, ids = tiny_causal(), torch.tensor([[3, 4, 5]])
+    for _ in range(2):
+        add_head(model)
+        add_token_statistics(model)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.mul_(1.5)
+    wanted = copied(input_ids=ids).logits
+    assert (wanted - model(input_ids=ids).logits).abs().max() > 1e-2
+    real = torch.ones_like(ids, dtype=torch.bool)
+    for one, logits in ((copied, wanted), (model, model(input_ids=ids).logits)):
+        head = one(input_ids=ids, rows=real, on_head=lambda head: head)
+        torch.testing.assert_close(head.logits(), logits[0], rtol=1e-5, atol=1e-5)
+        found = one(input_ids=ids, labels=ids, fused_lm_head=True).log_probs
+        log_policy = logits[:, :-1].log_softmax(-1)
+        torch.testing.assert_close(
+            found, log_policy.gather(2, ids[:, 1:, None])[..., 0], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_a_batch_without_labels_has_a_zero_gradient() -> None:
