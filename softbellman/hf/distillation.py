@@ -42,8 +42,8 @@ class OnPolicyDistillationTrainer(NotedMetrics, DistillationTrainer):
     - else `beta KL(o || m) + (1 - beta) KL(p || m)` with `m = beta o + (1 - beta) p`.
 
     Neither model's logits are stored: a chunk of rows exists at a time. Terms are at least 0 each, so small divergences keep
-    their digits. Scales and caps of logits count on both sides, as `head_of` has them. LoRA on the student's output layer is
-    refused by TRL's constructor.
+    their digits. Scales and caps of logits and LoRA on output layers count on both sides, as `head_of` has them. TRL refuses a
+    `PeftModel` with LoRA there; a model of `peft.inject_adapter_in_model` it takes.
 
     It overrides public methods alone: `__init__`, `compute_loss`, `log`.
 

@@ -197,6 +197,28 @@ def test_lora_on_the_output_layer_counts() -> None:
     assert (theirs - wanted).abs().max() > 1e-2  # what is being corrected here
 
 
+def test_lora_injected_into_the_output_layer_is_trained(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    adapted = peft.LoraConfig(target_modules=["lm_head", "q_proj"], r=2)
+    trainer = CreditGRPOTrainer(
+        model=peft.inject_adapter_in_model(adapted, tiny_causal(tied=False)),
+        reward_funcs=PrefixReward("edit_distance", tokenizer=word_tokenizer()),
+        args=GRPOConfig(**common_settings(tmp_path, num_generations=4, max_steps=2)),
+        train_dataset=Dataset.from_list(prompts()),
+        processing_class=word_tokenizer(),
+        credit="soft_value",
+        tau=0.1,
+    )
+    before = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.train()
+    changed = {
+        name
+        for name, parameter in trainer.model.named_parameters()
+        if not torch.equal(parameter, before[name])
+    }
+    assert {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in changed} == {"lm_head", "q_proj"}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -56,6 +56,18 @@ def evaluated(trainer: Any) -> float:
     return trainer.evaluate(Dataset.from_list(prompts(4)))["eval_loss"]
 
 
+def test_lora_injected_into_the_students_output_layer_is_trained(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    adapted = peft.LoraConfig(target_modules=["lm_head"], r=2)
+    student = peft.inject_adapter_in_model(adapted, tiny_causal(0, tied=False))
+    before = {name: parameter.clone() for name, parameter in student.named_parameters()}
+    trained(OnPolicyDistillationTrainer, tmp_path, student=student, log_entropy=False)
+    changed = {
+        name for name, parameter in student.named_parameters() if not torch.equal(parameter, before[name])
+    }
+    assert sorted(name.split(".")[1] for name in changed) == ["lora_A", "lora_B"]
+
+
 def test_a_capped_teacher_is_read_capped(tmp_path: Path) -> None:
     transformers.set_seed(2)
     config = transformers.Gemma2Config(
