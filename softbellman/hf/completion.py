@@ -47,6 +47,11 @@ class CompletionTrainer(GRPOTrainer):
 
     Raises:
         ValueError: a temperature below 0; `beta`, `entropy_coef`, tools or images, which this loss has no place for.
+
+    Example:
+        >>> trainer = CompletionTrainer(
+        ...     model, args=args, train_dataset=data, processing_class=tokenizer, tau=0.05
+        ... )  # doctest: +SKIP
     """
 
     def __init__(

@@ -53,6 +53,11 @@ class OnPolicyDistillationTrainer(NotedMetrics, DistillationTrainer):
 
     Raises:
         ValueError: a model whose logits no head expresses; see `verify_head`.
+
+    Example:
+        >>> trainer = OnPolicyDistillationTrainer(
+        ...     student, teacher, args, data, processing_class=tokenizer
+        ... )  # doctest: +SKIP
     """
 
     def __init__(self, *arguments: Any, log_entropy: bool = True, **options: Any) -> None:

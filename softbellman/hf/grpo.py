@@ -54,6 +54,12 @@ class CreditGRPOTrainer(NotedMetrics, GRPOTrainer):
     Raises:
         ValueError: an unknown credit or backend; a setting that a credit or backend cannot honour, with what to do.
         TypeError: a reward model or an asynchronous reward function with a credit for tokens.
+
+    Example:
+        >>> reward = PrefixReward("bleu", tokenizer=tokenizer)  # doctest: +SKIP
+        >>> trainer = CreditGRPOTrainer(
+        ...     model, reward, args, data, processing_class=tokenizer, credit="rewards_to_go"
+        ... )  # doctest: +SKIP
     """
 
     reward_funcs: list[Any]

@@ -66,6 +66,12 @@ class Seq2SeqCreditTrainer(NotedMetrics, Seq2SeqTrainer):
 
     Raises:
         ValueError: a missing or needless second network; no processing_class; several processes or float16 with "erac".
+
+    Example:
+        >>> credit = CreditSettings(objective="raml", tau=0.4)
+        >>> trainer = Seq2SeqCreditTrainer(
+        ...     model, args, data_collator=collator, train_dataset=data, processing_class=tokenizer, credit=credit
+        ... )  # doctest: +SKIP
     """
 
     processing_class: Any
