@@ -18,6 +18,9 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for block in blocks_of(page)
     ):
         pytest.importorskip("transformers", reason="the page needs the extra [hf]")
+    if any(block.runs and "import CreditGRPOTrainer" in block.text for block in blocks_of(page)):
+        pytest.importorskip("trl", reason="the page needs the extra [trl]")
+        monkeypatch.setenv("CI", "1")  # TRL then sends no telemetry
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     namespace: dict[str, object] = {"__name__": "snippet"}
