@@ -30,15 +30,18 @@ HIDDEN, WEIGHT, BIAS = (
 _CPU_BLOCK, _CUDA_BLOCK = 1024, 16384
 
 
-def choose_chunk_rows(rows: int, weight: Tensor, requested: int = 0, *, heads: int = 1) -> int:
+def choose_chunk_rows(
+    rows: int, weight: Tensor, requested: int = 0, *, heads: int = 1, columns: int | None = None
+) -> int:
     """Rows C in a chunk, at most `rows`: those requested, or for 0 the choice of the constants above.
 
-    On a device a chunk counts twice, for the logits and for their gradient.
+    On a device a chunk counts twice, for the logits and for their gradient. `columns` are those of the logits, None for
+    the rows of the weight.
     """
     if requested == 0:
         copies = 2 if weight.is_cuda else 1
         budget = (CUDA_CHUNK_BYTES if weight.is_cuda else CPU_CHUNK_BYTES) // (heads * copies)
-        fitting = budget // (weight.shape[0] * weight.element_size())
+        fitting = budget // ((columns or weight.shape[0]) * weight.element_size())
         requested = max(LEAST_ROWS, min(rows // (LARGEST_SHARE * copies), fitting) // 16 * 16)
     return max(1, min(requested, rows))
 
@@ -126,11 +129,18 @@ class RowsTensors(NamedTuple):
 class HeadChunks:
     """The logits of a head for one chunk at a time, in one buffer `[C, V]`, and what their gradients amount to.
 
-    A gradient that is not wanted is an empty tensor. Those of 16-bit weights and biases are float32 until `rounded`.
+    With `columns` the buffer is so wide; those behind the tokens are `-inf`. A gradient that is not wanted is
+    an empty tensor. Those of 16-bit weights and biases are float32 until `rounded`.
     """
 
     def __init__(
-        self, source: RowsTensors, rows: RealRows, chunk_rows: int, dtype: torch.dtype, wanted: int
+        self,
+        source: RowsTensors,
+        rows: RealRows,
+        chunk_rows: int,
+        dtype: torch.dtype,
+        wanted: int,
+        columns: int | None = None,
     ) -> None:
         assert source.weight is not None
         hidden, weight = source.values, source.weight
@@ -140,7 +150,7 @@ class HeadChunks:
         self.bias = None if source.bias is None else source.bias[: self.tokens]
         self.weight = (weight if 1 in weight.stride() else weight.contiguous())[: self.tokens]
         self.rows, self.source, self.dtype, self.wanted = rows, source, dtype, wanted
-        self._logits = hidden.new_empty(chunk_rows, weight.shape[0])
+        self._logits = hidden.new_empty(chunk_rows, columns or weight.shape[0])
         # The CPU's row kernels may write a gradient over the logits it is of. The CUDA kernels may not: several
         # blocks share a row and some read all of it.
         shared = not hidden.is_cuda and source.softcap == 0 and dtype == hidden.dtype
@@ -255,12 +265,17 @@ Chunks = HeadChunks | StoredChunks
 
 
 def open_chunks(
-    source: RowsTensors, rows: RealRows, chunk_rows: int, dtype: torch.dtype, wanted: int = 0
+    source: RowsTensors,
+    rows: RealRows,
+    chunk_rows: int,
+    dtype: torch.dtype,
+    wanted: int = 0,
+    columns: int | None = None,
 ) -> Chunks:
     """Chunks of stored rows or of a head, with the gradients that `wanted` has a bit for."""
     if source.weight is None:
         return StoredChunks(source, rows, dtype, wanted)
-    return HeadChunks(source, rows, chunk_rows, dtype, wanted)
+    return HeadChunks(source, rows, chunk_rows, dtype, wanted, columns)
 
 
 def empty_gradients(source: RowsTensors, wanted: int, *, wide: bool) -> tuple[Tensor, Tensor, Tensor]:
