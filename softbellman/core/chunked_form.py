@@ -41,7 +41,7 @@ class ChunkedForm:
         rows = ", ".join(
             f"Tensor{'?' if name.endswith('?') else ''} {plain_name(name)}, Tensor? {plain_name(name)}_weight, "
             f"Tensor? {plain_name(name)}_bias, float {plain_name(name)}_scale, float {plain_name(name)}_softcap, "
-            f"int {plain_name(name)}_vocabulary"
+            f"int {plain_name(name)}_vocabulary, bool {plain_name(name)}_narrow"
             for name in operator.rows
         )
         inputs = "".join(f", {one}" for one in operator.inputs)

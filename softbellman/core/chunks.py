@@ -1,7 +1,7 @@
 """Rows in chunks: which are read, how many at a time, their logits on the way there, gradients on the way back.
 
 Each matmul of a head runs in the dtype of the head. The gradients of 16-bit weights and biases are added up over the chunks
-in float32 and rounded once.
+in float32 and rounded once, unless a head says that those of its weight are added up in 16 bits.
 
 Notation: N rows, M of them real, C rows in a chunk, H hidden units, V vocabulary.
 """
@@ -20,7 +20,7 @@ LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
 CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
 CUDA_CHUNK_BYTES = 256 << 20
 LEAST_ROWS = 64  # but at least 64 rows: a matmul of fewer spends its time on reading the weights
-PARTS = 6  # that an operator is given of a vocabulary-wide argument: the fields of `RowsTensors`
+PARTS = 7  # that an operator is given of a vocabulary-wide argument: the fields of `RowsTensors`
 HIDDEN, WEIGHT, BIAS = (
     1,
     2,
@@ -124,6 +124,12 @@ class RowsTensors(NamedTuple):
     scale: float
     softcap: float  # 0: none
     vocabulary: int = 0  # how many of the V columns are tokens; 0: all
+    narrow: bool = False  # whether the gradient of the weight is added up in the weight's dtype
+
+    @property
+    def weight_sum_dtype(self) -> torch.dtype:
+        """In which the gradient of the weight is added up over the chunks."""
+        return self.values.dtype if self.narrow else statistic_dtype(self.values.dtype)
 
 
 class HeadChunks:
@@ -157,7 +163,9 @@ class HeadChunks:
         self._gradient = self._logits if shared else None
         wide = statistic_dtype(weight.dtype)
         self.grad_hidden = hidden.new_zeros(flat.shape if wanted & HIDDEN else (0,))
-        self.grad_weight = hidden.new_zeros(weight.shape if wanted & WEIGHT else (0,), dtype=wide)
+        self.grad_weight = hidden.new_zeros(
+            weight.shape if wanted & WEIGHT else (0,), dtype=source.weight_sum_dtype
+        )
         self.grad_bias = hidden.new_zeros(weight.shape[:1] if wanted & BIAS else (0,), dtype=wide)
 
     def logits(self, part: slice) -> Tensor:
@@ -210,7 +218,7 @@ class HeadChunks:
             self._add_weight(gradient)
 
     def _add_weight(self, gradient: Tensor) -> None:
-        """The weight's gradient; of 16 bits in float32: on the CPU by a float32 matmul, on a device by the 16-bit one."""
+        """The weight's gradient; a float32 one of 16 bits on the CPU by a float32 matmul, on a device by the 16-bit one."""
         grad_weight = self.grad_weight[: self.tokens]
         if grad_weight.dtype == gradient.dtype:
             grad_weight.addmm_(gradient.t(), self._chunk)
@@ -281,10 +289,11 @@ def open_chunks(
 def empty_gradients(source: RowsTensors, wanted: int, *, wide: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Uninitialised gradients of the shapes and dtypes of `Chunks.gradients`; rounded ones unless `wide`."""
     values, weight = source.values, source.weight
-    dtype = statistic_dtype(values.dtype) if wide else values.dtype
+    of_weight = source.weight_sum_dtype if wide else values.dtype
+    of_bias = statistic_dtype(values.dtype) if wide else values.dtype
     vocabulary = () if weight is None else weight.shape
     return (
         values.new_empty(values.shape if wanted & HIDDEN else (0,)),
-        values.new_empty(vocabulary if wanted & WEIGHT else (0,), dtype=dtype),
-        values.new_empty(vocabulary[:1] if wanted & BIAS else (0,), dtype=dtype),
+        values.new_empty(vocabulary if wanted & WEIGHT else (0,), dtype=of_weight),
+        values.new_empty(vocabulary[:1] if wanted & BIAS else (0,), dtype=of_bias),
     )

@@ -19,6 +19,7 @@ from softbellman.core.checks import (
     check_number,
     check_rows,
     check_temperature,
+    statistic_dtype,
 )
 from softbellman.core.shards import Shards, shards_of
 
@@ -39,6 +40,8 @@ class Head:
         vocabulary: how many of the V rows of weight and bias are tokens. Those behind are padding: they are not read, their
             logits are `-inf` and they get a zero gradient. None: all are tokens.
         chunk_rows: rows whose logits exist at one time, at least 1; None chooses a twentieth of the rows, at least 64.
+        accumulation_dtype: in which the gradient of a 16-bit weight is multiplied out and added up over the chunks: float32
+            (None), or the dtype of the weight, which is faster and rounds at every chunk.
         process_group: the processes among whom the rows of weight and bias are spread, in the order of their ranks. All
             have the same hidden states; ids and `vocabulary` are those of the whole. None: this process has all.
         shard_rows: how many rows of the weight each process of the group has; None: as many as here.
@@ -62,6 +65,7 @@ class Head:
     softcap: float | None = None
     chunk_rows: int | None = None
     vocabulary: int | None = None
+    accumulation_dtype: torch.dtype | None = None
     process_group: Any = None
     shard_rows: tuple[int, ...] | None = None
     sum_hidden_gradient: bool = True
@@ -163,6 +167,7 @@ class Head:
             "chunk_rows": self.chunk_rows,
         }
         options |= {"vocabulary": self.vocabulary, "sum_hidden_gradient": self.sum_hidden_gradient}
+        options |= {"accumulation_dtype": self.accumulation_dtype}
         options |= {"process_group": self.process_group, "shard_rows": self.shard_rows}
         return Head(hidden, weight, bias, **options)
 
@@ -195,7 +200,7 @@ class Head:
         return torch.nn.functional.pad(logits, (0, padding), value=-torch.inf) if padding else logits
 
     def cast(self) -> Head:
-        """The head as autocast has it; its three tensors then share one dtype, or TypeError names the one that does not."""
+        """The head as autocast has it; TypeError where its three tensors then differ in dtype, or its sums have another."""
         head = self
         kind = self.hidden.device.type
         if torch.is_autocast_enabled(kind):
@@ -208,6 +213,12 @@ class Head:
                 raise TypeError(
                     f"{name} must have the dtype of hidden, {head.hidden.dtype}, got {tensor.dtype}"
                 )
+        allowed = (None, head.weight.dtype, statistic_dtype(head.weight.dtype))
+        if head.accumulation_dtype not in allowed:
+            raise TypeError(
+                f"accumulation_dtype must be None, {allowed[1]} or {allowed[2]} for a weight in {allowed[1]}, "
+                f"got {head.accumulation_dtype}"
+            )
         return head
 
 

@@ -185,13 +185,14 @@ def _real(weights: Tensor, mask: Tensor | None) -> Tensor:
 def _tensors(rows: Rows | None) -> tuple[Any, ...]:
     """Stored rows, a head or nothing as the chunked form passes them."""
     if not isinstance(rows, Head):
-        return rows, None, None, 1.0, 0.0, 0
+        return rows, None, None, 1.0, 0.0, 0, False
     head = rows.cast()
+    narrow = head.accumulation_dtype == head.weight.dtype
     if head.shards is not None:
         hidden = shared_hidden(head.hidden, head.shards) if head.sum_hidden_gradient else head.hidden
         tokens = head.shards.own_tokens(head.vocabulary)
-        return hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, tokens
-    return head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, head.vocabulary or 0
+        return hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, tokens, narrow
+    return head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, head.vocabulary or 0, narrow
 
 
 def _wanted(rows: Rows | None) -> int:
