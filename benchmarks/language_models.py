@@ -2,7 +2,7 @@
 
     python -m benchmarks.language_models [--device cuda] [--json FILE] [--losses cross_entropy ...]
         [--shapes 256x256x32000 ...] [--dtypes float32 bfloat16] [--repetitions 20] [--threads 1] [--cpu-time]
-        [--memory] [--quick]
+        [--without torch ...] [--append] [--memory] [--quick]
 
 A shape is rows x hidden units x vocabulary. All contenders compute the summed loss and its gradients for hidden states and
 weight; a teacher is a constant.
@@ -18,6 +18,7 @@ against float64. `--memory` prints what a loss holds for the vocabularies of pub
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -74,6 +75,8 @@ def measure(name: str, data: Data, arguments: argparse.Namespace) -> dict[str, A
     """One row of the table."""
     case = CASES[name]
     contenders, missing = case.contenders()
+    for one in arguments.without:
+        contenders.pop(one, None)
     if data.hidden.dtype == torch.float32:
         contenders.pop("narrow", None)
     found = errors(case, contenders, data)
@@ -185,7 +188,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--memory", nargs="*", choices=list(MODELS), help="memory by model, of these or of all"
     )
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="CONTENDER", help="leave these out, but not eager"
+    )
+    parser.add_argument(
+        "--append", action="store_true", help="add the rows to those of the record that --json names"
+    )
     arguments = parser.parse_args(argv)
+    if "eager" in arguments.without:
+        parser.error("--without takes all contenders but eager, to which the others are compared")
     settle(parser, arguments)
     records: list[dict[str, Any]] = []
     if arguments.memory is not None:
@@ -213,7 +224,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{peer} is missing: {reason}")
     print_table(HEADER, [record.pop("cells") for record in records])
     if arguments.json:
-        save_json(arguments.json, "language_models", records)
+        kept = []
+        if arguments.append and arguments.json.exists():
+            kept = json.loads(arguments.json.read_text())["rows"]
+        save_json(arguments.json, "language_models", [*kept, *records])
 
 
 if __name__ == "__main__":

@@ -163,9 +163,11 @@ class HeadChunks:
         self._gradient = self._logits if shared else None
         wide = statistic_dtype(weight.dtype)
         self.grad_hidden = hidden.new_zeros(flat.shape if wanted & HIDDEN else (0,))
-        self.grad_weight = hidden.new_zeros(
+        # Without a pass that clears it: the first chunk is stored, not added.
+        self.grad_weight = hidden.new_empty(
             weight.shape if wanted & WEIGHT else (0,), dtype=source.weight_sum_dtype
         )
+        self._is_first = True
         self.grad_bias = hidden.new_zeros(weight.shape[:1] if wanted & BIAS else (0,), dtype=wide)
 
     def logits(self, part: slice) -> Tensor:
@@ -220,21 +222,27 @@ class HeadChunks:
     def _add_weight(self, gradient: Tensor) -> None:
         """The weight's gradient; a float32 one of 16 bits on the CPU by a float32 matmul, on a device by the 16-bit one."""
         grad_weight = self.grad_weight[: self.tokens]
+        kept = 0.0 if self._is_first else 1.0  # with 0 what lies there is not read
+        self._is_first = False
         if grad_weight.dtype == gradient.dtype:
-            grad_weight.addmm_(gradient.t(), self._chunk)
+            grad_weight.addmm_(gradient.t(), self._chunk, beta=kept)
             return
         chunk = self._chunk if gradient.is_cuda else self._chunk.float()
         size = _CUDA_BLOCK if gradient.is_cuda else _CPU_BLOCK
         for first in range(0, gradient.shape[1], size):
             block = slice(first, first + size)
-            if gradient.is_cuda:
+            if not gradient.is_cuda:
+                grad_weight[block].addmm_(gradient[:, block].float().t(), chunk, beta=kept)
+            elif kept:
                 grad_weight[block] += gradient[:, block].t().mm(chunk)
             else:
-                grad_weight[block].addmm_(gradient[:, block].float().t(), chunk)
+                grad_weight[block] = gradient[:, block].t().mm(chunk)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of hidden `[..., H]`, weight `[V, H]` and bias `[V]`, the last two not yet rounded."""
         shape = self.source.values.shape if self.wanted & HIDDEN else (0,)
+        if self.wanted & WEIGHT:
+            self.grad_weight[0 if self._is_first else self.tokens :].zero_()
         return self.grad_hidden.view(shape), self.grad_weight, self.grad_bias
 
 

@@ -72,3 +72,25 @@ def test_autocast_decides_the_dtype_of_the_weight() -> None:
     sentence = "accumulation_dtype must be None, torch.float32 or torch.float32 for a weight in torch.float32"
     with pytest.raises(TypeError, match=sentence):
         sb.token_cross_entropy(head, torch.zeros(5, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_what_no_chunk_has_written_is_0(dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not cleared holds NaN here; the gradient of padding and of no real row is 0 all the same."""
+    new_empty = Tensor.new_empty
+
+    def poisoned(self: Tensor, *shape: object, **how: object) -> Tensor:
+        made = new_empty(self, *shape, **how)  # type: ignore[arg-type]
+        return made.fill_(float("nan")) if made.is_floating_point() else made
+
+    monkeypatch.setattr(Tensor, "new_empty", poisoned)
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(size, 4, generator=generator).bfloat16() for size in (6, 9))
+    weight.requires_grad_()
+    head = Head(hidden, weight, vocabulary=7, chunk_rows=2, accumulation_dtype=dtype)
+    targets = torch.arange(6)
+    for mask in (None, torch.arange(6) < 3, torch.zeros(6, dtype=torch.bool)):
+        loss = sb.token_cross_entropy(head, targets, mask, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, weight)
+        assert not gradient.isnan().any() and not gradient[7:].any()
+        assert bool(gradient.any()) == (mask is None or bool(mask.any()))
