@@ -36,7 +36,7 @@ from benchmarks._harness import (
     print_table,
     save_json,
 )
-from benchmarks._language_cases import CASES, Case, Data, errors, gradients, make_data
+from benchmarks._language_cases import CASES, Case, Contender, Data, errors, gradients, make_data
 from benchmarks._memory import peak_bytes
 from benchmarks._options import add_options, parse_shapes, settle
 
@@ -61,6 +61,12 @@ MODELS = {
 MEMORY_ROWS, MEMORY_WIDTH = 1280, 64
 
 
+def chosen(case: Case, arguments: argparse.Namespace) -> tuple[dict[str, Contender], dict[str, str]]:
+    """The contenders of a loss that nobody left out, and why others are missing."""
+    contenders, missing = case.contenders()
+    return {one: call for one, call in contenders.items() if one not in arguments.without}, missing
+
+
 def results_bytes(data: Data) -> int:
     """The gradients of hidden states and weight."""
     return data.hidden.nbytes + data.weight.nbytes
@@ -74,9 +80,7 @@ def logits_bytes(case: Case, data: Data) -> int:
 def measure(name: str, data: Data, arguments: argparse.Namespace) -> dict[str, Any]:
     """One row of the table."""
     case = CASES[name]
-    contenders, missing = case.contenders()
-    for one in arguments.without:
-        contenders.pop(one, None)
+    contenders, missing = chosen(case, arguments)
     if data.hidden.dtype == torch.float32:
         contenders.pop("narrow", None)
     found = errors(case, contenders, data)
@@ -132,15 +136,16 @@ HEADER = (
 )
 
 
-def model_memory(name: str, device: str, dtype: torch.dtype, losses: Sequence[str]) -> list[dict[str, Any]]:
+def model_memory(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """What a loss holds beyond its results: measured at a small width, on which it does not depend, and what results take."""
     width, vocabulary = MODELS[name]
+    device, dtype = arguments.device, torch.bfloat16
     data = make_data(MEMORY_ROWS, MEMORY_WIDTH, vocabulary, dtype, device)
     records = []
-    for loss in losses:
+    for loss in arguments.losses:
         case = CASES[loss]
         held = {}
-        for one, contender in case.contenders()[0].items():
+        for one, contender in chosen(case, arguments)[0].items():
             peak = peak_bytes(partial(gradients, contender, data), device)
             held[one] = peak - results_bytes(data)
         results = (MEMORY_ROWS + vocabulary) * width * dtype.itemsize
@@ -201,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     records: list[dict[str, Any]] = []
     if arguments.memory is not None:
         for model in arguments.memory or MODELS:
-            records += model_memory(model, arguments.device, torch.bfloat16, arguments.losses)
+            records += model_memory(model, arguments)
         print_table(MEMORY_HEADER, [record.pop("cells") for record in records])
         if arguments.json:
             save_json(arguments.json, "language_models_memory", records)
