@@ -26,10 +26,14 @@ from softbellman.core.whole_form import plain_name, split_saved
 
 if TYPE_CHECKING:
     from softbellman.core.row_operator import RowOperator
+    from softbellman.core.shards import Shards
 
 
 class ChunkedForm:
     """The operator on heads, or on heads and stored rows, a chunk of rows at a time."""
+
+    name = "chunked"
+    more = ""  # arguments behind those of the pass
 
     def __init__(self, operator: RowOperator) -> None:
         self.of = operator
@@ -37,11 +41,11 @@ class ChunkedForm:
         rows = ", ".join(
             f"Tensor{'?' if name.endswith('?') else ''} {plain_name(name)}, Tensor? {plain_name(name)}_weight, "
             f"Tensor? {plain_name(name)}_bias, float {plain_name(name)}_scale, float {plain_name(name)}_softcap, "
-            f"int {plain_name(name)}_vocabulary"
+            f"int {plain_name(name)}_vocabulary, bool {plain_name(name)}_narrow"
             for name in operator.rows
         )
         inputs = "".join(f", {one}" for one in operator.inputs)
-        arguments = f"{rows}{inputs}, Tensor? mask, Tensor? row_weights, int chunk_rows"
+        arguments = f"{rows}{inputs}, Tensor? mask, Tensor? row_weights, int chunk_rows{self.more}"
         arriving = "".join(f"Tensor? grad_{name}, " for name in operator.results[: operator.outputs])
         saved = "".join(f", Tensor {name}" for name in operator.saved)
         gradients = ", ".join(
@@ -51,13 +55,13 @@ class ChunkedForm:
         )
         results = ", ".join(f"Tensor {name}" for name in operator.results)
         self.gradient = register_backward(
-            f"{operator.name}_chunked_backward",
+            f"{operator.name}_{self.name}_backward",
             f"({arriving}{arguments}{saved}, int wanted) -> ({gradients})",
             kernel=self.backward,
             fake=self.fake_backward,
         )
         self.operator = register(
-            f"{operator.name}_chunked",
+            f"{operator.name}_{self.name}",
             f"({arguments}, int taken, bool inplace_backward) -> ({results}, Tensor total, {gradients})",
             kernel=self.forward,
             fake=self.fake,
@@ -67,9 +71,13 @@ class ChunkedForm:
 
     # ---- the passes over the chunks ----
 
-    def open(self, arguments: tuple[Any, ...], wanted: int) -> _Pass:
+    def open(self, arguments: tuple[Any, ...], wanted: int) -> Pass:
         """What a pass needs, from the arguments up to chunk_rows."""
-        return _Pass(self.of, self.numbers, arguments, wanted)
+        return Pass(self.of, self.numbers, arguments, wanted)
+
+    def results(self, work: Pass, part: slice, logits: list[Tensor | None]) -> tuple[Tensor, ...]:
+        """The results of a chunk's rows."""
+        return self.of.forward(*logits, *work.inputs(part), work.rows.real(part))
 
     def forward(self, *arguments: Any) -> tuple[Tensor, ...]:
         *inputs, taken, _ = arguments
@@ -78,7 +86,7 @@ class ChunkedForm:
         saved = [self.of.results.index(name) for name in self.of.saved]
         for part in rows.chunks(work.size):
             logits = work.logits(part)
-            terms = self.of.forward(*logits, *work.inputs(part), rows.real(part))
+            terms = self.results(work, part, logits)
             for result, term in zip(results, terms, strict=True):
                 rows.put(result, part, term)
             if taken:
@@ -197,20 +205,29 @@ class ChunkedForm:
         )
 
 
-class _Pass:
+class Pass:
     """One pass over the chunks of an operator's arguments."""
 
-    def __init__(self, of: RowOperator, names: list[str], arguments: tuple[Any, ...], wanted: int) -> None:
-        self.of = of
+    def __init__(
+        self,
+        of: RowOperator,
+        names: list[str],
+        arguments: tuple[Any, ...],
+        wanted: int,
+        shards: Shards | None = None,
+    ) -> None:
+        self.of, self.shards = of, shards
         sources = _sources(of, arguments)
         first = sources[0]
         assert first is not None
         *numbers, mask, weights, requested = arguments[PARTS * len(of.rows) :]
         self.rows = rows = RealRows(first.values.shape[:-1], mask)
         heads = [source.weight for source in sources if source is not None and source.weight is not None]
-        self.size = choose_chunk_rows(rows.count, heads[0], requested, heads=len(heads))
+        # every process has to come to the same chunks
+        largest = None if shards is None else max(shards.rows)
+        self.size = choose_chunk_rows(rows.count, heads[0], requested, heads=len(heads), columns=largest)
         self.dtype = _dtype(sources)
-        vocabulary = heads[0].shape[0]
+        vocabulary = heads[0].shape[0] if shards is None else shards.vocabulary
         self.weights = rows.one_per_row("row_weights", weights, vocabulary)
         if self.weights is not None:
             self.weights = self.weights.to(statistic_dtype(self.dtype))
@@ -218,6 +235,13 @@ class _Pass:
             rows.one_per_row(name, one, vocabulary, name in of.several) if isinstance(one, Tensor) else one
             for name, one in zip(names, numbers, strict=True)
         ]
+        columns = None
+        if shards is not None:
+            columns = shards.columns
+            self._inputs = [
+                shards.own_ids(one) if isinstance(one, Tensor) and one.dtype == torch.int64 else one
+                for one in self._inputs
+            ]
         self._chunks: list[Chunks | None] = []
         for place, source in enumerate(sources):
             if source is None:
@@ -233,7 +257,7 @@ class _Pass:
                 if place in of.differentiable_places
                 else 0
             )
-            self._chunks.append(open_chunks(source, rows, self.size, self.dtype, bits))
+            self._chunks.append(open_chunks(source, rows, self.size, self.dtype, bits, columns))
         self.differentiable = [
             source for place in of.differentiable_places if (source := sources[place]) is not None
         ]

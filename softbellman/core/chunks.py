@@ -1,7 +1,7 @@
 """Rows in chunks: which are read, how many at a time, their logits on the way there, gradients on the way back.
 
 Each matmul of a head runs in the dtype of the head. The gradients of 16-bit weights and biases are added up over the chunks
-in float32 and rounded once.
+in float32 and rounded once, unless a head says that those of its weight are added up in 16 bits.
 
 Notation: N rows, M of them real, C rows in a chunk, H hidden units, V vocabulary.
 """
@@ -20,7 +20,7 @@ LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
 CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
 CUDA_CHUNK_BYTES = 256 << 20
 LEAST_ROWS = 64  # but at least 64 rows: a matmul of fewer spends its time on reading the weights
-PARTS = 6  # that an operator is given of a vocabulary-wide argument: the fields of `RowsTensors`
+PARTS = 7  # that an operator is given of a vocabulary-wide argument: the fields of `RowsTensors`
 HIDDEN, WEIGHT, BIAS = (
     1,
     2,
@@ -30,15 +30,18 @@ HIDDEN, WEIGHT, BIAS = (
 _CPU_BLOCK, _CUDA_BLOCK = 1024, 16384
 
 
-def choose_chunk_rows(rows: int, weight: Tensor, requested: int = 0, *, heads: int = 1) -> int:
+def choose_chunk_rows(
+    rows: int, weight: Tensor, requested: int = 0, *, heads: int = 1, columns: int | None = None
+) -> int:
     """Rows C in a chunk, at most `rows`: those requested, or for 0 the choice of the constants above.
 
-    On a device a chunk counts twice, for the logits and for their gradient.
+    On a device a chunk counts twice, for the logits and for their gradient. `columns` are those of the logits, None for
+    the rows of the weight.
     """
     if requested == 0:
         copies = 2 if weight.is_cuda else 1
         budget = (CUDA_CHUNK_BYTES if weight.is_cuda else CPU_CHUNK_BYTES) // (heads * copies)
-        fitting = budget // (weight.shape[0] * weight.element_size())
+        fitting = budget // ((columns or weight.shape[0]) * weight.element_size())
         requested = max(LEAST_ROWS, min(rows // (LARGEST_SHARE * copies), fitting) // 16 * 16)
     return max(1, min(requested, rows))
 
@@ -121,16 +124,29 @@ class RowsTensors(NamedTuple):
     scale: float
     softcap: float  # 0: none
     vocabulary: int = 0  # how many of the V columns are tokens; 0: all
+    narrow: bool = False  # whether the gradient of the weight is added up in the weight's dtype
+
+    @property
+    def weight_sum_dtype(self) -> torch.dtype:
+        """In which the gradient of the weight is added up over the chunks."""
+        return self.values.dtype if self.narrow else statistic_dtype(self.values.dtype)
 
 
 class HeadChunks:
     """The logits of a head for one chunk at a time, in one buffer `[C, V]`, and what their gradients amount to.
 
-    A gradient that is not wanted is an empty tensor. Those of 16-bit weights and biases are float32 until `rounded`.
+    With `columns` the buffer is so wide; those behind the tokens are `-inf`. A gradient that is not wanted is
+    an empty tensor. Those of 16-bit weights and biases are float32 until `rounded`.
     """
 
     def __init__(
-        self, source: RowsTensors, rows: RealRows, chunk_rows: int, dtype: torch.dtype, wanted: int
+        self,
+        source: RowsTensors,
+        rows: RealRows,
+        chunk_rows: int,
+        dtype: torch.dtype,
+        wanted: int,
+        columns: int | None = None,
     ) -> None:
         assert source.weight is not None
         hidden, weight = source.values, source.weight
@@ -140,14 +156,18 @@ class HeadChunks:
         self.bias = None if source.bias is None else source.bias[: self.tokens]
         self.weight = (weight if 1 in weight.stride() else weight.contiguous())[: self.tokens]
         self.rows, self.source, self.dtype, self.wanted = rows, source, dtype, wanted
-        self._logits = hidden.new_empty(chunk_rows, weight.shape[0])
+        self._logits = hidden.new_empty(chunk_rows, columns or weight.shape[0])
         # The CPU's row kernels may write a gradient over the logits it is of. The CUDA kernels may not: several
         # blocks share a row and some read all of it.
         shared = not hidden.is_cuda and source.softcap == 0 and dtype == hidden.dtype
         self._gradient = self._logits if shared else None
         wide = statistic_dtype(weight.dtype)
         self.grad_hidden = hidden.new_zeros(flat.shape if wanted & HIDDEN else (0,))
-        self.grad_weight = hidden.new_zeros(weight.shape if wanted & WEIGHT else (0,), dtype=wide)
+        # Without a pass that clears it: the first chunk is stored, not added.
+        self.grad_weight = hidden.new_empty(
+            weight.shape if wanted & WEIGHT else (0,), dtype=source.weight_sum_dtype
+        )
+        self._is_first = True
         self.grad_bias = hidden.new_zeros(weight.shape[:1] if wanted & BIAS else (0,), dtype=wide)
 
     def logits(self, part: slice) -> Tensor:
@@ -200,23 +220,29 @@ class HeadChunks:
             self._add_weight(gradient)
 
     def _add_weight(self, gradient: Tensor) -> None:
-        """The weight's gradient; of 16 bits in float32: on the CPU by a float32 matmul, on a device by the 16-bit one."""
+        """The weight's gradient; a float32 one of 16 bits on the CPU by a float32 matmul, on a device by the 16-bit one."""
         grad_weight = self.grad_weight[: self.tokens]
+        kept = 0.0 if self._is_first else 1.0  # with 0 what lies there is not read
+        self._is_first = False
         if grad_weight.dtype == gradient.dtype:
-            grad_weight.addmm_(gradient.t(), self._chunk)
+            grad_weight.addmm_(gradient.t(), self._chunk, beta=kept)
             return
         chunk = self._chunk if gradient.is_cuda else self._chunk.float()
         size = _CUDA_BLOCK if gradient.is_cuda else _CPU_BLOCK
         for first in range(0, gradient.shape[1], size):
             block = slice(first, first + size)
-            if gradient.is_cuda:
+            if not gradient.is_cuda:
+                grad_weight[block].addmm_(gradient[:, block].float().t(), chunk, beta=kept)
+            elif kept:
                 grad_weight[block] += gradient[:, block].t().mm(chunk)
             else:
-                grad_weight[block].addmm_(gradient[:, block].float().t(), chunk)
+                grad_weight[block] = gradient[:, block].t().mm(chunk)
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of hidden `[..., H]`, weight `[V, H]` and bias `[V]`, the last two not yet rounded."""
         shape = self.source.values.shape if self.wanted & HIDDEN else (0,)
+        if self.wanted & WEIGHT:
+            self.grad_weight[0 if self._is_first else self.tokens :].zero_()
         return self.grad_hidden.view(shape), self.grad_weight, self.grad_bias
 
 
@@ -255,21 +281,27 @@ Chunks = HeadChunks | StoredChunks
 
 
 def open_chunks(
-    source: RowsTensors, rows: RealRows, chunk_rows: int, dtype: torch.dtype, wanted: int = 0
+    source: RowsTensors,
+    rows: RealRows,
+    chunk_rows: int,
+    dtype: torch.dtype,
+    wanted: int = 0,
+    columns: int | None = None,
 ) -> Chunks:
     """Chunks of stored rows or of a head, with the gradients that `wanted` has a bit for."""
     if source.weight is None:
         return StoredChunks(source, rows, dtype, wanted)
-    return HeadChunks(source, rows, chunk_rows, dtype, wanted)
+    return HeadChunks(source, rows, chunk_rows, dtype, wanted, columns)
 
 
 def empty_gradients(source: RowsTensors, wanted: int, *, wide: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Uninitialised gradients of the shapes and dtypes of `Chunks.gradients`; rounded ones unless `wide`."""
     values, weight = source.values, source.weight
-    dtype = statistic_dtype(values.dtype) if wide else values.dtype
+    of_weight = source.weight_sum_dtype if wide else values.dtype
+    of_bias = statistic_dtype(values.dtype) if wide else values.dtype
     vocabulary = () if weight is None else weight.shape
     return (
         values.new_empty(values.shape if wanted & HIDDEN else (0,)),
-        values.new_empty(vocabulary if wanted & WEIGHT else (0,), dtype=dtype),
-        values.new_empty(vocabulary[:1] if wanted & BIAS else (0,), dtype=dtype),
+        values.new_empty(vocabulary if wanted & WEIGHT else (0,), dtype=of_weight),
+        values.new_empty(vocabulary[:1] if wanted & BIAS else (0,), dtype=of_bias),
     )

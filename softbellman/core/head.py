@@ -5,7 +5,7 @@ Notation: N rows, H hidden units, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from softbellman.core.checks import (
     check_number,
     check_rows,
     check_temperature,
+    statistic_dtype,
 )
+from softbellman.core.shards import Shards, shards_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,13 @@ class Head:
         vocabulary: how many of the V rows of weight and bias are tokens. Those behind are padding: they are not read, their
             logits are `-inf` and they get a zero gradient. None: all are tokens.
         chunk_rows: rows whose logits exist at one time, at least 1; None chooses a twentieth of the rows, at least 64.
+        accumulation_dtype: in which the gradient of a 16-bit weight is multiplied out and added up over the chunks: float32
+            (None), or the dtype of the weight, which is faster and rounds at every chunk.
+        process_group: the processes among whom the rows of weight and bias are spread, in the order of their ranks. All
+            have the same hidden states; ids and `vocabulary` are those of the whole. None: this process has all.
+        shard_rows: how many rows of the weight each process of the group has; None: as many as here.
+        sum_hidden_gradient: whether the backward pass adds up the processes' gradients of hidden. False leaves that to what
+            made hidden, as column-parallel layers do.
 
     Raises:
         TypeError, ValueError: an attribute of the wrong type, shape or device.
@@ -56,6 +65,11 @@ class Head:
     softcap: float | None = None
     chunk_rows: int | None = None
     vocabulary: int | None = None
+    accumulation_dtype: torch.dtype | None = None
+    process_group: Any = None
+    shard_rows: tuple[int, ...] | None = None
+    sum_hidden_gradient: bool = True
+    shards: Shards | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_rows("hidden", self.hidden)
@@ -77,7 +91,20 @@ class Head:
                 raise ValueError(
                     f"{name} must be on the device of hidden, {hidden.device}, got {tensor.device}"
                 )
+        self._set_shards()
         self._check_options()
+
+    def _set_shards(self) -> None:
+        shards = None
+        if self.process_group is not None:
+            shards = shards_of(self.process_group, self.shard_rows, self.weight.shape[0])
+        elif self.shard_rows is not None:
+            raise ValueError(f"shard_rows must be None without a process_group, got {self.shard_rows}")
+        if not isinstance(self.sum_hidden_gradient, bool):
+            raise TypeError(
+                f"sum_hidden_gradient must be a bool, got {type(self.sum_hidden_gradient).__name__}"
+            )
+        object.__setattr__(self, "shards", shards)
 
     def _check_options(self) -> None:
         check_number("scale", self.scale)
@@ -86,7 +113,11 @@ class Head:
         if self.softcap is not None:
             check_temperature("softcap", self.softcap)
         if self.vocabulary is not None:
-            check_integer("vocabulary", self.vocabulary, 1, self.weight.shape[0], kind="be an int or None")
+            check_integer("vocabulary", self.vocabulary, 1, self.shape[-1], kind="be an int or None")
+            if self.shards is not None and self.vocabulary <= sum(self.shards.rows[:-1]):
+                raise ValueError(
+                    f"vocabulary must leave a token to every process, got {self.vocabulary} of {self.shards.rows} rows"
+                )
         if self.chunk_rows is not None:
             if isinstance(self.chunk_rows, (bool, float, str, Tensor)):
                 raise TypeError(f"chunk_rows must be an int or None, got {type(self.chunk_rows).__name__}")
@@ -95,7 +126,9 @@ class Head:
 
     @property
     def shape(self) -> torch.Size:
-        """The shape `[..., V]` of the logits."""
+        """The shape `[..., V]` of the logits, of all processes together."""
+        if self.shards is not None:
+            return torch.Size((*self.hidden.shape[:-1], self.shards.vocabulary))
         return self.hidden.shape[:-1] + self.weight.shape[:1]
 
     @property
@@ -128,8 +161,15 @@ class Head:
 
     def _with(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:
         """Other tensors, the same options; not `dataclasses.replace`, which torch 2.6 does not compile."""
-        options = {"scale": self.scale, "softcap": self.softcap, "chunk_rows": self.chunk_rows}
-        return Head(hidden, weight, bias, vocabulary=self.vocabulary, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {
+            "scale": self.scale,
+            "softcap": self.softcap,
+            "chunk_rows": self.chunk_rows,
+        }
+        options |= {"vocabulary": self.vocabulary, "sum_hidden_gradient": self.sum_hidden_gradient}
+        options |= {"accumulation_dtype": self.accumulation_dtype}
+        options |= {"process_group": self.process_group, "shard_rows": self.shard_rows}
+        return Head(hidden, weight, bias, **options)
 
     def _logits_of_tokens(self) -> Tensor:
         """The logits without padding."""
@@ -146,13 +186,21 @@ class Head:
         return capped if bias is None else capped.masked_fill(bias == -torch.inf, -torch.inf)
 
     def logits(self) -> Tensor:
-        """All logits `[..., V]`, in plain PyTorch: what a head stands for."""
+        """All logits `[..., V]`, in plain PyTorch: what a head stands for.
+
+        Raises:
+            ValueError: the vocabulary is spread over processes.
+        """
+        if self.shards is not None:
+            raise ValueError(
+                "logits() needs all rows of the weight, got a head in shards; gather its weight first"
+            )
         logits = self.cast()._logits_of_tokens()
         padding = self.weight.shape[0] - logits.shape[-1]
         return torch.nn.functional.pad(logits, (0, padding), value=-torch.inf) if padding else logits
 
     def cast(self) -> Head:
-        """The head as autocast has it; its three tensors then share one dtype, or TypeError names the one that does not."""
+        """The head as autocast has it; TypeError where its three tensors then differ in dtype, or its sums have another."""
         head = self
         kind = self.hidden.device.type
         if torch.is_autocast_enabled(kind):
@@ -165,6 +213,12 @@ class Head:
                 raise TypeError(
                     f"{name} must have the dtype of hidden, {head.hidden.dtype}, got {tensor.dtype}"
                 )
+        allowed = (None, head.weight.dtype, statistic_dtype(head.weight.dtype))
+        if head.accumulation_dtype not in allowed:
+            raise TypeError(
+                f"accumulation_dtype must be None, {allowed[1]} or {allowed[2]} for a weight in {allowed[1]}, "
+                f"got {head.accumulation_dtype}"
+            )
         return head
 
 
@@ -190,6 +244,11 @@ def check_row_argument(name: str, rows: Rows, *, dimensions: int | None = None) 
 def check_rows_beside(name: str, rows: Rows, like_name: str, like: Rows) -> None:
     """Rows read beside others: one shape, one device, and one dtype where both are tensors."""
     check_row_argument(name, rows)
+    ours, theirs = shards_of_rows(rows), shards_of_rows(like)
+    if ours != theirs:
+        raise ValueError(
+            f"{name} must be a Head in the shards of {like_name}, {_described(theirs)}, got {_described(ours)}"
+        )
     if rows.shape != like.shape:
         raise ValueError(
             f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(rows.shape)}"
@@ -198,3 +257,12 @@ def check_rows_beside(name: str, rows: Rows, like_name: str, like: Rows) -> None
         raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {rows.dtype}")
     if rows.device != like.device:
         raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {rows.device}")
+
+
+def shards_of_rows(rows: Rows) -> Shards | None:
+    """The processes over which the vocabulary of a head is spread."""
+    return rows.shards if isinstance(rows, Head) else None
+
+
+def _described(shards: Shards | None) -> str:
+    return "all rows in one process" if shards is None else f"{list(shards.rows)} rows in a process group"

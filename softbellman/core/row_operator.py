@@ -24,6 +24,8 @@ from softbellman.core.checks import check_numbers
 from softbellman.core.chunked_form import ChunkedForm
 from softbellman.core.chunks import BIAS, HIDDEN, WEIGHT
 from softbellman.core.head import Head, Rows
+from softbellman.core.sharded_form import ShardedForm
+from softbellman.core.shards import Shards, number_of, shared_hidden
 from softbellman.core.whole_form import WholeForm, plain_name
 
 REDUCTIONS = ("none", "sum", "mean")
@@ -53,6 +55,8 @@ class RowOperator:
         backward: `backward(*upstream, *rows, *inputs, mask, *saved, *gradients)` fills the gradients, contiguous
             tensors like the rows; None where not wanted. On the CPU a gradient may be the rows themselves.
         chunked: whether there is a chunked form: a row must not need its neighbours.
+        sharded: `sharded(*rows, *inputs, mask, exchange)` gives the results of rows whose columns are spread over processes,
+            from those of this process and what `exchange` tells of the others; None: refused.
         several: the inputs that are tensors `[..., K]`: the operator itself looks at their size and contents.
         differentiable_places: where the differentiable arguments stand among `rows`.
     """
@@ -68,9 +72,11 @@ class RowOperator:
     backward: Callable[..., None]
     chunked: bool = True
     several: tuple[str, ...] = ()
+    sharded: Callable[..., tuple[Tensor, ...]] | None = None
     differentiable_places: tuple[int, ...] = field(init=False, repr=False)
     _whole: Callable[..., Any] = field(init=False, repr=False)
     _chunked: Callable[..., Any] = field(init=False, repr=False)
+    _sharded: Callable[..., Any] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         places = tuple(
@@ -79,6 +85,7 @@ class RowOperator:
         object.__setattr__(self, "differentiable_places", places)
         object.__setattr__(self, "_whole", WholeForm(self).operator)
         object.__setattr__(self, "_chunked", ChunkedForm(self).operator if self.chunked else None)
+        object.__setattr__(self, "_sharded", ShardedForm(self).operator if self.sharded else None)
 
     def __call__(
         self, rows: Sequence[Rows | None], inputs: Sequence[Any], mask: Tensor | None
@@ -131,7 +138,17 @@ class RowOperator:
             if isinstance(one, Head) and one.chunk_rows is not None:
                 chunk_rows.append(one.chunk_rows)
         size = min(chunk_rows, default=0)
-        return self._chunked(*flat, *inputs, mask, row_weights, size, taken, inplace_backward)
+        shards = _shards(rows)
+        if shards is None:
+            return self._chunked(*flat, *inputs, mask, row_weights, size, taken, inplace_backward)
+        if self._sharded is None:
+            raise ValueError(
+                f"a head of {self.name} must have all rows of its weight in one process; heads in shards are for "
+                "token_statistics, token_objective, token_cross_entropy, soft_target_cross_entropy, soft_value, "
+                "soft_bellman_residual, path_consistency and divergence from one distribution"
+            )
+        numbers = (size, number_of(shards), taken, inplace_backward)
+        return self._sharded(*flat, *inputs, mask, row_weights, *numbers)
 
 
 def check_reduction(
@@ -168,9 +185,14 @@ def _real(weights: Tensor, mask: Tensor | None) -> Tensor:
 def _tensors(rows: Rows | None) -> tuple[Any, ...]:
     """Stored rows, a head or nothing as the chunked form passes them."""
     if not isinstance(rows, Head):
-        return rows, None, None, 1.0, 0.0, 0
+        return rows, None, None, 1.0, 0.0, 0, False
     head = rows.cast()
-    return head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, head.vocabulary or 0
+    narrow = head.accumulation_dtype == head.weight.dtype
+    if head.shards is not None:
+        hidden = shared_hidden(head.hidden, head.shards) if head.sum_hidden_gradient else head.hidden
+        tokens = head.shards.own_tokens(head.vocabulary)
+        return hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, tokens, narrow
+    return head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, head.vocabulary or 0, narrow
 
 
 def _wanted(rows: Rows | None) -> int:
@@ -181,3 +203,8 @@ def _wanted(rows: Rows | None) -> int:
         return HIDDEN * rows.requires_grad
     bias = rows.bias is not None and rows.bias.requires_grad
     return HIDDEN * rows.hidden.requires_grad + WEIGHT * rows.weight.requires_grad + BIAS * bias
+
+
+def _shards(rows: Sequence[Rows | None]) -> Shards | None:
+    """The processes over which the vocabulary is spread."""
+    return next((one.shards for one in rows if isinstance(one, Head) and one.shards is not None), None)

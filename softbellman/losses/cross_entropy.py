@@ -19,6 +19,7 @@ from softbellman.core.checks import (
 from softbellman.core.head import Rows, check_row_argument, check_rows_beside
 from softbellman.core.launch import launch, row_matrix, several_per_row, vector
 from softbellman.core.row_operator import RowOperator, check_reduction
+from softbellman.core.shards import Exchange, cleared, counted, merge_normalizers
 from softbellman.losses.targets import real_targets
 
 
@@ -144,10 +145,13 @@ def _even_rows(logits: Rows) -> Tensor:
     if isinstance(logits, Tensor):
         return logits.new_zeros(logits.shape[-1]).expand(logits.shape)
     head = logits.cast()
-    row = head.weight.detach().new_zeros(logits.shape[-1])
-    if head.vocabulary is not None:
-        row[head.vocabulary :] = -torch.inf
-    return row.expand(logits.shape)
+    columns, tokens = logits.shape[-1], head.vocabulary
+    if head.shards is not None:
+        columns, tokens = head.shards.columns, head.shards.own_tokens(head.vocabulary)
+    row = head.weight.detach().new_zeros(columns)
+    if tokens is not None:
+        row[tokens:] = -torch.inf
+    return row.expand(*logits.shape[:-1], columns)
 
 
 def cross_entropy_forward(
@@ -178,6 +182,48 @@ def cross_entropy_forward(
         oracle_correction=oracle_correction,
     )
     return results
+
+
+def cross_entropy_of_shards(
+    logits: Tensor,
+    q: Tensor | None,
+    tau: float,
+    targets: Tensor | None,
+    oracle_weight: Tensor | None,
+    mask: Tensor | None,
+    exchange: Exchange,
+) -> tuple[Tensor, ...]:
+    """What `cross_entropy_forward` gives, of rows whose columns `[..., V_local]` are spread over processes.
+
+    The two parts of the loss are put together apart: for a process that has not the target its part is infinite.
+    """
+    own = cross_entropy_forward(logits, q, tau, targets if q is None else None, None, mask)
+    loss, *normalizers = own
+    of_target = loss
+    if q is not None and targets is not None:
+        chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1).double()  # (C, V), (C,) -> (C,)
+        of_target = (normalizers[0].double() - chosen) - normalizers[1].double().log()
+    losses, of_targets, *every = exchange(loss, of_target, *normalizers)
+    policy = merge_normalizers(every[0], every[1], logits, mask=mask)
+    target_loss = of_targets - policy.log_shares
+    target_loss = target_loss.masked_fill(every[0] == -torch.inf, torch.inf).amin(0)
+    if q is None:
+        oracle = policy
+        total = target_loss
+    else:
+        oracle = merge_normalizers(every[2], every[3], logits, mask=mask)  # of q / tau
+        total = counted(oracle.shares, losses - policy.log_shares)
+    if q is not None and oracle_weight is not None:
+        alpha = oracle_weight.double()
+        total = torch.where(alpha > 0.0, alpha * total, 0.0)
+        total = total + torch.where(alpha < 1.0, (1.0 - alpha) * target_loss, 0.0)
+    total = total.masked_fill(policy.exact == -torch.inf, 0.0)
+    return (
+        *(cleared(one, logits, mask) for one in (total, policy.rounded)),
+        policy.correction,
+        cleared(oracle.rounded, logits, mask),
+        oracle.correction,
+    )
 
 
 def cross_entropy_backward(
@@ -223,4 +269,5 @@ CROSS_ENTROPY = RowOperator(
     differentiable=("logits",),
     forward=cross_entropy_forward,
     backward=cross_entropy_backward,
+    sharded=cross_entropy_of_shards,
 )

@@ -5,10 +5,13 @@ Forward one read of each input, backward one more of each and one write of each 
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from softbellman.core.launch import launch, row_matrix, several_per_row, vector
 from softbellman.core.row_operator import RowOperator
+from softbellman.losses.divergence_of_shards import divergence_of_shards
 
 
 def divergence_forward(
@@ -109,4 +112,5 @@ DIVERGENCE = RowOperator(
     differentiable=("logits", "other"),
     forward=divergence_forward,
     backward=divergence_backward,
+    sharded=partial(divergence_of_shards, divergence_forward),
 )

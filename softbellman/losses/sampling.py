@@ -80,6 +80,10 @@ def sample_tokens(
     if row_numbers is not None:
         check_ids("row_numbers", row_numbers, "logits", logits)
     if isinstance(logits, Head):
+        if logits.shards is not None:
+            raise ValueError(
+                "a head of sample_tokens must have all rows of its weight in one process; gather its weight first"
+            )
         options = (seed, offset, temperature, forbidden)
         return _sample_head(logits.cast().detach(), options, mask, row_numbers, (seed_at, offset_at))
     arguments = seed, offset, temperature, forbidden, mask, seed_at, offset_at, row_numbers, 0

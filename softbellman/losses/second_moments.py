@@ -23,7 +23,7 @@ from softbellman.core.head import Head
 
 def moments_pay(head: Head) -> bool:
     """Whether second moments, `2 V H^2` operations, cost less than the values, `2 M V H`, and give the same."""
-    exact = head.softcap is None and head.vocabulary is None
+    exact = head.softcap is None and head.vocabulary is None and head.shards is None
     return exact and head.hidden.shape[:-1].numel() > head.hidden.shape[-1]
 
 

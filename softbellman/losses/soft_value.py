@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from softbellman.core.checks import check_mask, check_temperature
 from softbellman.core.head import Rows, check_row_argument
 from softbellman.core.launch import launch, row_matrix, several_per_row, vector
 from softbellman.core.row_operator import RowOperator
+from softbellman.core.shards import Exchange, cleared, merge_normalizers
 from softbellman.losses.policy import check_prior
+from softbellman.losses.token_statistics import token_statistics_forward
 
 
 def soft_value(q: Rows, *, tau: float, prior: Rows | None = None, mask: Tensor | None = None) -> Tensor:
@@ -64,6 +67,24 @@ def soft_value_forward(
     return value, normalizer, correction
 
 
+def soft_value_of_shards(
+    q: Tensor, prior: Tensor | None, tau: float, mask: Tensor | None, exchange: Exchange
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `soft_value_forward` gives, of rows whose columns `[..., V_local]` are spread over processes."""
+    value, normalizer, correction = soft_value_forward(q, prior, tau, mask)
+    if prior is None:
+        rounded, corrections = exchange(value, correction)
+        whole = merge_normalizers(rounded, corrections, q, temperature=tau, mask=mask)
+        found = cleared(whole.rounded, q, mask)
+        return found, found.clone(), whole.correction
+    of_prior = token_statistics_forward(prior, None, mask)[2:]
+    rounded, corrections, *every = exchange(normalizer, correction, *of_prior)
+    whole = merge_normalizers(rounded, corrections, q, temperature=tau, mask=mask)
+    exact = whole.exact - tau * merge_normalizers(every[0], every[1], prior, mask=mask).exact
+    exact = torch.where(whole.exact == -torch.inf, -torch.inf, exact)
+    return cleared(exact, q, mask), cleared(whole.rounded, q, mask), whole.correction
+
+
 def soft_value_backward(
     grad_value: Tensor | None,
     q: Tensor,
@@ -96,6 +117,16 @@ def action_soft_value_forward(
         gathered=gathered,
     )
     return value, gathered, correction
+
+
+def action_soft_value_of_shards(
+    q: Tensor, tau: float, actions: Tensor, mask: Tensor | None, exchange: Exchange
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `action_soft_value_forward` gives, of rows whose columns `[..., V_local]` are spread over processes."""
+    rounded, chosen, corrections = exchange(*action_soft_value_forward(q, tau, actions, mask))
+    whole = merge_normalizers(rounded, corrections, q, temperature=tau, mask=mask)
+    gathered = chosen.amax(0)  # -inf where a process has not the action
+    return cleared(whole.rounded, q, mask), cleared(gathered, q, mask), whole.correction
 
 
 def action_soft_value_backward(
@@ -151,6 +182,7 @@ SOFT_VALUE = RowOperator(
     differentiable=("q",),
     forward=soft_value_forward,
     backward=soft_value_backward,
+    sharded=soft_value_of_shards,
 )
 ACTION_SOFT_VALUE = RowOperator(
     name="action_soft_value",
@@ -162,6 +194,7 @@ ACTION_SOFT_VALUE = RowOperator(
     differentiable=("q",),
     forward=action_soft_value_forward,
     backward=action_soft_value_backward,
+    sharded=action_soft_value_of_shards,
 )
 
 

@@ -14,6 +14,7 @@ from softbellman.core.checks import check_mask, check_number, check_numbers, sta
 from softbellman.core.head import Rows, check_row_argument
 from softbellman.core.launch import launch, row_matrix, several_per_row, vector
 from softbellman.core.row_operator import RowOperator, check_reduction
+from softbellman.core.shards import Exchange, cleared, counted, merge_normalizers
 from softbellman.losses.targets import real_targets
 
 OUTPUTS = ("log_prob", "entropy", "log_normalizer")
@@ -176,6 +177,23 @@ def token_statistics_forward(
     return results
 
 
+def token_statistics_of_shards(
+    logits: Tensor, targets: Tensor | None, mask: Tensor | None, exchange: Exchange
+) -> tuple[Tensor, ...]:
+    """What `token_statistics_forward` gives, of rows whose columns `[..., V_local]` are spread over processes."""
+    own = token_statistics_forward(logits, targets, mask)
+    log_probs, entropies, rounded, corrections = exchange(*own)
+    whole = merge_normalizers(rounded, corrections, logits, mask=mask)
+    entropy = counted(whole.shares, entropies - whole.log_shares)
+    log_prob = torch.zeros_like(entropy)
+    if targets is not None:  # -inf where a process has not the target
+        log_prob = (log_probs + whole.log_shares).amax(0).masked_fill(whole.exact == -torch.inf, 0.0)
+    return (
+        *(cleared(one, logits, mask) for one in (log_prob, entropy, whole.rounded)),
+        whole.correction,
+    )
+
+
 def token_statistics_backward(
     grad_log_prob: Tensor | None,
     grad_entropy: Tensor | None,
@@ -219,20 +237,37 @@ def token_objective_forward(
 ) -> tuple[Tensor, ...]:
     """The objective of rows `[..., V]`, and the results of `token_statistics_forward`."""
     results = token_statistics_forward(logits, targets, mask)
+    weights = log_prob_weights, entropy_weights, normalizer_weights, squared_normalizer_weights
+    return _objective(results, weights, mask), *results
+
+
+def token_objective_of_shards(
+    logits: Tensor,
+    targets: Tensor,
+    log_prob_weights: Tensor | None,
+    entropy_weights: Tensor | None,
+    normalizer_weights: Tensor | None,
+    squared_normalizer_weights: Tensor | None,
+    mask: Tensor | None,
+    exchange: Exchange,
+) -> tuple[Tensor, ...]:
+    """The objective, and the results of `token_statistics_of_shards`."""
+    results = token_statistics_of_shards(logits, targets, mask, exchange)
+    weights = log_prob_weights, entropy_weights, normalizer_weights, squared_normalizer_weights
+    return _objective(results, weights, mask), *results
+
+
+def _objective(results: tuple[Tensor, ...], of_rows: Weights, mask: Tensor | None) -> Tensor:
     log_prob, entropy, log_normalizer, _ = results
     exists = log_normalizer != -torch.inf
     if mask is not None:
         exists &= mask
     objective = torch.zeros_like(log_prob)
-    for weights, statistic in (
-        (log_prob_weights, log_prob),
-        (entropy_weights, entropy),
-        (normalizer_weights, log_normalizer),
-        (squared_normalizer_weights, log_normalizer.square()),
-    ):
+    statistics = log_prob, entropy, log_normalizer, log_normalizer.square()
+    for weights, statistic in zip(of_rows, statistics, strict=True):
         if weights is not None:
             objective += torch.where(exists & (weights != 0), weights * statistic, 0.0)
-    return objective, *results
+    return objective
 
 
 def token_objective_backward(
@@ -281,6 +316,7 @@ TOKEN_STATISTICS = RowOperator(
     differentiable=("logits",),
     forward=token_statistics_forward,
     backward=token_statistics_backward,
+    sharded=token_statistics_of_shards,
 )
 TOKEN_OBJECTIVE = RowOperator(
     name="token_objective",
@@ -298,4 +334,5 @@ TOKEN_OBJECTIVE = RowOperator(
     differentiable=("logits",),
     forward=token_objective_forward,
     backward=token_objective_backward,
+    sharded=token_objective_of_shards,
 )

@@ -34,9 +34,9 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
     actor, critic = head(3, 4, torch.float32), head(3, 6, torch.float32, seed=1)
     constant = [value.detach() for value in critic]
     ids, mask = torch.randint(0, 5, (2, 3)), torch.tensor([[True, True, False], [True, True, True]])
-    numbers, nothing = torch.rand(2, 3), (None, None, None, 1.0, 0.0, 0)
-    plain, capped, padded = (1.0, 0.0, 0), (0.5, 3.0, 0), (0.5, 3.0, 4)
-    stored = (torch.randn(2, 3, 5, requires_grad=True), None, None, 1.0, 0.0, 0)
+    numbers, nothing = torch.rand(2, 3), (None, None, None, 1.0, 0.0, 0, False)
+    plain, capped, padded = (1.0, 0.0, 0, False), (0.5, 3.0, 0, False), (0.5, 3.0, 4, True)
+    stored = (torch.randn(2, 3, 5, requires_grad=True), None, None, 1.0, 0.0, 0, False)
     for taken, inplace in ((0, False), (7, False), (7, True)):
         weights = numbers if taken else None
         yield (

@@ -1,0 +1,96 @@
+"""In which dtype a 16-bit weight's gradient is added up over the chunks of a head."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import softbellman as sb
+from softbellman import Head
+
+ROWS, WIDTH, VOCABULARY = 96, 8, 60
+
+
+def gradients(dtype: torch.dtype | None, reduction: str = "sum", **options: object) -> tuple[Tensor, ...]:
+    """Of hidden, weight and bias in bfloat16, and in float64 of the same numbers."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((ROWS, WIDTH), (VOCABULARY, WIDTH), (VOCABULARY,))
+    parts = [torch.randn(shape, generator=generator).bfloat16() for shape in shapes]
+    targets = torch.randint(0, VOCABULARY, (ROWS,), generator=generator)
+    leaves = [part.requires_grad_() for part in parts]
+    head = Head(*leaves, accumulation_dtype=dtype, chunk_rows=4, **options)  # type: ignore[arg-type]
+    found = torch.autograd.grad(sb.token_cross_entropy(head, targets, reduction=reduction).sum(), leaves)
+    wide = [part.detach().double().requires_grad_() for part in parts]
+    loss = sb.token_cross_entropy(Head(*wide, **options), targets, reduction="sum")  # type: ignore[arg-type]
+    return *found, *torch.autograd.grad(loss, wide)
+
+
+def relative(actual: Tensor, exact: Tensor) -> float:
+    return float((actual.double() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize("options", [{}, {"vocabulary": 50, "scale": 0.5, "softcap": 6.0}])
+def test_sums_in_16_bits_round_at_every_chunk(reduction: str, options: dict[str, object]) -> None:
+    """24 chunks: each rounding is at most 2^-9 of a partial sum."""
+    *kept, _, exact, exact_bias = gradients(None, reduction, **options)
+    *narrow, _, _, _ = gradients(torch.bfloat16, reduction, **options)
+    assert all(one.dtype == torch.bfloat16 for one in (*kept, *narrow))
+    assert relative(kept[1], exact) < relative(narrow[1], exact) < 24**0.5 * 2**-9 + relative(kept[1], exact)
+    assert torch.equal(kept[0], narrow[0]) and torch.equal(kept[2], narrow[2])
+    assert relative(kept[2], exact_bias) < 0.02
+    same = gradients(torch.float32, reduction, **options)
+    assert all(torch.equal(one, other) for one, other in zip(kept, same, strict=False))
+
+
+def test_no_float32_weight_gradient_is_held() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(size, 64, generator=generator).bfloat16() for size in (64, 4000))
+    weight.requires_grad_()
+    largest = {}
+    for dtype in (None, torch.bfloat16):
+        head = Head(hidden, weight, accumulation_dtype=dtype, chunk_rows=8)
+        saved: list[int] = []
+
+        def keep(tensor: Tensor, saved: list[int] = saved) -> Tensor:
+            saved.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            sb.token_cross_entropy(head, torch.zeros(64, dtype=torch.int64), reduction="sum")
+        largest[dtype] = max(saved)
+    assert largest == {None: 4 * weight.numel(), torch.bfloat16: 2 * weight.numel()}
+
+
+def test_autocast_decides_the_dtype_of_the_weight() -> None:
+    hidden, weight = torch.randn(5, 4), torch.randn(7, 4, requires_grad=True)
+    head = Head(hidden, weight, accumulation_dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        sb.token_cross_entropy(head, torch.zeros(5, dtype=torch.int64), reduction="sum").backward()
+    assert weight.grad is not None and weight.grad.dtype == torch.float32
+    sentence = "accumulation_dtype must be None, torch.float32 or torch.float32 for a weight in torch.float32"
+    with pytest.raises(TypeError, match=sentence):
+        sb.token_cross_entropy(head, torch.zeros(5, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_what_no_chunk_has_written_is_0(dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not cleared holds NaN here; the gradient of padding and of no real row is 0 all the same."""
+    new_empty = Tensor.new_empty
+
+    def poisoned(self: Tensor, *shape: object, **how: object) -> Tensor:
+        made = new_empty(self, *shape, **how)  # type: ignore[arg-type]
+        return made.fill_(float("nan")) if made.is_floating_point() else made
+
+    monkeypatch.setattr(Tensor, "new_empty", poisoned)
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(size, 4, generator=generator).bfloat16() for size in (6, 9))
+    weight.requires_grad_()
+    head = Head(hidden, weight, vocabulary=7, chunk_rows=2, accumulation_dtype=dtype)
+    targets = torch.arange(6)
+    for mask in (None, torch.arange(6) < 3, torch.zeros(6, dtype=torch.bool)):
+        loss = sb.token_cross_entropy(head, targets, mask, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, weight)
+        assert not gradient.isnan().any() and not gradient[7:].any()
+        assert bool(gradient.any()) == (mask is None or bool(mask.any()))
