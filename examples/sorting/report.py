@@ -1,0 +1,2 @@
+def make_table(s): return ""
+def draw_figure(s,p): pass
