@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sorting.task import Pairs, completion_values, token_rewards
 from torch import Tensor
 
 from softbellman import (
@@ -21,6 +20,7 @@ from softbellman import (
     token_objective,
 )
 from softbellman.objectives import mean_of_others
+from sorting.task import Pairs, completion_values, token_rewards
 
 TAU = 0.1
 """Temperature of targets, entropies and divergences, in tokens of the payoff."""
@@ -70,18 +70,14 @@ def leave_one_out(samples: Samples) -> Tensor:
 
 def leave_one_out_near_the_start(samples: Samples) -> Tensor:
     """RLOO, and the divergence from the start over the whole vocabulary."""
-    kept = divergence(
-        samples.policy, samples.start, kind="reverse_kl", mask=samples.mask, reduction="mean"
-    )
+    kept = divergence(samples.policy, samples.start, kind="reverse_kl", mask=samples.mask, reduction="mean")
     return leave_one_out(samples) + TAU * kept
 
 
 def learnt_credit(samples: Samples) -> Tensor:
     """ERAC's actor, Eq. (20), with a critic that was learnt."""
     assert samples.critic is not None
-    return actor_loss(
-        samples.policy, samples.critic, tau=TAU, mask=samples.mask, reduction="mean"
-    ).loss
+    return actor_loss(samples.policy, samples.critic, tau=TAU, mask=samples.mask, reduction="mean").loss
 
 
 def exact_credit(samples: Samples) -> Tensor:
@@ -101,17 +97,13 @@ def exact_credit_near_the_start(samples: Samples) -> Tensor:
 def exact_targets(samples: Samples) -> Tensor:
     """Cross entropy to `softmax(Q / tau)`, Q exact: the whole vocabulary at each state that the policy reached."""
     values = samples.exact_values(samples.pairs.answers)
-    return soft_target_cross_entropy(
-        samples.policy, values, tau=TAU, mask=samples.mask, reduction="mean"
-    )
+    return soft_target_cross_entropy(samples.policy, values, tau=TAU, mask=samples.mask, reduction="mean")
 
 
 def targets_of_one_label(samples: Samples) -> Tensor:
     """The same towards the labeller's string alone: not exact where others are right, too."""
     values = samples.exact_values(samples.pairs.labels[:, None])
-    return soft_target_cross_entropy(
-        samples.policy, values, tau=TAU, mask=samples.mask, reduction="mean"
-    )
+    return soft_target_cross_entropy(samples.policy, values, tau=TAU, mask=samples.mask, reduction="mean")
 
 
 class Arm(NamedTuple):
@@ -126,7 +118,6 @@ class Arm(NamedTuple):
 
     title: str
     loss: Callable[[Samples], Tensor] | None
-    temperature: float = 1.0
     has_critic: bool = False
     for_several: bool = False
 

@@ -5,14 +5,19 @@ Notation: N sequences, S tokens of a prompt, T steps of an answer, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from typing import NamedTuple
 
 import torch
 import transformers
-from sorting.task import END, PAD, SEPARATOR
 from torch import Tensor
 
 from softbellman import Head, sample_tokens
+from sorting.task import END, PAD, SEPARATOR
+
+_TAKEN = inspect.signature(transformers.Qwen3Model.forward).parameters
+CACHE = "cache" if "cache" in _TAKEN else "past_key_values"
+"""Argument of the model for keys and values; newer versions of transformers have another name."""
 
 
 class Sizes(NamedTuple):
@@ -57,14 +62,16 @@ def head_before(model: transformers.Qwen3ForCausalLM, prompts: Tensor, tokens: T
 
 
 @torch.no_grad()
-def draw(model: transformers.Qwen3ForCausalLM, prompts: Tensor, *, steps: int, seed: int, temperature: float = 1.0) -> Drawn:
+def draw(
+    model: transformers.Qwen3ForCausalLM, prompts: Tensor, *, steps: int, seed: int, temperature: float = 1.0
+) -> Drawn:
     """One answer to each prompt, a token at a time with the cache of keys and values. Temperature 0 takes the likeliest."""
     following = torch.nn.functional.pad(prompts, (0, 1), value=SEPARATOR)
     cache = transformers.DynamicCache(config=model.config)
     running = torch.ones(len(prompts), dtype=torch.bool)
     tokens, mask = [], []
     for step in range(steps):
-        state = model.model(input_ids=following, past_key_values=cache, use_cache=True).last_hidden_state
+        state = model.model(input_ids=following, use_cache=True, **{CACHE: cache}).last_hidden_state
         head = Head(state[:, -1], model.lm_head.weight)
         token = _choose(head, temperature, seed, step)
         tokens.append(token.where(running, PAD))

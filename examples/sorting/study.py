@@ -1,7 +1,7 @@
 """Learning rates by a sweep on validation prompts, then all arms with several seeds on test prompts.
 
-The sweep has a seed of its own, and every arm has the same rates to choose from. Test prompts are the same for all seeds; sets of
-numbers are never shared by training, validation and test.
+The sweep has a seed of its own, and every arm has the same rates to choose from. Test prompts are the same for all seeds.
+Training, validation and test share no set of numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
+
 from sorting.arms import ARMS, Arm
 from sorting.task import LABELLED, TASKS, Pairs, make_pairs
 from sorting.training import Settings, evaluate, make_start, train
@@ -48,7 +49,9 @@ def sweep(task: str, settings: Settings) -> dict[str, dict[str, float]]:
     return found
 
 
-def compare(task: str, settings: Settings, seed: int, rates: dict[str, float]) -> dict[str, list[list[float]]]:
+def compare(
+    task: str, settings: Settings, seed: int, rates: dict[str, float]
+) -> dict[str, list[list[float]]]:
     """Of the start and each arm, 1 or 0 for each test prompt: by the likeliest answer, and by a drawn one."""
     pairs, _, test = split(task, settings, seed)
     start = make_start(pairs, settings, seed)

@@ -54,7 +54,9 @@ def make_pairs(task: str, count: int, *, length: int, numbers: int, seed: int) -
     sets = (FIRST + drawn.sort(-1).values).unique(dim=0)
     sets = sets[torch.randperm(len(sets), generator=generator)[:count]]
     if len(sets) < count:
-        raise ValueError(f"count must be lower: {2 * count} draws gave {len(sets)} different sets, not {count}")
+        raise ValueError(
+            f"count must be lower: {2 * count} draws gave {len(sets)} different sets, not {count}"
+        )
     prompts = sets.gather(1, torch.rand(sets.shape, generator=generator).argsort(-1))
     directions = [sets.flip(-1) if down else sets for down in TASKS[task]]
     answers = pad(torch.stack(directions, 1), (0, 1), value=END)  # (B, P, L) -> (B, P, L + 1)

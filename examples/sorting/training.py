@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from sorting.arms import TAU, Arm, Samples, likelihood
-from sorting.model import Drawn, Sizes, draw, head_before, new_model
-from sorting.task import FIRST, Pairs, is_right, token_rewards
 from torch import Tensor
 from transformers import Qwen3ForCausalLM
 
 from softbellman import Head, erac_critic_loss
+from sorting.arms import TAU, Arm, Samples, likelihood
+from sorting.model import Drawn, Sizes, draw, head_before, new_model
+from sorting.task import FIRST, Pairs, is_right, token_rewards
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a run; the defaults are those of the table."""
+    """Of a run; the defaults are those of the table.
+
+    Attributes:
+        length, numbers: of a prompt, and to choose from.
+        validation, test: prompts.
+        sizes: of the model, and of the critic.
+        batch, samples: prompts of an update, and answers that are drawn to each.
+        start_updates, updates: of the start, and of an arm that draws.
+        critic_updates: of the critic before the arm's own updates.
+        start_rate: learning rate of the start and of the critic.
+        rates: that every arm chooses from.
+        target_speed: how far the critic's target network moves in an update.
+    """
 
     length: int = 6
     numbers: int = 20
     validation: int = 128
     test: int = 256
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     batch: int = 32
     samples: int = 4
     start_updates: int = 300
@@ -64,7 +76,9 @@ def batches(pairs: Pairs, size: int, count: int, seed: int) -> Iterator[Pairs]:
         yield pairs.of(torch.randperm(len(pairs.prompts), generator=generator)[:size])
 
 
-def fit_labels(model: Qwen3ForCausalLM, pairs: Pairs, settings: Settings, *, updates: int, rate: float, seed: int) -> None:
+def fit_labels(
+    model: Qwen3ForCausalLM, pairs: Pairs, settings: Settings, *, updates: int, rate: float, seed: int
+) -> None:
     """Maximum likelihood, in place."""
     optimizer = optimizer_of(model, rate)
     for batch in batches(pairs, settings.batch, updates, seed):
@@ -79,7 +93,7 @@ def make_start(pairs: Pairs, settings: Settings, seed: int) -> Qwen3ForCausalLM:
 
 
 class Critic:
-    """Action values learnt from the rewards of samples, Eq. (18) and (19); it reads the label where the policy reads the prompt."""
+    """Action values learnt from the rewards of samples, Eq. (18) and (19). It reads the label, the policy the prompt."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.model = new_model(settings.vocabulary, settings.sizes, seed)
@@ -105,7 +119,9 @@ class Critic:
             mean.data.lerp_(weight.data, self.speed)
 
 
-def train(start: Qwen3ForCausalLM, arm: Arm, pairs: Pairs, settings: Settings, *, rate: float, seed: int) -> Qwen3ForCausalLM:
+def train(
+    start: Qwen3ForCausalLM, arm: Arm, pairs: Pairs, settings: Settings, *, rate: float, seed: int
+) -> Qwen3ForCausalLM:
     """A copy of the start after an arm's updates.
 
     The arms that draw see `batch * samples` answers an update. The likelihood sees as many labels in all, in more updates.
@@ -126,7 +142,7 @@ def train(start: Qwen3ForCausalLM, arm: Arm, pairs: Pairs, settings: Settings, *
     optimizer = optimizer_of(model, rate)
     for number, batch in enumerate(batches(pairs, settings.batch, settings.updates, seed)):
         shown = batch.repeated(settings.samples)
-        drawn = draw(model, shown.prompts, steps=settings.steps, seed=2**20 * seed + number, temperature=arm.temperature)
+        drawn = draw(model, shown.prompts, steps=settings.steps, seed=2**20 * seed + number)
         policy = head_before(model, shown.prompts, drawn.tokens)
         values = None
         with torch.no_grad():
@@ -143,7 +159,8 @@ def train(start: Qwen3ForCausalLM, arm: Arm, pairs: Pairs, settings: Settings, *
 def evaluate(model: Qwen3ForCausalLM, pairs: Pairs, settings: Settings) -> tuple[Tensor, Tensor]:
     """Of each prompt whether the likeliest answer, token by token, is right, and whether a drawn one is. `[B]` each."""
     found = [
-        draw(model, pairs.prompts, steps=settings.steps, seed=0, temperature=temperature).tokens for temperature in (0.0, 1.0)
+        draw(model, pairs.prompts, steps=settings.steps, seed=0, temperature=temperature).tokens
+        for temperature in (0.0, 1.0)
     ]
     greedy, drawn = (is_right(tokens, pairs.answers).double() for tokens in found)
     return greedy, drawn
