@@ -2,7 +2,8 @@
 
 Shows: losses on the `Head` of a Qwen3 made from a configuration, exact values where one or several strings are right, a learnt
 critic, a divergence from the start; learning rates chosen on validation prompts, then seeds with intervals. The parts are in
-`sorting/`. It needs the extra `softbellman[hf]`; nothing is downloaded. `--tiny` shows that it works, in seconds.
+`sorting/`. It needs the extra `softbellman[hf]`; nothing is downloaded. A study that was stopped goes on in its folder.
+`--tiny` shows that it works, and no more.
 
     python examples/sort_with_credit.py [FOLDER] [--seeds 5] [--processes 2] [--tiny]
 """
@@ -37,14 +38,15 @@ def main() -> None:
     folder = asked.folder or Path(mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    study = run_study(TINY if asked.tiny else Settings(), seeds=asked.seeds, processes=asked.processes)
-    study["seconds"] = time.perf_counter() - began
+    settings = TINY if asked.tiny else Settings()
+    study = run_study(settings, folder, seeds=asked.seeds, processes=asked.processes)
+    seconds = time.perf_counter() - began
     (folder / "results.json").write_text(json.dumps(study) + "\n", encoding="utf-8")
     table = make_table(study)
     (folder / "table.md").write_text(table, encoding="utf-8")
     draw_figure(study, folder / "figure.png")
     print(table)
-    print(f"{study['seconds']:.0f} seconds; {folder}")
+    print(f"{seconds:.0f} seconds; {folder}")
 
 
 if __name__ == "__main__":
