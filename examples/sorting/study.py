@@ -1,7 +1,7 @@
 """Learning rates by a sweep on validation prompts, then all arms with several seeds on test prompts.
 
 The sweep has a seed of its own, and every arm has the same rates to choose from. Test prompts are the same for all seeds.
-Training, validation and test share no set of numbers. A study that was stopped goes on where it is started again with its folder.
+Training, validation and test share no set of numbers. A study that was stopped goes on when started again with its folder.
 """
 
 from __future__ import annotations
