@@ -20,10 +20,18 @@ PRINTED = {
     "operators": ("update 30: loss",),
     "own_algorithm": ("best of K: test BLEU",),
     "own_transformer": ("ERAC: test BLEU", "Translator with"),
+    "sort_with_credit": (
+        "Sort, upwards:",
+        "Sort, either direction:",
+        "| exact values + KL | 0.001 |",
+        "seconds",
+    ),
 }
 """What each of them prints at least."""
-NEEDED = {"fine_tune": "transformers"}
+NEEDED = {"fine_tune": "transformers", "sort_with_credit": "transformers"}
 """Optional packages."""
+ARGUMENTS = {"sort_with_credit": ["--tiny", "--seeds", "2"]}
+"""Of those that take longer without."""
 
 
 def test_all_are_known() -> None:
@@ -36,7 +44,7 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
         pytest.importorskip(NEEDED[path.stem])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
-        [sys.executable, path, tmp_path],
+        [sys.executable, path, tmp_path, *ARGUMENTS.get(path.stem, [])],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -50,6 +58,12 @@ def test_an_example_runs(path: Path, tmp_path: Path) -> None:
         records = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
         trained = [one for one in records if one["kind"] == "train" and one["stage"] == "best"]
         assert trained and all(one["best_payoff"] > one["payoff"] for one in trained)
+    if path.stem == "sort_with_credit":
+        results = json.loads((tmp_path / "results.json").read_text())
+        upwards, either = (results["test"][task] for task in ("upwards", "either direction"))
+        assert len(upwards) == len(either) == 2
+        assert {*either[0]} - {*upwards[0]} == {"exact targets, one label"}
+        assert (tmp_path / "figure.png").stat().st_size > 10_000
     if path.stem == "fine_tune":
         scores = dict(re.findall(r"^(\w+): test BLEU (\S+)$", found.stdout, re.MULTILINE))
         assert scores["exported"] == scores["ERAC"]  # transformers decodes what was tuned
