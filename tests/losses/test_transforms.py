@@ -84,6 +84,11 @@ def test_a_batched_call_is_refused_not_cut_from_its_graph(call: Callable[[Tensor
 SHORT = torch.ones(1, dtype=torch.bool)
 
 
+def _form(value):
+    """An argument in a word, the same in every process."""
+    return "x".join(map(str, value.shape)) or "scalar" if isinstance(value, torch.Tensor) else str(value)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     (
@@ -114,7 +119,7 @@ SHORT = torch.ones(1, dtype=torch.bool)
             (torch.ones(1000), torch.randn(1000, 7), None, 1.0, None, *torch.ones(2, 9), True),
         ),
     ),
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ",".join(_form(one) for one in value),
 )
 def test_registered_operators_refuse_what_they_would_read_beyond(
     name: str, arguments: tuple[object, ...]
