@@ -52,12 +52,14 @@ def replaced(value: tuple[int, ...], position: int, by: Values) -> Values:
 
 
 def of_any_tuple(value: tuple[int, ...]) -> list[Values]:
+    numbers = (
+        3 if len(value) == 4 else len(value)
+    )  # the fourth of an array only marks a copy, and may be left out
     wrong = [
         NO_TUPLE.filter(lambda other: other is not None),
-        st.just(value[:-1]),
+        st.just(value[: numbers - 1]),
         st.just((*value, 1, 1, 1, 1)),
     ]
-    numbers = 3 if len(value) == 4 else len(value)  # the fourth of an array only marks a copy
     return wrong + [replaced(value, position, NO_INTEGER) for position in range(numbers)]
 
 
