@@ -19,11 +19,9 @@ from softbellman.core.checks import statistic_dtype
 LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
 CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
 CUDA_CHUNK_BYTES = 256 << 20
-LEAST_ROWS = 64  # but at least 64 rows: a matmul of fewer spends its time on reading the weights.
-FEW_ROWS = (
-    1280  # Of fewer rows than these a twentieth is less than 64. Then a chunk has 128 where the bytes allow,
-)
-ROWS_OF_FEW = 128  # which took a quarter of the time away (docs/performance.md)
+LEAST_ROWS = 64  # but at least 64 rows: a matmul of fewer spends its time on reading the weights
+FEW_ROWS = 1280  # of fewer rows than these, of which a twentieth is less than 64,
+ROWS_OF_FEW = 128  # a chunk has half, and at most so many: it is a quarter faster (docs/performance.md)
 PARTS = 7  # that an operator is given of a vocabulary-wide argument: the fields of `RowsTensors`
 HIDDEN, WEIGHT, BIAS = (
     1,
@@ -46,7 +44,7 @@ def choose_chunk_rows(
         copies = 2 if weight.is_cuda else 1
         budget = (CUDA_CHUNK_BYTES if weight.is_cuda else CPU_CHUNK_BYTES) // (heads * copies)
         fitting = budget // ((columns or weight.shape[0]) * weight.element_size())
-        share = ROWS_OF_FEW if rows < FEW_ROWS else rows // (LARGEST_SHARE * copies)
+        share = min(ROWS_OF_FEW, rows // 2) if rows < FEW_ROWS else rows // (LARGEST_SHARE * copies)
         requested = max(LEAST_ROWS, min(share, fitting) // 16 * 16)
     return max(1, min(requested, rows))
 

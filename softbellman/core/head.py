@@ -40,7 +40,7 @@ class Head:
         vocabulary: how many of the V rows of weight and bias are tokens. Those behind are padding: they are not read, their
             logits are `-inf` and they get a zero gradient. None: all are tokens.
         chunk_rows: rows whose logits exist at one time, at least 1; None chooses a twentieth of the rows, at least 64; of fewer
-            than 1,280 rows 128.
+            than 1,280 rows half of them, at most 128.
         accumulation_dtype: in which the gradient of a 16-bit weight is multiplied out and added up over the chunks: float32
             (None), or the dtype of the weight, which is faster and rounds at every chunk.
         process_group: the processes among whom the rows of weight and bias are spread, in the order of their ranks. All

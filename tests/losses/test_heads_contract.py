@@ -250,6 +250,9 @@ def test_chunks_are_a_twentieth_of_the_rows_within_bounds() -> None:
     assert choose_chunk_rows(20_000, weight, 0) == 992  # 5 %
     assert choose_chunk_rows(1280, weight, 0) == 64  # at least 64 rows
     assert choose_chunk_rows(1279, weight, 0) == choose_chunk_rows(500, weight, 0) == 128  # of fewer 128
+    assert (
+        choose_chunk_rows(200, weight, 0) == 96 and choose_chunk_rows(100, weight, 0) == 64
+    )  # half of very few
     assert choose_chunk_rows(500, torch.empty(200_000, 1), 0) == 80  # which 64 MiB hold
     assert choose_chunk_rows(40, weight, 0) == 40 and choose_chunk_rows(0, weight, 0) == 1
     assert choose_chunk_rows(500, weight, 7) == 7
