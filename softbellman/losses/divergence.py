@@ -13,9 +13,8 @@ from softbellman.core.checks import check_choice, check_mask, check_number, chec
 from softbellman.core.head import Rows, check_row_argument, check_rows_beside
 from softbellman.core.row_operator import check_reduction
 from softbellman.losses.divergence_kernels import DIVERGENCE
+from softbellman.losses.divergence_of_shards import KINDS
 from softbellman.losses.several_teachers import sum_of_divergences
-
-KINDS = ("forward_kl", "reverse_kl", "jsd")  # by the native core's number
 
 
 def divergence(

@@ -23,7 +23,8 @@ from softbellman.core.shards import (
     merge_normalizers,
 )
 
-FORWARD_KL, REVERSE_KL, JSD = range(3)
+KINDS = ("forward_kl", "reverse_kl", "jsd")  # by the native core's number
+FORWARD_KL, REVERSE_KL, JSD = range(len(KINDS))
 _BLOCK = 1 << 16  # numbers of a chunk that are widened at one time
 
 

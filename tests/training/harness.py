@@ -16,11 +16,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from softbellman import config
-from softbellman.training import Observer
+from softbellman.training import Observer, load_run, run
 from softbellman.training.settings import Settings
 
 APART = ("time", "run_time", "train_seconds", "peak_memory_bytes")
 """What differs between two runs that do the same."""
+
+
+def refused(folder: Path, settings: Settings, error: type[Exception], match: str) -> None:
+    """Neither loaded nor continued."""
+    for again in (lambda: load_run(folder), lambda: run(settings, resume=folder)):
+        with pytest.raises(error, match=match):
+            again()
 
 
 def metrics_of(folder: Path) -> list[dict[str, object]]:

@@ -188,3 +188,27 @@ def test_what_a_name_leads_to_is_recorded_by_it(own: Settings) -> None:
 
 def module_level(split: str) -> Iterator[tuple[str, str]]:
     return corpus(30)(split)
+
+
+def test_handed_over_it_must_be_handed_over_again(tiny_settings, monkeypatch, tmp_path):
+    flat = StageSpec("flat", Flat, settings=FlatSettings, shared=True)
+    mine = Algorithm("Flat logits!", ("actor", flat))
+    settings = replace(
+        tiny_settings, stages={"flat": {"schedule": {"epochs": 1}}}, cache=str(tmp_path / "cache")
+    )
+    folder = run(settings, algorithm=mine).folder
+    (facts,) = RunRecord.read(folder).objects
+    assert facts["name"] == "python:Flat_logits" and len(facts["digest"]) == 64
+    assert load_run(folder).settings.algorithm == "python:Flat_logits"
+    assert {path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()} == {
+        "actor"
+    }  # of unknown source
+    run(settings, resume=folder, algorithm=mine)
+    other = Algorithm("Flat logits!", (flat, "actor"))
+    with pytest.raises(DamagedFile, match="the algorithm python:Flat_logits was changed"):
+        run(settings, resume=folder, algorithm=other)
+    monkeypatch.setattr(objects, "_handed", {})  # as in another process
+    with pytest.raises(ValueError, match=r"was handed over in Python .* hand it over again"):
+        load_run(folder)
+    with pytest.raises(TypeError, match=r"algorithm must be a softbellman\.training\.Algorithm, got 3"):
+        run(settings, algorithm=3)

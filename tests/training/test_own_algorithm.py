@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from training.harness import Killed, same_run
+from training.harness import Killed, refused, same_run
 
 from softbellman import config
 from softbellman.cli.settings import load_resumed, load_settings
 from softbellman.cli.show import describe
 from softbellman.config import ConfigError
-from softbellman.core import objects
 from softbellman.core.files import digest
 from softbellman.core.objects import UserCodeError
 from softbellman.experiments.collect import read_run
-from softbellman.objectives import Objective
 from softbellman.report.curve import _lay_out, _specs_of
 from softbellman.training import (
     ActorObjective,
     Algorithm,
     Metric,
-    StageSettings,
     StageSpec,
     load_critic,
     load_run,
@@ -180,18 +177,11 @@ def test_a_changed_or_lost_file_is_one_sentence(tiny_settings, file):
     settings = with_algorithm(tiny_settings, f"{file}:algorithm")
     folder = run(settings).folder
     file.write_text(SOURCE.replace("gamma: float", "power: float"))
-    for again in (lambda: load_run(folder), lambda: run(settings, resume=folder)):
-        with pytest.raises(
-            DamagedFile,
-            match=r"the algorithm .*mine\.py:algorithm was changed in .*mine\.py: the run .* another",
-        ):
-            again()
+    words = r"the algorithm .*mine\.py:algorithm was changed in .*mine\.py: the run .* another"
+    refused(folder, settings, DamagedFile, words)
     file.unlink()
-    for again in (lambda: load_run(folder), lambda: run(settings, resume=folder)):
-        with pytest.raises(
-            ValueError, match=r"algorithm is .*mine\.py:algorithm, but there is no file .*mine\.py"
-        ):
-            again()
+    words = r"algorithm is .*mine\.py:algorithm, but there is no file .*mine\.py"
+    refused(folder, settings, ValueError, words)
     file.write_text(SOURCE)
     assert load_run(folder).model is not None
 
@@ -321,46 +311,6 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         ConfigError, match=r"algorithm must be mle, .* FILE\.py:NAME, got 'erca'; nearest: 'erac'"
     ):
         config.load(Settings, overrides=[("algorithm", "erca")])
-
-
-@dataclass(frozen=True)
-class FlatSettings(StageSettings):
-    weight: float = 0.5
-
-
-class Flat(ActorObjective):
-    name = "flat"
-
-    def objective(self, batch, step):
-        logits, _ = self.logits(batch)
-        loss = self.settings.weight * logits.square().mean()
-        return Objective(loss, {"size": loss.detach(), "tokens": torch.ones(())})
-
-
-FLAT = StageSpec("flat", Flat, settings=FlatSettings, metrics={"size": Metric("updates", "")}, shared=True)
-
-
-def test_handed_over_it_must_be_handed_over_again(tiny_settings, monkeypatch, tmp_path):
-    mine = Algorithm("Flat logits!", ("actor", FLAT))
-    settings = replace(
-        tiny_settings, stages={"flat": {"schedule": {"epochs": 1}}}, cache=str(tmp_path / "cache")
-    )
-    folder = run(settings, algorithm=mine).folder
-    (facts,) = RunRecord.read(folder).objects
-    assert facts["name"] == "python:Flat_logits" and len(facts["digest"]) == 64
-    assert load_run(folder).settings.algorithm == "python:Flat_logits"
-    assert {path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()} == {
-        "actor"
-    }  # of unknown source
-    run(settings, resume=folder, algorithm=mine)
-    other = Algorithm("Flat logits!", (FLAT, "actor"))
-    with pytest.raises(DamagedFile, match="the algorithm python:Flat_logits was changed"):
-        run(settings, resume=folder, algorithm=other)
-    monkeypatch.setattr(objects, "_handed", {})  # as in another process
-    with pytest.raises(ValueError, match=r"was handed over in Python .* hand it over again"):
-        load_run(folder)
-    with pytest.raises(TypeError, match=r"algorithm must be a softbellman\.training\.Algorithm, got 3"):
-        run(settings, algorithm=3)
 
 
 def test_a_stage_of_the_users_is_shared_by_its_source(tiny_settings, file, tmp_path):

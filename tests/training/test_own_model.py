@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.harness import Killed, die_before, same_run
+from training.harness import Killed, die_before, refused, same_run
 
 from softbellman import config
 from softbellman.core.files import digest
@@ -124,18 +124,10 @@ def test_a_changed_or_lost_file_is_one_sentence(tiny_settings, file):
     settings = replace(with_model(tiny_settings, f"{file}:Plain"), algorithm="mle")
     folder = run(settings).folder
     file.write_text(PLAIN + "\n# changed\n")
-    for again in (lambda: load_run(folder), lambda: run(settings, resume=folder)):
-        with pytest.raises(
-            DamagedFile,
-            match=r"the model .*mine\.py:Plain was changed in .*mine\.py: the run .* was trained with another one",
-        ):
-            again()
+    words = r"the model .*mine\.py:Plain was changed in .*mine\.py: the run .* was trained with another one"
+    refused(folder, settings, DamagedFile, words)
     file.unlink()
-    for again in (lambda: load_run(folder), lambda: run(settings, resume=folder)):
-        with pytest.raises(
-            ValueError, match=r"model\.kind is .*mine\.py:Plain, but there is no file .*mine\.py"
-        ):
-            again()
+    refused(folder, settings, ValueError, r"model\.kind is .*mine\.py:Plain, but there is no file .*mine\.py")
     file.write_text(PLAIN)
     assert load_run(folder).model is not None
 
