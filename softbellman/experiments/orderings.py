@@ -76,7 +76,7 @@ def judge(test: PairedTest, *, better: int = 1) -> Verdict:
 
 
 def sentence(step: Step, test: PairedTest, *, metric: str, runs: int, better: int = 1) -> str:
-    """The verdict in one sentence with its intervals.
+    """The verdict in words, with its intervals.
 
     Args:
         metric: its title, such as BLEU.
@@ -87,12 +87,12 @@ def sentence(step: Step, test: PairedTest, *, metric: str, runs: int, better: in
     words = f"is {verdict}" if verdict == "not decided" else verdict
     many = f"{runs} runs" if runs != 1 else "one run"
     text = (
-        f"{step} {words}: {step.better} minus {step.worse} is {pooled.difference:+.2f} {metric} "
-        f"(95 % interval {show_interval(pooled.interval)}, p = {show_p(pooled.p)}, {many}"
+        f"{step} {words}. {step.better} minus {step.worse} is {pooled.difference:+.2f} {metric} "
+        f"(95 % interval {show_interval(pooled.interval)}, p = {show_p(pooled.p)}, {many})."
     )
     if test.new_runs is not None:
-        text += f"; for new runs, judged by {test.starts} starts, {show_interval(test.new_runs)}"
-    return text + ")."
+        text += f" For new runs, judged by {test.starts} starts, it is {show_interval(test.new_runs)}."
+    return text
 
 
 def show_interval(interval: Interval) -> str:

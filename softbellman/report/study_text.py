@@ -14,8 +14,8 @@ METHOD = (
     "Differences are paired: a run is compared with its own start, else with the run of the same seed. Intervals are of the "
     "paired bootstrap over the sentences of the test set, p is of two-sided approximate randomization. Both draw the same "
     "sentences for all runs. The interval for new runs adds the spread over the starts by Student's t: it says what another "
-    "training would give. An ordering holds where that interval lies above 0; it holds for these runs where only the interval "
-    "over sentences does; it is not decided where that one contains 0."
+    "training would give. An ordering holds where that interval lies above 0. It holds for these runs where only the interval "
+    "over sentences does, and is not decided where that one contains 0."
 )
 
 

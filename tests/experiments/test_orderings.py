@@ -51,8 +51,8 @@ def test_less_is_better_turns_the_intervals() -> None:
 def test_the_sentence_has_the_interval_and_what_new_runs_may_give() -> None:
     text = sentence(Step("AC", "ERAC"), found(0.1, 0.9, (-0.3, 1.2)), metric="BLEU", runs=3)
     assert text == (
-        "AC < ERAC holds for these runs: ERAC minus AC is +0.50 BLEU (95 % interval +0.10 to +0.90, p = 0.020, 3 runs; "
-        "for new runs, judged by 3 starts, -0.30 to +1.20)."
+        "AC < ERAC holds for these runs. ERAC minus AC is +0.50 BLEU (95 % interval +0.10 to +0.90, p = 0.020, 3 runs). "
+        "For new runs, judged by 3 starts, it is -0.30 to +1.20."
     )
     assert "is not decided" in sentence(Step("AC", "ERAC"), found(-0.1, 0.9), metric="BLEU", runs=1)
     assert "one run)." in sentence(Step("AC", "ERAC"), found(-0.1, 0.9), metric="BLEU", runs=1)
