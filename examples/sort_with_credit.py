@@ -23,7 +23,7 @@ from sorting.training import Settings
 
 TINY = Settings(
     validation=16, test=16, sizes=Sizes(width=16, layers=1, heads=2), batch=8, samples=2,
-    start_updates=4, updates=2, critic_updates=2, rates=(1e-3,),
+    start_updates=4, updates=2, reader_updates=2, critic_updates=2, rates=(1e-3,),
 )  # fmt: skip
 
 

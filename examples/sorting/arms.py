@@ -31,17 +31,18 @@ class Samples:
     """Answers that the policy drew, and what a loss may look at.
 
     Attributes:
-        policy, start: heads before each token, `[N, T, V]`; start is what training began from, a constant.
+        policy: the head before each token, `[N, T, V]`.
         tokens, mask: `[N, T]`.
         pairs: the B prompts.
-        critic: action values that were learnt, `[N, T, V]`, for the arm that has them.
+        start: the head of what training began from, `[N, T, V]`, a constant, for the arms that stay near it.
+        critic: action values that were learnt, `[N, T, V]`, for the arms that have them.
     """
 
     policy: Head
-    start: Head
     tokens: Tensor
     mask: Tensor
     pairs: Pairs
+    start: Head | None = None
     critic: Head | None = None
 
     @property
@@ -70,6 +71,7 @@ def leave_one_out(samples: Samples) -> Tensor:
 
 def leave_one_out_near_the_start(samples: Samples) -> Tensor:
     """RLOO, and the divergence from the start over the whole vocabulary."""
+    assert samples.start is not None
     kept = divergence(samples.policy, samples.start, kind="reverse_kl", mask=samples.mask, reduction="mean")
     return leave_one_out(samples) + TAU * kept
 
@@ -80,14 +82,23 @@ def learnt_credit(samples: Samples) -> Tensor:
     return actor_loss(samples.policy, samples.critic, tau=TAU, mask=samples.mask, reduction="mean").loss
 
 
+def learnt_credit_near_the_start(samples: Samples) -> Tensor:
+    """The same, with the divergence from the start in place of the entropy."""
+    assert samples.critic is not None and samples.start is not None
+    return actor_loss(
+        samples.policy, samples.critic, tau=TAU, prior=samples.start, mask=samples.mask, reduction="mean"
+    ).loss
+
+
 def exact_credit(samples: Samples) -> Tensor:
-    """The same with exact values in place of the critic's."""
+    """ERAC's actor with exact values in place of the critic's."""
     values = samples.exact_values(samples.pairs.answers)
     return actor_loss(samples.policy, values, tau=TAU, mask=samples.mask, reduction="mean").loss
 
 
 def exact_credit_near_the_start(samples: Samples) -> Tensor:
     """The same, with the divergence from the start in place of the entropy."""
+    assert samples.start is not None
     values = samples.exact_values(samples.pairs.answers)
     return actor_loss(
         samples.policy, values, tau=TAU, prior=samples.start, mask=samples.mask, reduction="mean"
@@ -112,12 +123,14 @@ class Arm(NamedTuple):
     Attributes:
         title: in the table.
         loss: of samples; None for the likelihood of the labels.
+        near_start: whether its loss has the divergence from the start.
         has_critic: whether a critic is learnt beside it.
         for_several: only where several strings are right.
     """
 
     title: str
     loss: Callable[[Samples], Tensor] | None
+    near_start: bool = False
     has_critic: bool = False
     for_several: bool = False
 
@@ -125,10 +138,11 @@ class Arm(NamedTuple):
 ARMS = (
     Arm("SFT continued", None),
     Arm("RLOO", leave_one_out),
-    Arm("RLOO + KL", leave_one_out_near_the_start),
+    Arm("RLOO + KL", leave_one_out_near_the_start, near_start=True),
     Arm("ERAC, learnt critic", learnt_credit, has_critic=True),
+    Arm("ERAC + KL, learnt critic", learnt_credit_near_the_start, near_start=True, has_critic=True),
     Arm("exact values", exact_credit),
-    Arm("exact values + KL", exact_credit_near_the_start),
+    Arm("exact values + KL", exact_credit_near_the_start, near_start=True),
     Arm("exact targets, one label", targets_of_one_label, for_several=True),
     Arm("exact targets", exact_targets),
 )

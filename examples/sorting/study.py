@@ -20,7 +20,7 @@ import torch
 from softbellman.core.files import replacing
 from sorting.arms import ARMS, Arm
 from sorting.task import LABELLED, TASKS, Pairs, make_pairs
-from sorting.training import Settings, evaluate, make_start, train
+from sorting.training import Settings, evaluate, make_critic, make_start, train
 
 START = "SFT"
 SWEEP_SEED = 0
@@ -64,10 +64,11 @@ def sweep(task: str, settings: Settings) -> dict[str, dict[str, float]]:
     """Of each arm and rate: right validation answers, the mean of the likeliest and a drawn one, in percent."""
     pairs, validation, _ = split(task, settings, SWEEP_SEED)
     start = make_start(pairs, settings, SWEEP_SEED)
+    critic = make_critic(start, pairs, settings, SWEEP_SEED)
     found: dict[str, dict[str, float]] = {}
     for arm in arms_of(task):
         for rate in settings.rates:
-            model = train(start, arm, pairs, settings, rate=rate, seed=SWEEP_SEED)
+            model = train(start, arm, pairs, settings, rate=rate, seed=SWEEP_SEED, critic=critic)
             right = torch.stack(evaluate(model, validation, settings)).mean()
             found.setdefault(arm.title, {})[str(rate)] = 100.0 * float(right)
     return found
@@ -79,9 +80,12 @@ def compare(
     """Of the start and each arm, 1 or 0 for each test prompt: by the likeliest answer, and by a drawn one."""
     pairs, _, test = split(task, settings, seed)
     start = make_start(pairs, settings, seed)
+    critic = make_critic(start, pairs, settings, seed)
     models = {START: start}
     for arm in arms_of(task):
-        models[arm.title] = train(start, arm, pairs, settings, rate=rates[arm.title], seed=seed)
+        models[arm.title] = train(
+            start, arm, pairs, settings, rate=rates[arm.title], seed=seed, critic=critic
+        )
     return {
         name: [right.tolist() for right in evaluate(model, test, settings)] for name, model in models.items()
     }

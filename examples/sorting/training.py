@@ -26,8 +26,10 @@ class Settings:
         sizes: of the model, and of the critic.
         batch, samples: prompts of an update, and answers that are drawn to each.
         start_updates, updates: of the start, and of an arm that draws.
-        critic_updates: of the critic before the arm's own updates.
-        start_rate: learning rate of the start and of the critic.
+        reader_updates: of the critic before all else, by maximum likelihood of the label that it reads.
+        critic_updates: of the critic on answers of the start, before the arm's own updates.
+        value_scale: what turns the reader's logits into the first values, in tokens of the payoff.
+        start_rate, critic_rate: learning rates of the start and the reader, and of the critic.
         rates: that every arm chooses from.
         target_speed: how far the critic's target network moves in an update.
     """
@@ -41,8 +43,11 @@ class Settings:
     samples: int = 4
     start_updates: int = 300
     updates: int = 40
-    critic_updates: int = 40
+    reader_updates: int = 200
+    critic_updates: int = 100
+    value_scale: float = 0.1
     start_rate: float = 3e-3
+    critic_rate: float = 1e-3
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     target_speed: float = 0.1
 
@@ -93,13 +98,21 @@ def make_start(pairs: Pairs, settings: Settings, seed: int) -> Qwen3ForCausalLM:
 
 
 class Critic:
-    """Action values learnt from the rewards of samples, Eq. (18) and (19). It reads the label, the policy the prompt."""
+    """Action values learnt from the rewards of samples, Eq. (18) and (19). It reads the label, the policy the prompt.
 
-    def __init__(self, settings: Settings, seed: int) -> None:
+    It begins as a reader, a model that says its label after it. Its logits, scaled down, are the first values.
+    """
+
+    def __init__(self, pairs: Pairs, settings: Settings, seed: int) -> None:
         self.model = new_model(settings.vocabulary, settings.sizes, seed)
+        read = pairs._replace(prompts=pairs.labels[:, :-1])
+        fit_labels(
+            self.model, read, settings, updates=settings.reader_updates, rate=settings.start_rate, seed=seed
+        )
+        self.model.lm_head.weight.data.mul_(settings.value_scale)
         self.target = copy.deepcopy(self.model)
         self.speed = settings.target_speed
-        self.optimizer = optimizer_of(self.model, settings.start_rate)
+        self.optimizer = optimizer_of(self.model, settings.critic_rate)
 
     def values(self, pairs: Pairs, drawn: Drawn, *, target: bool = False) -> Head:
         """`Q(y_<t, .)` as a head, `[N, T, V]`."""
@@ -119,37 +132,53 @@ class Critic:
             mean.data.lerp_(weight.data, self.speed)
 
 
+def make_critic(start: Qwen3ForCausalLM, pairs: Pairs, settings: Settings, seed: int) -> Critic:
+    """The values of the start: what all arms of a seed that learn a critic begin with."""
+    critic = Critic(pairs, settings, seed)
+    for number, batch in enumerate(batches(pairs, settings.batch, settings.critic_updates, seed + 1)):
+        shown = batch.repeated(settings.samples)
+        drawn = draw(start, shown.prompts, steps=settings.steps, seed=2**20 * (seed + 1) + number)
+        with torch.no_grad():
+            policy = head_before(start, shown.prompts, drawn.tokens)
+        critic.update(policy, shown, drawn)
+    return critic
+
+
 def train(
-    start: Qwen3ForCausalLM, arm: Arm, pairs: Pairs, settings: Settings, *, rate: float, seed: int
+    start: Qwen3ForCausalLM,
+    arm: Arm,
+    pairs: Pairs,
+    settings: Settings,
+    *,
+    rate: float,
+    seed: int,
+    critic: Critic | None = None,
 ) -> Qwen3ForCausalLM:
     """A copy of the start after an arm's updates.
 
     The arms that draw see `batch * samples` answers an update. The likelihood sees as many labels in all, in more updates.
+
+    Args:
+        critic: of the start, for an arm that has one; a copy of it goes on learning.
     """
     model = copy.deepcopy(start)
     if arm.loss is None:
         updates = settings.updates * settings.samples
         fit_labels(model, pairs, settings, updates=updates, rate=rate, seed=seed)
         return model
-    critic = Critic(settings, seed) if arm.has_critic else None
-    if critic:
-        for number, batch in enumerate(batches(pairs, settings.batch, settings.critic_updates, seed + 1)):
-            shown = batch.repeated(settings.samples)
-            drawn = draw(start, shown.prompts, steps=settings.steps, seed=2**20 * (seed + 1) + number)
-            with torch.no_grad():
-                policy = head_before(start, shown.prompts, drawn.tokens)
-            critic.update(policy, shown, drawn)
+    critic = copy.deepcopy(critic) if arm.has_critic else None
     optimizer = optimizer_of(model, rate)
     for number, batch in enumerate(batches(pairs, settings.batch, settings.updates, seed)):
         shown = batch.repeated(settings.samples)
         drawn = draw(model, shown.prompts, steps=settings.steps, seed=2**20 * seed + number)
         policy = head_before(model, shown.prompts, drawn.tokens)
-        values = None
+        before = values = None
         with torch.no_grad():
-            before = head_before(start, shown.prompts, drawn.tokens)
+            if arm.near_start:
+                before = head_before(start, shown.prompts, drawn.tokens)
             if critic:
-                values = critic.values(shown, drawn)
-        samples = Samples(policy, before, drawn.tokens, drawn.mask, batch, values)
+                values = critic.values(shown, drawn, target=True)
+        samples = Samples(policy, drawn.tokens, drawn.mask, batch, before, values)
         descend(arm.loss(samples), model, optimizer)
         if critic:
             critic.update(policy, shown, drawn)
