@@ -31,6 +31,7 @@ _FURTHER = {
     "adversarial_loss": Metric("sequences", "nats"),
     "adversarial_share": Metric("sequences", "share of the updates"),
     "margin_loss": Metric("sequences", "score"),
+    "reader_nll": Metric("read_tokens", "nats"),
     "violation_cost": Metric("violations", "1 - BLEU, 0 to 1"),
     "cross_entropy": Metric("weight", "nats a token"),
     "effective_samples": Metric("sources", "sequences"),

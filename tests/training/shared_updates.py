@@ -32,7 +32,12 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "joint, published": ("joint", {"preset": "published", "credit.sampling_dropout": "false"}),
     "joint, longer returns, a prior, an average": (
         "joint",
-        {"credit.trace": "0.6", "credit.prior": "start", "joint.average": "0.5"},
+        {
+            "credit.trace": "0.6",
+            "credit.prior": "start",
+            "joint.average": "0.5",
+            "credit.reference_weight": "0.3",
+        },
     ),
     "joint, input feeding": ("joint", {"model.input_feeding": "true"}),
     "joint, scenes": ("joint", {"data.kind": "scenes", "actor.attention": "dot"}),

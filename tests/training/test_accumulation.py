@@ -24,7 +24,7 @@ STAGES = {
     "warmup of completions": ("warmup", {"warmup.target": "completion"}),
     "critic": ("critic", {"credit.target_speed": "0.5", "critic.samples": "2"}),
     "joint": ("joint", {"credit.target_speed": "0.5", "joint.average": "0.9", "credit.prior": "start"}),
-    "trace": ("joint", {"credit.trace": "0.5", "joint.samples": "2"}),
+    "trace": ("joint", {"credit.trace": "0.5", "joint.samples": "2", "credit.reference_weight": "0.3"}),
     "oracle": ("oracle", {"algorithm": "vaml"}),
     "vaml": ("augmented", {"algorithm": "vaml", "augmented.start": "actor"}),
     "raml": ("augmented", {"algorithm": "raml", "augmented.tau": "0.5"}),

@@ -44,6 +44,8 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "joint, published": ("joint", {"preset": "published"}),
     "joint, actor waits": ("joint", {"joint.actor_delay": "5"}),
     "joint, longer returns and a prior": ("joint", {"credit.trace": "0.6", "credit.prior": "start"}),
+    "critic that stays a reader": ("critic", {"credit.reference_weight": "0.3"}),
+    "joint, critic that stays a reader": ("joint", {"credit.reference_weight": "0.3"}),
     "joint, nothing forbidden": ("joint", {"credit.forbid_special": "false"}),
     "RAML": ("augmented", {"algorithm": "raml"}),
     "soft Q": ("oracle", {"algorithm": "vaml"}),

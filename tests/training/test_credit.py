@@ -1,4 +1,4 @@
-"""Switches of the critic and the joint stage: longer returns, a prior, averaged weights of the actor."""
+"""Switches of the critic and the joint stage: longer returns, a prior, averaged weights, a critic that stays a reader."""
 
 from __future__ import annotations
 
@@ -119,6 +119,52 @@ def test_in_the_critic_stage_the_actor_is_its_own_prior(task: Task) -> None:
 def test_validation_tells_how_far_the_actor_went(task: Task) -> None:
     _, stage = joint_stage(task, BOTH)
     assert stage.evaluate()["dev_prior_divergence"] > 0.01
+
+
+@pytest.mark.parametrize("name", ("critic", "joint"))
+def test_the_critic_descends_the_weighted_likelihood_of_the_reference_as_well(task: Task, name: str) -> None:
+    """Its gradient is that of the TD error and of `-weight log softmax(Q / tau)` of the references, mean over sources."""
+    weight, tau = 0.5, 0.2
+    asked = {"critic.dropout": "0", "credit.reference_tau": str(tau)}
+    asked |= {"critic.optimizer.clip": ".inf", "joint.critic_optimizer.clip": ".inf"}
+    gradients: list[list[Tensor]] = []
+    for own in (0.0, weight):
+        parts = Assembly(settings_of({**asked, "credit.reference_weight": str(own)}), task, CPU)
+        stage = parts.build(name)
+        assert isinstance(stage, CriticStage | JointStage)
+        batch = next(parts.train_batches(stage.schedule, name).epoch(0))
+        critic = stage.evaluation.critic
+        stage.optimizers["critic"].param_groups[0]["lr"] = 0.0
+        sums = stage.update(batch, 0)
+        gradients.append([value.grad for value in critic.parameters() if value.grad is not None])
+    critic.zero_grad()
+    said = critic(batch.labels, batch.prefix).double() / tau
+    of_labels = said.log_softmax(-1).gather(2, batch.labels.unsqueeze(2)).squeeze(2)[batch.mask]
+    (-weight * of_labels.sum() / len(batch)).backward()
+    expected = [value.grad for value in critic.parameters() if value.grad is not None]
+    for without, found, added in zip(*gradients, expected, strict=True):
+        torch.testing.assert_close(found - without, added, atol=1e-5, rtol=1e-3)
+    assert float(sums["reader_nll"]) == pytest.approx(-float(of_labels.detach().sum()), rel=1e-4)
+    assert float(sums["read_tokens"]) == int(batch.mask.sum())
+
+
+def test_a_critic_that_stays_a_reader_follows_the_reference(task: Task) -> None:
+    """Eq. (18) alone gives the words that were never drawn any value; with the likelihood the reference's word leads."""
+    likelihoods = []
+    for weight in ("0", "1"):
+        overrides = {"credit.reference_weight": weight, "critic.optimizer.learning_rate": "0.01"}
+        parts = Assembly(settings_of(overrides), task, CPU)
+        stage = parts.build("critic")
+        assert isinstance(stage, CriticStage)
+        for epoch in range(2):
+            for step, batch in enumerate(parts.train_batches(stage.schedule, "critic").epoch(epoch)):
+                stage.update(batch, step)
+        with torch.no_grad():
+            q = stage.evaluation.critic(batch.labels, batch.prefix)
+            likelihoods.append(
+                float((q / 0.1).log_softmax(-1).gather(2, batch.labels.unsqueeze(2))[batch.mask].mean())
+            )
+    assert likelihoods[1] > likelihoods[0] + 0.5
 
 
 def test_the_average_is_that_of_the_weights_after_each_update(task: Task) -> None:

@@ -132,6 +132,11 @@ class CreditSettings:
     """What keeps the actor near its start. `none`: nothing, the entropy alone is rewarded. `start`: the entropy gives way to
     `-KL(pi, pi_0)` in critic and actor, pi_0 being the actor that the joint stage starts from. With `actor_entropy: exact` and
     `tau` above 0; AC has none."""
+    reference_weight: NotNegative = 0.0
+    """Weight, in the critic's loss, of the reference's likelihood under `softmax(Q / reference_tau)` at its own prefixes. It
+    keeps the order of tokens that the warm-up learnt while the values find their level. 0: none, as published."""
+    reference_tau: Positive = 0.1
+    """Temperature of that likelihood, in the unit of the payoff; that of the warm-up is its `scale`."""
     smoothness: NotNegative = 0.001
     """Weight of the critic's smoothness penalty (lambda_var); see `penalty`."""
     target_speed: Share = 0.001

@@ -14,6 +14,7 @@ from softbellman.losses import divergence, policy_value, td_targets
 from softbellman.objectives import Objective, actor_objective, critic_objective
 from softbellman.training.evaluation import td_error
 from softbellman.training.health import RANKED_STATES, ranking
+from softbellman.training.likelihood import reference_likelihood
 from softbellman.training.rollout import (
     LinearHead,
     Rollout,
@@ -155,6 +156,16 @@ class PolicyEvaluation(Drawing):
             objective.diagnostics["prior_divergence"] = -bonus.sum()
         return objective, bootstrap, q
 
+    def reading(self, batch: Batch) -> Objective | None:
+        """What keeps the critic a reader: the reference's likelihood under `softmax(Q / reference_tau)`, weighted."""
+        weight = self.credit.reference_weight
+        if not weight:
+            return None
+        source, scale = batch.critic_source, 1.0 / self.credit.reference_tau
+        found = reference_likelihood(self.critic, batch, source=source, logits=self.logits, scale=scale)
+        counts = {"read_tokens": found.diagnostics["reference_tokens"], "reader_nll": found.diagnostics["nll"]}
+        return Objective(weight * found.loss, counts)
+
     def follow(self) -> None:
         """Move the target critic towards the critic: `phi_bar <- beta phi + (1 - beta) phi_bar`."""
         move_towards(self.critic, self.target, self.credit.target_speed)
@@ -189,6 +200,7 @@ class CriticStage:
         with torch.no_grad():
             policy = evaluation.policy(batch, rollout)
         objective, _, _ = evaluation.critic_loss(batch, rollout, policy)
+        objective = both(objective, evaluation.reading(batch))
         norm = descend(objective.loss, critic, self.optimizers["critic"], self._clip, share=batch.share)
         if ends_update():
             evaluation.follow()
@@ -249,6 +261,7 @@ class JointStage:
             padding=padding,
             with_values=settings.follow == "critic",
         )
+        critic_part = both(critic_part, evaluation.reading(batch))
         actor_part = actor_objective(
             policy,
             averaged if q is None else q,
@@ -280,6 +293,13 @@ class JointStage:
         if ends_update():
             evaluation.follow()
         return diagnostics
+
+
+def both(first: Objective, second: Objective | None) -> Objective:
+    """The sum of two objectives, with the diagnostics of both."""
+    if second is None:
+        return first
+    return Objective(first.loss + second.loss, {**first.diagnostics, **second.diagnostics})
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
