@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Settings:
         start_updates, updates: of the start, and of an arm that draws.
         reader_updates: of the critic before all else, by maximum likelihood of the label that it reads.
         critic_updates: of the critic on answers of the start, before the arm's own updates.
-        value_scale: what turns the reader's logits into the first values, in tokens of the payoff.
+        label_weight: of that likelihood in the critic's loss.
         start_rate, critic_rate: learning rates of the start and the reader, and of the critic.
         rates: that every arm chooses from.
         target_speed: how far the critic's target network moves in an update.
@@ -44,8 +44,8 @@ class Settings:
     start_updates: int = 300
     updates: int = 40
     reader_updates: int = 200
-    critic_updates: int = 100
-    value_scale: float = 0.1
+    critic_updates: int = 50
+    label_weight: float = 0.3
     start_rate: float = 3e-3
     critic_rate: float = 1e-3
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
@@ -100,7 +100,8 @@ def make_start(pairs: Pairs, settings: Settings, seed: int) -> Qwen3ForCausalLM:
 class Critic:
     """Action values learnt from the rewards of samples, Eq. (18) and (19). It reads the label, the policy the prompt.
 
-    It begins as a reader, a model that says its label after it. Its logits, scaled down, are the first values.
+    It begins as a reader, a model that says its label after it. Its logits times tau are the first values, and it stays one:
+    the likelihood of the label under `softmax(Q / tau)` is part of its loss.
     """
 
     def __init__(self, pairs: Pairs, settings: Settings, seed: int) -> None:
@@ -109,24 +110,26 @@ class Critic:
         fit_labels(
             self.model, read, settings, updates=settings.reader_updates, rate=settings.start_rate, seed=seed
         )
-        self.model.lm_head.weight.data.mul_(settings.value_scale)
+        self.model.lm_head.weight.data.mul_(TAU)
         self.target = copy.deepcopy(self.model)
-        self.speed = settings.target_speed
+        self.speed, self.label_weight = settings.target_speed, settings.label_weight
         self.optimizer = optimizer_of(self.model, settings.critic_rate)
 
     def values(self, pairs: Pairs, drawn: Drawn, *, target: bool = False) -> Head:
         """`Q(y_<t, .)` as a head, `[N, T, V]`."""
         return head_before(self.target if target else self.model, pairs.labels[:, :-1], drawn.tokens)
 
-    def update(self, policy: Head, pairs: Pairs, drawn: Drawn) -> None:
-        """One update of the critic, then its target network moves."""
-        rewards = token_rewards(drawn.tokens[:, None], pairs.answers)[:, 0]
+    def update(self, policy: Head, batch: Pairs, shown: Pairs, drawn: Drawn) -> None:
+        """One update of the critic on answers drawn to the prompts `shown`, then its target network moves."""
+        rewards = token_rewards(drawn.tokens[:, None], shown.answers)[:, 0]
         with torch.no_grad():
-            target = self.values(pairs, drawn, target=True)
+            target = self.values(shown, drawn, target=True)
         loss = erac_critic_loss(
-            policy.detach(), target, self.values(pairs, drawn), drawn.tokens, rewards, drawn.mask,
+            policy.detach(), target, self.values(shown, drawn), drawn.tokens, rewards, drawn.mask,
             tau=TAU, smoothness=1e-3, reduction="mean",
         ).loss  # fmt: skip
+        reading = head_before(self.model, batch.labels[:, :-1], batch.labels)
+        loss = loss + self.label_weight * likelihood(replace(reading, scale=1 / TAU), batch.labels)
         descend(loss, self.model, self.optimizer)
         for mean, weight in zip(self.target.parameters(), self.model.parameters(), strict=True):
             mean.data.lerp_(weight.data, self.speed)
@@ -140,7 +143,7 @@ def make_critic(start: Qwen3ForCausalLM, pairs: Pairs, settings: Settings, seed:
         drawn = draw(start, shown.prompts, steps=settings.steps, seed=2**20 * (seed + 1) + number)
         with torch.no_grad():
             policy = head_before(start, shown.prompts, drawn.tokens)
-        critic.update(policy, shown, drawn)
+        critic.update(policy, batch, shown, drawn)
     return critic
 
 
@@ -181,7 +184,7 @@ def train(
         samples = Samples(policy, drawn.tokens, drawn.mask, batch, before, values)
         descend(arm.loss(samples), model, optimizer)
         if critic:
-            critic.update(policy, shown, drawn)
+            critic.update(policy, batch, shown, drawn)
     return model
 
 
