@@ -48,7 +48,7 @@ class Settings:
     label_weight: float = 0.3
     start_rate: float = 3e-3
     critic_rate: float = 1e-3
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    rates: tuple[float, ...] = (3e-4, 1e-3)
     target_speed: float = 0.1
 
     @property
@@ -63,7 +63,7 @@ class Settings:
 
 
 def optimizer_of(model: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1, betas=(0.9, 0.95))
+    return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
 
 
 def descend(loss: Tensor, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
