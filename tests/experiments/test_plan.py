@@ -198,7 +198,16 @@ def test_an_experiment_comes_back_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_shipped() -> None:
-    assert SHIPPED == ["ablation", "comparators", "figure1", "presets", "scratch", "table1", "table3", "table4"]
+    assert SHIPPED == [
+        "ablation",
+        "comparators",
+        "figure1",
+        "presets",
+        "scratch",
+        "table1",
+        "table3",
+        "table4",
+    ]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -163,7 +163,10 @@ class PolicyEvaluation(Drawing):
             return None
         source, scale = batch.critic_source, 1.0 / self.credit.reference_tau
         found = reference_likelihood(self.critic, batch, source=source, logits=self.logits, scale=scale)
-        counts = {"read_tokens": found.diagnostics["reference_tokens"], "reader_nll": found.diagnostics["nll"]}
+        counts = {
+            "read_tokens": found.diagnostics["reference_tokens"],
+            "reader_nll": found.diagnostics["nll"],
+        }
         return Objective(weight * found.loss, counts)
 
     def follow(self) -> None:
