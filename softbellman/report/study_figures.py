@@ -174,6 +174,7 @@ def _draw_dots(axes: Any, section: Section, metric: str, colours: Mapping[str, s
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.75)
     axes.margins(x=0.12)
+    axes.locator_params(axis="x", nbins=6)  # more labels of two decimals would touch
     axes.set_xlabel(metric_title(f"test_{metric}"), color=INK, fontsize=9.5)
     dress(axes, grid="x")
 
