@@ -42,7 +42,7 @@ def test_memory_of_a_model(
     from benchmarks import language_models
 
     monkeypatch.setitem(language_models.MODELS, "Qwen3 8B", (128, 2000))  # a vocabulary that takes no time
-    monkeypatch.setattr(language_models, "MEMORY_WIDTH", 4)
+    monkeypatch.setattr(language_models, "MEMORY_WIDTHS", (4, 8))
     target, threads = tmp_path / "memory.json", torch.get_num_threads()
     try:
         language_models.main(
@@ -53,6 +53,9 @@ def test_memory_of_a_model(
     (row,) = json.loads(target.read_text())["rows"]
     assert row["logits_bytes"] == 1280 * 2000 * 2 and row["results_bytes"] == (1280 + 2000) * 128 * 2
     assert row["held_bytes"]["narrow"] <= 0.1 * row["logits_bytes"] < row["held_bytes"]["eager"]
+    assert row["held_bytes"]["sum"] >= 2000 * 128 * 4, (
+        "float32 sums of the gradient of a 16-bit weight grow with H"
+    )
     assert "| Qwen3 8B" in capsys.readouterr().out
 
 
