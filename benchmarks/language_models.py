@@ -13,8 +13,8 @@ weight; a teacher is a constant.
   loss, where they are installed. A line says which are missing.
 
 `share` is the most a call holds beyond its results, over the size of all logits that it reads. `error` is that of a gradient
-against float64. `--memory` prints what a loss holds at the sizes of published models instead: measured at
-their vocabulary and two small widths, continued in a straight line to theirs."""
+against float64. `--memory` prints what a loss holds at the sizes of published models instead, which takes
+minutes a loss on a CPU."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ MODELS = {
     "Gemma 2 2B": (2304, 256000),
     "Gemma 2 9B": (3584, 256000),
 }
-MEMORY_ROWS, MEMORY_WIDTHS = 1280, (64, 128)
+MEMORY_ROWS = 1280
 
 
 def chosen(case: Case, arguments: argparse.Namespace) -> tuple[dict[str, Contender], dict[str, str]]:
@@ -138,39 +138,33 @@ HEADER = (
 
 
 def model_memory(name: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """What a loss holds beyond its results: measured at two small widths, and continued in a straight line to the model's."""
+    """What a loss holds beyond its results, in bfloat16 at the sizes of a model."""
     width, vocabulary = MODELS[name]
     device, dtype = arguments.device, torch.bfloat16
-    small, large = (make_data(MEMORY_ROWS, one, vocabulary, dtype, device) for one in MEMORY_WIDTHS)
-    beyond = (width - MEMORY_WIDTHS[0]) / (MEMORY_WIDTHS[1] - MEMORY_WIDTHS[0])
+    data = make_data(MEMORY_ROWS, width, vocabulary, dtype, device)
     records = []
     for loss in arguments.losses:
         case = CASES[loss]
         held = {}
         for one, contender in chosen(case, arguments)[0].items():
-            first, second = (
-                peak_bytes(partial(gradients, contender, data), device) - results_bytes(data)
-                for data in (small, large)
-            )
-            held[one] = round(first + beyond * (second - first))
-        results = (MEMORY_ROWS + vocabulary) * width * dtype.itemsize
+            held[one] = peak_bytes(partial(gradients, contender, data), device) - results_bytes(data)
+        results = results_bytes(data)
         records.append(
             {
                 "model": name,
                 "loss": loss,
                 "rows": MEMORY_ROWS,
                 "hidden": width,
-                "measured_hidden": list(MEMORY_WIDTHS),
                 "vocabulary": vocabulary,
                 "dtype": str(dtype).removeprefix("torch."),
-                "logits_bytes": logits_bytes(case, small),
+                "logits_bytes": logits_bytes(case, data),
                 "results_bytes": results,
                 "held_bytes": held,
                 "cells": [
                     name,
                     f"{width}, {vocabulary}",
                     loss,
-                    f"{logits_bytes(case, small) / 1e6:.0f}",
+                    f"{logits_bytes(case, data) / 1e6:.0f}",
                     f"{results / 1e6:.0f}",
                     ", ".join(f"{one} {size / 1e6:.0f}" for one, size in held.items()),
                 ],
@@ -184,8 +178,8 @@ MEMORY_HEADER = (
     "H, V",
     "loss",
     "logits MB",
-    "results MB (computed)",
-    "held beyond results, MB (from two widths)",
+    "results MB",
+    "held beyond results, MB",
 )
 
 

@@ -42,7 +42,6 @@ def test_memory_of_a_model(
     from benchmarks import language_models
 
     monkeypatch.setitem(language_models.MODELS, "Qwen3 8B", (128, 2000))  # a vocabulary that takes no time
-    monkeypatch.setattr(language_models, "MEMORY_WIDTHS", (4, 8))
     target, threads = tmp_path / "memory.json", torch.get_num_threads()
     try:
         language_models.main(
