@@ -77,29 +77,17 @@ def leave_one_out_near_the_start(samples: Samples) -> Tensor:
 
 
 def learnt_credit(samples: Samples) -> Tensor:
-    """ERAC's actor, Eq. (20), with a critic that was learnt."""
+    """ERAC's actor, Eq. (20), with a critic that was learnt; near the start the divergence takes the place of the entropy."""
     assert samples.critic is not None
-    return actor_loss(samples.policy, samples.critic, tau=TAU, mask=samples.mask, reduction="mean").loss
-
-
-def learnt_credit_near_the_start(samples: Samples) -> Tensor:
-    """The same, with the divergence from the start in place of the entropy."""
-    assert samples.critic is not None and samples.start is not None
-    return actor_loss(
-        samples.policy, samples.critic, tau=TAU, prior=samples.start, mask=samples.mask, reduction="mean"
-    ).loss
+    return _follow(samples, samples.critic)
 
 
 def exact_credit(samples: Samples) -> Tensor:
-    """ERAC's actor with exact values in place of the critic's."""
-    values = samples.exact_values(samples.pairs.answers)
-    return actor_loss(samples.policy, values, tau=TAU, mask=samples.mask, reduction="mean").loss
+    """The same with exact values in place of the critic's."""
+    return _follow(samples, samples.exact_values(samples.pairs.answers))
 
 
-def exact_credit_near_the_start(samples: Samples) -> Tensor:
-    """The same, with the divergence from the start in place of the entropy."""
-    assert samples.start is not None
-    values = samples.exact_values(samples.pairs.answers)
+def _follow(samples: Samples, values: Head | Tensor) -> Tensor:
     return actor_loss(
         samples.policy, values, tau=TAU, prior=samples.start, mask=samples.mask, reduction="mean"
     ).loss
@@ -140,9 +128,9 @@ ARMS = (
     Arm("RLOO", leave_one_out),
     Arm("RLOO + KL", leave_one_out_near_the_start, near_start=True),
     Arm("ERAC, learnt critic", learnt_credit, has_critic=True),
-    Arm("ERAC + KL, learnt critic", learnt_credit_near_the_start, near_start=True, has_critic=True),
+    Arm("ERAC + KL, learnt critic", learnt_credit, near_start=True, has_critic=True),
     Arm("exact values", exact_credit),
-    Arm("exact values + KL", exact_credit_near_the_start, near_start=True),
+    Arm("exact values + KL", exact_credit, near_start=True),
     Arm("exact targets, one label", targets_of_one_label, for_several=True),
     Arm("exact targets", exact_targets),
 )
