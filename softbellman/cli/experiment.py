@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ with the package, FILE.yaml one of your own in the same form (docs/experiments.m
 
 Runs that need the same stage share it. The same command continues an experiment that was stopped
 or killed; finished runs are not trained again. A run that fails is named at the end, with its log.
+Where an experiment chooses settings, its trials are trained first, in OUTPUT-trials.
 
 examples:
   softbellman experiment table1
@@ -77,6 +79,7 @@ def command(arguments: Sequence[str]) -> int:
 
     from softbellman.experiments.description import load_experiment
     from softbellman.experiments.plan import make_plan
+    from softbellman.experiments.tuning import check_seeds, choose, read_tuning, trials_of, write_tuning
 
     path = find_experiment(options.experiment)
     experiment = load_experiment(path)
@@ -84,17 +87,30 @@ def command(arguments: Sequence[str]) -> int:
     given = dict(overrides)
     if "threads" not in given:  # the same numbers on every machine, and no two runs in each other's way
         overrides = [*overrides, ("threads", "1")]
-    plan = make_plan(
-        experiment,
-        root,
+    plan_of = partial(
+        make_plan,
         resolve=resolver_beside(path),
         size=options.size,
         data=dict(_named_folder(text) for text in options.data),
         overrides=overrides,
         cache=given.get("cache", ""),
-        runs=options.runs or 0,
     )
-    return train_plan(experiment, plan, root, options, device=given.get("device", "auto"))
+    device, trials, known = given.get("device", "auto"), trials_of(experiment), read_tuning(root)
+    plan = plan_of(experiment, root, runs=options.runs or 0, chosen=known.settings() if known else None)
+    if trials is not None:
+        check_seeds(experiment, plan.jobs)
+        beside = root.with_name(f"{root.name}-trials")
+        tried = plan_of(trials, beside, seeds=experiment.tuning_seeds, checked=False)
+        code = train_plan(trials, tried, beside, options, device=device)
+        if code:
+            return code
+        if not options.dry_run:
+            tuning = choose(experiment, tried.jobs)
+            write_tuning(tuning, root)
+            plan = plan_of(experiment, root, runs=options.runs or 0, chosen=tuning.settings())
+        elif known is None:
+            print("then, with what these choose:")
+    return train_plan(experiment, plan, root, options, device=device)
 
 
 def find_experiment(name: str) -> Path:

@@ -54,7 +54,7 @@ def train_plan(
     root.mkdir(parents=True, exist_ok=True)
     with FolderLock(root):
         write_atomically(root / NAME, dump(experiment).encode())
-        os.nice(options.nice)
+        os.nice(max(0, options.nice - os.nice(0)))  # once, where trials come before the runs
         display = FleetDisplay(progress, plan.jobs, workers)
         try:
             failed = Workers(root, count=workers, devices=devices, watcher=display).run(plan.jobs)

@@ -44,10 +44,23 @@ class Condition:
     vary: tuple[str, ...] = ()
     """Settings with several values, as KEY=VALUE,VALUE: a condition for each, or for each combination. Its name gets the
     values."""
+    choose: tuple[str, ...] = ()
+    """Settings whose values are tried first, as KEY=VALUE,VALUE. The runs have the value, or the combination, of the best mean
+    validation score over the experiment's `tuning_seeds`."""
     runs: Natural = 0
     """How many runs; 0: as many as the part says."""
     baseline: str = ""
     """Condition that this one is compared with; empty: the experiment's."""
+
+    def taken_apart(self) -> Iterator[Condition]:
+        """A condition for each combination of the values in `vary`; itself where there are none."""
+        if not self.vary:
+            yield self
+            return
+        for chosen in itertools.product(*map(_values, self.vary)):
+            words = ", ".join(f"{key.rpartition('.')[2].replace('_', ' ')} {value}" for key, value in chosen)
+            own = (f"{key}={value}" for key, value in chosen)
+            yield replace(self, name=f"{self.name}, {words}", set=(*self.set, *own), vary=())
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,8 @@ class Experiment:
     actors: Natural = 0
     """Different maximum-likelihood actors among the runs of a condition, and as many critics or oracles. Runs 1 to 3 of 3
     actors have their own; runs 4 to 6, and 7 to 9, take each actor with the next critic. 0: every run has its own."""
+    tuning_seeds: tuple[int, ...] = (11, 12)
+    """Seeds of the trials of `choose`; none may be that of a run."""
 
     def __post_init__(self) -> None:
         names = [condition.name for condition in self.conditions]
@@ -96,6 +111,12 @@ class Experiment:
             twice = [name for name in given if given.count(name) > 1]
             if twice or not given:
                 raise ValueError(f"{kind} {twice[0]!r} is there twice" if twice else f"there is no {kind}")
+        if min(self.tuning_seeds, default=1) < 1:
+            raise ValueError(f"tuning_seeds begin at 1, given {min(self.tuning_seeds)}")
+        for condition in self.conditions:
+            if condition.choose and (condition.vary or not self.tuning_seeds):
+                other = "vary" if condition.vary else "no tuning_seeds"
+                raise ValueError(f"condition {condition.name!r} has choose and {other}")
         for part in self.parts:
             for name in part.conditions:
                 if name not in names:
@@ -105,11 +126,11 @@ class Experiment:
         """The conditions that are run in a part, those with several values taken apart."""
         for condition in self.conditions:
             if not part.conditions or condition.name in part.conditions:
-                yield from _taken_apart(condition)
+                yield from condition.taken_apart()
 
     def names(self) -> list[str]:
         """The full names of all conditions, in order."""
-        return [single.name for condition in self.conditions for single in _taken_apart(condition)]
+        return [single.name for condition in self.conditions for single in condition.taken_apart()]
 
     def runs_of(self, part: Part, condition: Condition, *, asked: int = 0) -> int:
         """How many runs a condition has in a part; `asked` (0: nothing) wins where the condition does not say itself."""
@@ -118,7 +139,7 @@ class Experiment:
     def baseline_of(self, name: str) -> str:
         """What a condition is compared with, by its full name."""
         for condition in self.conditions:
-            if any(single.name == name for single in _taken_apart(condition)):
+            if any(single.name == name for single in condition.taken_apart()):
                 return condition.baseline or self.baseline
         return self.baseline
 
@@ -126,8 +147,8 @@ class Experiment:
 def load_experiment(path: str | Path) -> Experiment:
     """Read an experiment; ConfigError names file, line and key where it cannot be read."""
     experiment: Experiment = config.load(Experiment, path)
-    sets = [condition.set for condition in experiment.conditions] + [part.set for part in experiment.parts]
-    for text in (text for given in sets for text in given):
+    sets = [given.set + given.vary + given.choose for given in experiment.conditions]
+    for text in (text for given in (*sets, *(part.set for part in experiment.parts)) for text in given):
         split_setting(text)
     return experiment
 
@@ -152,28 +173,24 @@ def file_name(name: str) -> str:
 
 def experiment_of(run: Path) -> tuple[Experiment | None, str]:
     """The experiment that a run folder belongs to, and the name of its part; (None, "") of any other run."""
-    parents = run.absolute().parents
-    for above, below in zip(parents[1:_ABOVE], parents, strict=False):
+    folder = folder_of(run)
+    if folder is None:
+        return None, ""
+    experiment = load_experiment(folder / NAME)
+    names = {file_name(part.name): part.name for part in experiment.parts}
+    part = run.absolute().relative_to(folder).parts[0]
+    return experiment, names.get(part, part)
+
+
+def folder_of(run: Path) -> Path | None:
+    """The folder of the experiment that a run folder belongs to, None of any other run."""
+    for above in run.absolute().parents[1:_ABOVE]:
         if (above / NAME).is_file():
-            experiment = load_experiment(above / NAME)
-            names = {file_name(part.name): part.name for part in experiment.parts}
-            return experiment, names.get(below.name, below.name)
-    return None, ""
+            return above
+    return None
 
 
-def _taken_apart(condition: Condition) -> Iterator[Condition]:
-    if not condition.vary:
-        yield condition
-        return
-    axes = []
-    for text in condition.vary:
-        key, values = split_setting(text)
-        axes.append([(key, value.strip()) for value in values.split(",")])
-    for chosen in itertools.product(*axes):
-        words = ", ".join(f"{key.rpartition('.')[2].replace('_', ' ')} {value}" for key, value in chosen)
-        yield replace(
-            condition,
-            name=f"{condition.name}, {words}",
-            set=(*condition.set, *(f"{key}={value}" for key, value in chosen)),
-            vary=(),
-        )
+def _values(text: str) -> list[tuple[str, str]]:
+    """`KEY=VALUE,VALUE` as the key with each value."""
+    key, values = split_setting(text)
+    return [(key, value.strip()) for value in values.split(",")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from softbellman.core.files import write_atomically
 from softbellman.experiments.collect import actor_stages
 from softbellman.experiments.description import NAME as EXPERIMENT
 from softbellman.experiments.outputs import read_measured, read_outputs, write_compact, write_measured
+from softbellman.experiments.tuning import NAME as TUNING
 from softbellman.training.files import read_json, write_json
 from softbellman.training.record import NAME as RECORD
 from softbellman.training.runfolder import RunFolder, RunFolderError
@@ -74,7 +76,7 @@ def gather(paths: Sequence[str | Path], folder: str | Path, *, texts: bool = Tru
             place = root / (run.name if run == given else given.resolve().name / run.relative_to(given))
             _copy_run(run, place, root, texts)
             copies.append(place)
-        for path in given.rglob(EXPERIMENT):
+        for path in itertools.chain.from_iterable(map(given.rglob, (EXPERIMENT, TUNING))):
             place = root / given.resolve().name / path.relative_to(given)
             write_atomically(place, shorten_paths(path.read_text(encoding="utf-8")).encode())
     return copies

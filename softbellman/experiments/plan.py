@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,9 @@ Override = tuple[str, str]
 Resolve = Callable[[Sequence[str], Sequence[Override]], Settings]
 """Settings files by their names, a later one over an earlier one, and settings over them, to the settings of a run."""
 
+Chosen = Mapping[tuple[str, str], Sequence[str]]
+"""Settings as KEY=VALUE, by the names of part and condition."""
+
 State = Literal["new", "begun", "running", "finished"]
 
 
@@ -35,6 +38,7 @@ class Job:
 
     Attributes:
         name: part and condition with the seed, as its folder is called.
+        part: its name.
         condition: the condition's full name.
         seed: of the run.
         settings: all of them.
@@ -43,6 +47,7 @@ class Job:
     """
 
     name: str
+    part: str
     condition: str
     seed: int
     settings: Settings
@@ -91,6 +96,8 @@ def make_plan(
     cache: str = "",
     runs: int = 0,
     seeds: Sequence[int] = (),
+    chosen: Chosen | None = None,
+    checked: bool = True,
 ) -> Plan:
     """Every run of every condition in every part whose data are there.
 
@@ -106,6 +113,8 @@ def make_plan(
         cache: folder of shared stages; empty: `cache` in the experiment's folder.
         runs: of every condition; 0: as the experiment says.
         seeds: of the runs of every condition, in place of 1, 2, ...
+        chosen: settings by part and condition, over those of the condition.
+        checked: False: data sets that no part reads, and settings that no condition uses, are passed over.
 
     Raises:
         ConfigError: settings that cannot be used, two conditions of one folder name, a data set that no part names, or no part
@@ -116,7 +125,7 @@ def make_plan(
     parts = [part for part in experiment.parts if part.size in ("", size)]
     known = list(dict.fromkeys(part.data for part in parts if part.data))
     for name in data:
-        if name not in known:
+        if checked and name not in known:
             raise ConfigError(
                 f"--data {name}: with --size {size} the experiment reads {', '.join(known) or 'no files'}"
             )
@@ -128,11 +137,12 @@ def make_plan(
             left_out.append(f"part {part.name} is left out; --data {part.data}=DIR gives its data")
             continue
         own = [*common, ("data.path", data[part.data])] if part.data else common
-        jobs += _jobs_of(experiment, part, Path(root), resolve, own, runs, seeds)
+        jobs += _jobs_of(experiment, part, Path(root), resolve, own, runs, seeds, chosen or {})
     if not jobs:
         raise ConfigError("; ".join(left_out) or f"the experiment has no part of --size {size}")
     _check_names([job for _, job in jobs])
-    _check_keys(parts, overrides, {job.settings.algorithm for _, job in jobs})
+    if checked:
+        _check_keys(parts, overrides, {job.settings.algorithm for _, job in jobs})
     ordered = tuple(job for _, job in sorted(jobs, key=lambda entry: entry[0]))
     for job in ordered:
         _check_begun(job)
@@ -147,8 +157,11 @@ def _jobs_of(
     common: Sequence[Override],
     runs: int,
     seeds: Sequence[int],
+    chosen: Chosen,
 ) -> Iterator[tuple[int, Job]]:
     for condition in experiment.conditions_of(part):
+        tried = chosen.get((part.name, condition.name), ())
+        condition = replace(condition, set=(*condition.set, *tried))
         resolved = _resolver_of(resolve, part, condition)
         for number in seeds or range(1, experiment.runs_of(part, condition, asked=runs) + 1):
             name = f"{file_name(part.name)}/{file_name(condition.name)}-{number}"
@@ -165,7 +178,10 @@ def _jobs_of(
                 for stage in algorithm_of(settings).trained(settings)
                 if (facts := deciding_facts(settings, stage)) is not None
             }
-            yield number, Job(name, condition.name, number, settings, RunFolder(root / name), shared)
+            yield (
+                number,
+                Job(name, part.name, condition.name, number, settings, RunFolder(root / name), shared),
+            )
 
 
 def _resolver_of(

@@ -16,13 +16,14 @@ from softbellman.experiments.collect import (
     signatures,
 )
 from softbellman.experiments.contrasts import Contrast, Judge, find_groups
-from softbellman.experiments.description import Experiment, experiment_of
+from softbellman.experiments.description import Experiment, experiment_of, folder_of
 from softbellman.experiments.gather import find_runs
 from softbellman.experiments.groups import Group, group_runs
 from softbellman.experiments.orderings import DEFAULT_ORDERINGS, Step, parse_orderings
 from softbellman.experiments.outputs import Measured, Outputs, TestSize, read_measured
 from softbellman.experiments.resampling import RESAMPLED, RESAMPLES
 from softbellman.experiments.summaries import summarise
+from softbellman.experiments.tuning import Tuning, read_tuning
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.runfolder import RunFolderError
 
@@ -56,6 +57,7 @@ class Section:
         steps: each step of an ordering with its contrast.
         signatures: of sacrebleu.
         warnings: sentences about what does not fit together.
+        tuning: the trials that chose settings of these systems; None where nothing was chosen.
     """
 
     title: str
@@ -70,6 +72,7 @@ class Section:
     steps: Mapping[Step, Contrast]
     signatures: tuple[str, ...]
     warnings: tuple[str, ...]
+    tuning: Tuning | None
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,15 @@ def _section(
         sentences=size.sentences, references=(size.fewest, size.most),
         groups=groups, metrics=metrics, tested=tested, baselines=_baselines(groups, judge, experiment, baseline),
         steps=_steps(groups, judge, orderings or (experiment.orderings if experiment else ()) or DEFAULT_ORDERINGS),
-        signatures=signed, warnings=tuple(warnings),
+        signatures=signed, warnings=tuple(warnings), tuning=_tuning(key[1], runs),
     )  # fmt: skip
+
+
+def _tuning(part: str, runs: Sequence[FinishedRun]) -> Tuning | None:
+    """The choices of a part, by the first folder that has some."""
+    folders = dict.fromkeys(folder_of(run.path) for run in runs)
+    tunings = (read_tuning(folder) for folder in folders if folder)
+    return next((tuning.of_part(part) for tuning in tunings if tuning), None)
 
 
 def _rank(experiment: Experiment | None) -> Callable[[FinishedRun], tuple[int, int]]:

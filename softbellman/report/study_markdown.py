@@ -12,7 +12,7 @@ from softbellman.experiments.description import file_name
 from softbellman.experiments.efforts import effort_of
 from softbellman.experiments.study import Section, Study
 from softbellman.report.study_figures import draw_section, save
-from softbellman.report.study_text import METHOD, scores, verdicts
+from softbellman.report.study_text import METHOD, choices, chosen_on, scores, verdicts
 from softbellman.report.tables import format_table
 
 
@@ -56,6 +56,11 @@ def section_lines(section: Section, folder: Path, home: Path) -> Iterator[str]:
         yield f"- {plain(text)}"
     if section.steps:
         yield ""
+    if section.tuning:
+        yield chosen_on(section.tuning)
+        yield ""
+        yield _table(*choices(section.tuning))
+        yield ""
     for drawing in draw_section(section):
         save(drawing, folder, file_name(section.title))
         picture = folder / f"{file_name(section.title)}-{drawing.name}.png"
@@ -66,7 +71,11 @@ def section_lines(section: Section, folder: Path, home: Path) -> Iterator[str]:
 
 def score_table(section: Section, columns: Sequence[str] = ()) -> str:
     """The table of scores; of some columns where they are named."""
-    header, rows = scores(section)
+    return _table(*scores(section), columns=columns)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]], *, columns: Sequence[str] = ()) -> str:
+    """Two columns of text, then numbers."""
     shown = [
         {key: plain(value) for key, value in zip(header, row, strict=True) if not columns or key in columns}
         for row in rows

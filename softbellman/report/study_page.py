@@ -14,7 +14,17 @@ from softbellman.experiments.series import Grid, find_grid
 from softbellman.experiments.study import Section, Study, spread
 from softbellman.report import page
 from softbellman.report.study_figures import VERDICT_COLOURS, contrasts_of, draw_section, png, save
-from softbellman.report.study_text import METHOD, scores, short_title, show_spread, show_test, verdicts
+from softbellman.report.study_text import (
+    METHOD,
+    choices,
+    chosen_on,
+    scores,
+    short_title,
+    show_spread,
+    show_test,
+    trials,
+    verdicts,
+)
 
 GRIDS = (("credit.target_speed", "credit.smoothness"),)
 """Pairs of settings that get a table of their own where systems differ in them alone."""
@@ -96,6 +106,11 @@ def _section(section: Section, pictures: Sequence[str]) -> Iterator[str]:
         if grid is not None:
             yield page.heading(3, f"{row_key} (rows) and {column_key} (columns)")
             yield _grid(grid)
+    if section.tuning:
+        yield page.heading(3, "Settings")
+        yield page.paragraph(chosen_on(section.tuning))
+        yield page.table(*choices(section.tuning), text_columns=2)
+        yield page.folded("Every trial", [page.table(*trials(section.tuning), text_columns=2)])
     contrasts = contrasts_of(section)
     if contrasts:
         yield page.folded("Paired tests of every run", [_tests(contrasts)])

@@ -8,6 +8,7 @@ from softbellman.experiments.contrasts import Contrast
 from softbellman.experiments.orderings import Step, judge, sentence, show_interval, show_p
 from softbellman.experiments.resampling import RESAMPLED, Difference
 from softbellman.experiments.study import Section, Spread, spread
+from softbellman.experiments.tuning import Tuning
 from softbellman.report.results import title as metric_title
 
 METHOD = (
@@ -57,6 +58,49 @@ def scores(section: Section) -> tuple[list[str], list[list[object]]]:
             *(show_spread(spread(group.values(name).values())) for name in others),
         ])  # fmt: skip
     return [*header, *map(metric_title, others)], rows
+
+
+def choices(tuning: Tuning) -> tuple[list[str], list[list[object]]]:
+    """Header and rows, the first two columns text: what was chosen for each system, out of how many."""
+    header = ["system", "chosen", "trials", "validation BLEU", "of the worst"]
+    rows: list[list[object]] = [
+        [
+            choice.condition,
+            ", ".join(choice.best.set),
+            len(choice.trials),
+            f"{choice.best.mean:.2f}",
+            f"{min(trial.mean for trial in choice.trials):.2f}",
+        ]
+        for choice in tuning.choices
+    ]
+    return header, rows
+
+
+def trials(tuning: Tuning) -> tuple[list[str], list[list[object]]]:
+    """Header and rows, the first two columns text: every trial with its validation scores."""
+    header = ["system", "tried", *(f"seed {seed}" for seed in tuning.seeds), "mean", "chosen"]
+    rows: list[list[object]] = [
+        [
+            choice.condition,
+            ", ".join(trial.set),
+            *(f"{score:.2f}" for score in trial.scores),
+            f"{trial.mean:.2f}",
+            "yes" if trial is choice.best else "",
+        ]
+        for choice in tuning.choices
+        for trial in choice.trials
+    ]
+    return header, rows
+
+
+def chosen_on(tuning: Tuning) -> str:
+    """How the settings were chosen, in a sentence or two."""
+    seeds = ", ".join(map(str, tuning.seeds))
+    counts = {len(choice.trials) for choice in tuning.choices}
+    each = f"{counts.pop()} trials each" if len(counts) == 1 else "unequal numbers of trials"
+    return (
+        f"Settings were chosen by validation BLEU on seeds {seeds}, whose runs are not among these: {each}."
+    )
 
 
 def show_spread(found: Spread | None) -> str | None:

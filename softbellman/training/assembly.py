@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,8 @@ from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.settings import EditSettings, ScheduleSettings, Settings, follow_data
 from softbellman.training.stages import EditSource, Stage, draw_key
+from softbellman.training.stages.averaged import AveragedStage
+from softbellman.training.stages.spec import StageSpec
 from softbellman.training.task import Task
 
 
@@ -82,7 +85,7 @@ class Assembly:
             assert isinstance(self.actor, (PixelCaptioner, TransformerPixelCaptioner))
             self.actor.freeze_encoder()
         try:
-            stage = spec.build(self, self.section(name))
+            stage = self._build(spec, self.section(name))
         except Exception as error:
             if spec not in self.algorithm.own:
                 raise
@@ -91,6 +94,20 @@ class Assembly:
         if stage.name != name:
             raise ValueError(f"the stage {name} must have its name, got one that is called {stage.name!r}")
         return stage
+
+    def _build(self, spec: StageSpec, own: Any) -> Stage:
+        """A stage; where its settings ask for averaged weights, the actor of the run is the average and a copy is trained."""
+        decay = getattr(own, "average", 0.0) if spec.trains_actor else 0.0
+        if not decay:
+            return spec.build(self, own)
+        average, sampler = self.actor, self.sampler
+        trained = self.actor = copy.deepcopy(average)
+        self.sampler = self._new_sampler(trained)
+        try:
+            stage = spec.build(self, own)
+        finally:
+            self.actor, self.sampler = average, sampler
+        return AveragedStage(stage, average=average, trained=trained, decay=decay)
 
     def train_batches(self, schedule: ScheduleSettings, stage: str) -> BatchIterator:
         """The training batches of a stage."""

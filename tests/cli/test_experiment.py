@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tiny_settings_file import SETTINGS
 
 from softbellman.report.fleet import FleetDisplay
@@ -107,6 +108,59 @@ def test_a_run_that_fails_is_named_and_the_others_are_reported(
     log = root / "logs" / "all-erac-without-future-entropy-1.log"
     assert code == 1 and f"softbellman: all/erac-without-future-entropy-1 failed; its log is {log}" in err
     assert "not finite" in log.read_text() and "report:" in out and (root / "report.html").is_file()
+
+
+CHOICE = """
+title: Steps
+runs: 1
+tuning_seeds: [5, 6]
+conditions:
+  - {name: small, config: tiny, set: [algorithm=mle, model.hidden=4]}
+  - {name: chosen, config: tiny, set: [algorithm=mle], choose: ["actor.optimizer.learning_rate=1e-9,3e-2"]}
+parts:
+  - {name: all}
+"""
+
+
+def test_settings_are_chosen_on_validation_data_of_other_seeds(
+    softbellman: RunCommand, tiny: Path, tmp_path: Path
+) -> None:
+    tiny.write_text(CHOICE)
+    root, beside = tmp_path / "runs", tmp_path / "runs-trials"
+    words = ("experiment", str(tiny), "--output", str(root), "--workers", "1", "--nice", "0", "--quiet")
+    code, out, _ = softbellman(*words, "--dry-run")
+    lines = out.splitlines()
+    assert code == 0 and lines[0] == f"4 runs in {beside}, 1 at a time"
+    assert f"2 runs in {root}, 1 at a time" in lines and "then, with what these choose:" in lines
+    code, out, err = softbellman(*words)
+    assert code == 0, err
+
+    def validation(run: Path) -> float:
+        (record,) = RunFolder(run).test_records()
+        return float(record["dev_bleu"])
+
+    tried = {
+        rate: [validation(beside / "all" / f"chosen-learning-rate-{rate}-{seed}") for seed in (5, 6)]
+        for rate in ("1e-9", "3e-2")
+    }
+    best = max(tried, key=lambda rate: sum(tried[rate]))
+    assert sum(tried["1e-9"]) != sum(tried["3e-2"])
+    found = RunFolder.open(root / "all" / "chosen-1")
+    assert float(
+        yaml.safe_load(found.config_path.read_text())["actor"]["optimizer"]["learning_rate"]
+    ) == float(best)
+    page = (root / "report.html").read_text()
+    assert "on seeds 5, 6" in page and f"actor.optimizer.learning_rate={best}" in page
+    for scores in tried.values():
+        assert all(f"{score:.2f}" in page for score in scores)
+    kept = tmp_path / "kept"
+    code, _, err = softbellman("report", str(root), "--collect", str(kept))
+    assert code == 0, err
+    code, _, err = softbellman("report", str(kept), "--output", str(tmp_path / "kept.md"))
+    text = (tmp_path / "kept.md").read_text()
+    assert code == 0 and "2 trials each" in text and best in text, err
+    code, _, err = softbellman(*words)
+    assert code == 0, err  # nothing is trained again, and nothing was begun with other settings
 
 
 @pytest.mark.parametrize(

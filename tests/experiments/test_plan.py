@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plans import plan_of, two
 from study_runs import write_run
 
 from softbellman.cli.experiment import find_experiment
-from softbellman.cli.settings import config_folders, find_config, load_settings
+from softbellman.cli.settings import config_folders
 from softbellman.config import ConfigError
 from softbellman.experiments.description import (
     Condition,
-    Experiment,
     Part,
     experiment_of,
     file_name,
     load_experiment,
 )
-from softbellman.experiments.plan import Job, Plan, make_plan
+from softbellman.experiments.plan import Job
 from softbellman.training.resumption import ResumeError
 from softbellman.training.settings import PRESETS, Settings
 
 SHIPPED = sorted(file.stem for folder in config_folders() for file in (folder / "experiments").glob("*.yaml"))
-
-
-def resolve(names: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Settings:
-    return load_settings([find_config(name) for name in names], overrides)
-
-
-def plan_of(experiment: Experiment, root: Path, **options: object) -> Plan:
-    return make_plan(experiment, root, resolve=resolve, **options)  # type: ignore[arg-type]
-
-
-def two(**options: object) -> Experiment:
-    """ERAC and RAML on the built-in corpus."""
-    given: dict[str, object] = {
-        "title": "Two",
-        "conditions": (Condition(name="ERAC", config="erac"), Condition(name="RAML", config="raml")),
-        "parts": (Part(name="Built-in", prefix="builtin_"),),
-        "runs": 2,
-        **options,
-    }
-    return Experiment(**given)  # type: ignore[arg-type]
 
 
 def test_every_condition_has_its_runs_first_runs_first(tmp_path: Path) -> None:
@@ -152,7 +131,7 @@ def test_the_state_of_a_run_is_that_of_its_folder(tmp_path: Path) -> None:
     from softbellman.training.runfolder import RunFolder
 
     run = write_run(tmp_path / "erac", "erac")
-    job = Job("erac", "ERAC", 1, Settings(), RunFolder(run), {"actor": "k"})
+    job = Job("erac", "part", "ERAC", 1, Settings(), RunFolder(run), {"actor": "k"})
     assert job.state() == "finished" and job.unfinished() == {"k"}
     with FolderLock(run):
         assert job.state() == "running"

@@ -167,24 +167,6 @@ def test_a_critic_that_stays_a_reader_follows_the_reference(task: Task) -> None:
     assert likelihoods[1] > likelihoods[0] + 0.5
 
 
-def test_the_average_is_that_of_the_weights_after_each_update(task: Task) -> None:
-    decay = 0.75
-    parts = Assembly(settings_of({"joint.average": str(decay), "joint.actor_delay": "1"}), task, CPU)
-    stage = parts.build("joint")
-    assert isinstance(stage, JointStage)
-    trained = stage.evaluation.actor
-    assert stage.modules["actor"] is parts.actor and trained is not parts.actor
-    expected = {name: value.clone() for name, value in parts.actor.state_dict().items()}
-    for step, batch in enumerate(itertools.islice(parts.train_batches(stage.schedule, "joint").epoch(0), 4)):
-        stage.update(batch, step)
-        for name, value in trained.state_dict().items():
-            assert step or torch.equal(value, expected[name]), "the actor moved before its time"
-            expected[name] = decay * expected[name] + (1 - decay) * value
-    for name, value in parts.actor.state_dict().items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
-        assert not torch.equal(value, trained.state_dict()[name]) or not value.any()
-
-
 def with_everything(settings: Settings) -> Settings:
     """Longer returns, a prior and an average; four updates between validations, so that some fall between checkpoints."""
     credit = replace(settings.credit, tau=0.1, trace=0.6, prior="start")
@@ -228,26 +210,6 @@ def test_the_run_folder_holds_the_average_and_the_prior(tiny_settings: Settings,
     records = [record for record in metrics_of(whole) if record["stage"] == "joint"]
     divergences = [record["prior_divergence"] for record in records if record["kind"] == "train"]
     assert divergences and all(value > 0 for value in divergences)
-
-
-def test_the_average_is_what_validation_decodes(task: Task) -> None:
-    parts = Assembly(settings_of({"joint.average": "0.9"}), task, CPU)
-    stage = parts.build("joint")
-    assert isinstance(stage, JointStage)
-
-    def ratio() -> float:
-        return stage.evaluate()["dev_length_ratio"]
-
-    def erase(network: torch.nn.Module) -> None:
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.zero_()
-
-    before = ratio()
-    erase(stage.evaluation.actor)
-    assert ratio() == before
-    erase(parts.actor)
-    assert ratio() != before
 
 
 def last_weights(folder: Path) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from softbellman.training.rates import rate_factor
 from softbellman.training.resumption import ResumeError
 from softbellman.training.settings import OptimizerSettings, ScheduleSettings, Settings
 from softbellman.training.stages import ActorStage
+from softbellman.training.stages.averaged import AveragedStage
 from softbellman.training.stages.base import build_optimizer
 
 
@@ -249,7 +250,7 @@ class TestAverage:
     def test_the_result_is_the_average_of_the_weights(self, tiny_settings, monkeypatch):
         settings = with_actor(tiny_settings, schedule={"max_updates": 4, "interval": 2}, average=0.75)
         path: list[list[torch.Tensor]] = []
-        update = ActorStage.update
+        update = AveragedStage.update
 
         def watching(self, batch, step):
             if not path:
@@ -258,7 +259,7 @@ class TestAverage:
             path.append([p.detach().clone() for p in self.modules["trained_actor"].parameters()])
             return sums
 
-        monkeypatch.setattr(ActorStage, "update", watching)
+        monkeypatch.setattr(AveragedStage, "update", watching)
         folder = run(settings).folder
         wanted = path[0]
         for weights in path[1:]:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from softbellman.config import Range
 from softbellman.training.settings.common import (
+    AveragedSettings,
     Count,
     EditSettings,
     Fraction,
@@ -20,7 +21,7 @@ from softbellman.training.settings.common import (
 
 
 @dataclass(frozen=True)
-class ActorStageSettings:
+class ActorStageSettings(AveragedSettings):
     """Maximum-likelihood training of the actor."""
 
     seeded_by: ClassVar[str] = "actor_seed"
@@ -34,9 +35,6 @@ class ActorStageSettings:
     """Dropout on the word embeddings of both sides, or on the words' and the image's features."""
     label_smoothing: Fraction = 0.0
     """Share of the target that is spread evenly over the vocabulary, in this stage's loss; 0: the reference's token alone."""
-    average: Fraction = 0.0
-    """Decay of an average of the weights, moved after each update: validation, selection and the result are those of the
-    average. It starts at the first weights; 0.999 forgets them after some thousand updates. 0: no average."""
     optimizer: OptimizerSettings = field(
         default_factory=lambda: OptimizerSettings(name="sgd", learning_rate=0.6)
     )
@@ -88,7 +86,7 @@ class CriticStageSettings:
 
 
 @dataclass(frozen=True)
-class JointStageSettings:
+class JointStageSettings(AveragedSettings):
     """Joint training of actor, Eq. (20), and critic, Eq. (18) and (19)."""
 
     actor_optimizer: OptimizerSettings = field(
@@ -112,9 +110,6 @@ class JointStageSettings:
     less noisy."""
     mle_weight: NotNegative = 0.1
     """Weight of the maximum-likelihood term (lambda_mle)."""
-    average: Fraction = 0.0
-    """Decay of an average of the actor's weights, moved after each of its updates: validation, selection and the result are
-    those of the average. 0.99 averages over about 100 updates. 0: no average, as published."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from softbellman.training.settings.common import (
+    AveragedSettings,
     Count,
     EditSettings,
     Fraction,
@@ -45,7 +46,7 @@ class OracleStageSettings:
 
 
 @dataclass(frozen=True)
-class AugmentedStageSettings:
+class AugmentedStageSettings(AveragedSettings):
     """The actor on weighted edited references: RAML, Eq. (2), and VAML, Eq. (17)."""
 
     start: Literal["scratch", "actor"] = "scratch"
@@ -79,7 +80,7 @@ class AugmentedStageSettings:
 
 
 @dataclass(frozen=True)
-class CompletionStageSettings:
+class CompletionStageSettings(AveragedSettings):
     """Optimal completion distillation: the values of the best completion as target."""
 
     payoff: Literal["edit_distance", "bleu"] = "edit_distance"

@@ -94,8 +94,17 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True)
-class StageSettings:
-    """A stage of your own; a dataclass that derives from this one adds keys."""
+class AveragedSettings:
+    """What all stages have in common that train the actor."""
+
+    average: Fraction = 0.0
+    """Decay of an average of the actor's weights, moved after each update: validation, selection and the result are those of
+    the average. 0.99 averages over about 100 updates, 0.999 over 1,000. 0: no average, as published."""
+
+
+@dataclass(frozen=True)
+class StageSettings(AveragedSettings):
+    """A stage of your own; a dataclass that derives from this one adds keys. `average` is for stages that train the actor."""
 
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """Its optimiser."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from softbellman.training.settings.common import (
+    AveragedSettings,
     Count,
     Natural,
     NotNegative,
@@ -15,7 +16,7 @@ from softbellman.training.settings.common import (
 
 
 @dataclass(frozen=True)
-class ConsistencyStageSettings:
+class ConsistencyStageSettings(AveragedSettings):
     """Path consistency: policy and state values agree along sequences, at `credit.tau`."""
 
     value: Literal["separate", "unified"] = "separate"

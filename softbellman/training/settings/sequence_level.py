@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from softbellman.config import Range
 from softbellman.training.settings.common import (
+    AveragedSettings,
     Count,
     Natural,
     NotNegative,
@@ -21,7 +22,7 @@ Beam = Annotated[int, Range(least=2, most=4096)]
 
 
 @dataclass(frozen=True)
-class SequenceStageSettings:
+class SequenceStageSettings(AveragedSettings):
     """The actor on its own whole sequences, each with one payoff."""
 
     objective: Literal["policy_gradient", "minimum_risk"] = "policy_gradient"
@@ -62,7 +63,7 @@ class SequenceStageSettings:
 
 
 @dataclass(frozen=True)
-class SearchStageSettings:
+class SearchStageSettings(AveragedSettings):
     """Beam search optimisation: the actor's logits as scores of whole prefixes."""
 
     beam: Beam = 5
@@ -89,7 +90,7 @@ class SearchStageSettings:
 
 
 @dataclass(frozen=True)
-class ProfessorStageSettings:
+class ProfessorStageSettings(AveragedSettings):
     """Professor forcing of LSTMs: states after own words as after the reference's."""
 
     start: Literal["scratch", "actor"] = "scratch"
@@ -119,7 +120,7 @@ class ProfessorStageSettings:
 
 
 @dataclass(frozen=True)
-class ScheduledStageSettings:
+class ScheduledStageSettings(AveragedSettings):
     """Scheduled sampling: the decoder reads words of its own among the reference's."""
 
     start: Literal["scratch", "actor"] = "scratch"

@@ -223,9 +223,7 @@ class JointStage:
         settings: JointStageSettings,
         *,
         judge: Judge,
-        average: nn.Module | None = None,
     ) -> None:
-        """`average` is the actor of validation and of the result where that is not the one that is trained."""
         self.schedule = settings.schedule
         self.evaluation = evaluation
         self.start_is_candidate = evaluation.credit.start_is_candidate
@@ -234,8 +232,6 @@ class JointStage:
             "critic": evaluation.critic,
             "target": evaluation.target,
         }
-        if average is not None:
-            self.modules |= {"actor": average, "trained_actor": evaluation.actor}
         if evaluation.prior is not None:
             self.modules["prior"] = evaluation.prior
         self.optimizers = {
@@ -243,7 +239,7 @@ class JointStage:
             "critic": build_optimizer(evaluation.critic, settings.critic_optimizer),
         }
         self.evaluate = judge
-        self._settings, self._average = settings, average
+        self._settings = settings
 
     def update(self, batch: Batch, step: int) -> Sums:
         evaluation, settings = self.evaluation, self._settings
@@ -284,8 +280,6 @@ class JointStage:
             diagnostics["actor_gradient"] = descend(
                 loss, actor, self.optimizers["actor"], settings.actor_optimizer.clip, share=batch.share
             )
-            if self._average is not None and ends_update():
-                move_towards(actor, self._average, 1 - settings.average)
         diagnostics["critic_gradient"] = descend(
             critic_part.loss,
             critic,
@@ -337,12 +331,9 @@ def _build_critic(parts: Assembly, own: CriticStageSettings) -> CriticStage:
 
 
 def _build_joint(parts: Assembly, own: JointStageSettings) -> JointStage:
-    actor, average = parts.actor, None
-    if own.average:  # the actor of the run is the average, a copy of it is trained
-        actor, average = copy.deepcopy(parts.actor), parts.actor
     prior = frozen_copy(parts.actor) if parts.settings.credit.prior == "start" else None
-    evaluation = policy_evaluation(parts, JOINT.name, actor, prior)
-    return JointStage(evaluation, own, judge=lambda: judge_joint(parts, evaluation), average=average)
+    evaluation = policy_evaluation(parts, JOINT.name, parts.actor, prior)
+    return JointStage(evaluation, own, judge=lambda: judge_joint(parts, evaluation))
 
 
 def judge_critic(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, float]:

@@ -5,7 +5,6 @@ The warm-up may learn values of completions instead.
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from softbellman.training.likelihood import reference_likelihood
 from softbellman.training.own_model import output_parameters
 from softbellman.training.rollout import vocabulary_rows
 from softbellman.training.settings import ActorStageSettings, LogitsForm, Settings, WarmUpSettings
-from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, ends_update, move_towards
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.edit_source import EditSource
 from softbellman.training.stages.spec import StageSpec
 
@@ -31,12 +30,7 @@ if TYPE_CHECKING:
 
 
 class ActorStage:
-    """Maximum-likelihood training of the actor.
-
-    Args:
-        actor: what is trained.
-        average: the actor of validation and of the result where that is an average of the trained weights.
-    """
+    """Maximum-likelihood training of the actor."""
 
     name = "actor"
     selection = "dev_bleu"
@@ -50,15 +44,12 @@ class ActorStage:
         *,
         judge: Judge,
         logits: LogitsForm = "whole",
-        average: nn.Module | None = None,
     ) -> None:
         self.schedule = settings.schedule
         self.modules = {"actor": actor}
-        if average is not None:
-            self.modules = {"actor": average, "trained_actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
         self.evaluate = judge
-        self._actor, self._average, self._settings, self._logits = actor, average, settings, logits
+        self._actor, self._settings, self._logits = actor, settings, logits
 
     def update(self, batch: Batch, step: int) -> Sums:
         actor, settings = self._actor.train(), self._settings
@@ -71,8 +62,6 @@ class ActorStage:
         )
         clip = settings.optimizer.clip
         norm = descend(objective.loss, actor, self.optimizers["actor"], clip, share=batch.share)
-        if self._average is not None and ends_update():
-            move_towards(actor, self._average, 1 - settings.average)
         return {**objective.diagnostics, "actor_gradient": norm}
 
 
@@ -141,10 +130,7 @@ def scale_warmed_up(parts: Assembly) -> None:
 
 
 def _build_actor(parts: Assembly, own: ActorStageSettings) -> ActorStage:
-    actor, average = parts.actor, None
-    if own.average:  # the actor of the run is the average, a copy of it is trained
-        actor, average = copy.deepcopy(parts.actor), parts.actor
-    return ActorStage(actor, own, judge=parts.judge_actor, logits=parts.settings.logits, average=average)
+    return ActorStage(parts.actor, own, judge=parts.judge_actor, logits=parts.settings.logits)
 
 
 def _build_warmup(parts: Assembly, own: WarmUpSettings) -> WarmUpStage:
