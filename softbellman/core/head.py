@@ -5,7 +5,7 @@ Notation: N rows, H hidden units, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -230,6 +230,20 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 Rows = Tensor | Head
 """Rows over the vocabulary `[..., V]`: logits or action values, stored or made by an output layer."""
+
+
+def scaled(rows: Rows, factor: float) -> Rows:
+    """Logits times a positive factor, such as 1 / tau; a head stays one.
+
+    Raises:
+        ValueError: a head with a softcap, whose capped logits are no logits of another head.
+    """
+    if not isinstance(rows, Head):
+        return factor * rows
+    if rows.softcap is not None:
+        raise ValueError("a head with a softcap cannot be scaled; give its logits()")
+    bias = None if rows.bias is None else factor * rows.bias  # a head's scale is that of its matmul alone
+    return replace(rows, scale=factor * rows.scale, bias=bias)
 
 
 def check_row_argument(name: str, rows: Rows, *, dimensions: int | None = None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import get_last_checkpoint
 
-from softbellman.core.head import Head
+from softbellman.core.head import Head, scaled
 from softbellman.hf.critic import TargetNetwork
 from softbellman.hf.forward import add_head
 from softbellman.hf.metrics import NotedMetrics
@@ -50,6 +50,8 @@ class Seq2SeqCreditTrainer(NotedMetrics, Seq2SeqTrainer):
       Bellman residual on edited references is lowered.
     - "vaml", Eq. (17): `-sum_k w_k sum_t sum_w softmax(Q / tau)(w) log pi(w)` with Q of `oracle`, a model trained by "soft_q".
     - "critic", Eq. (18)-(19): the model becomes a critic that reads the reference; `actor` draws and stays as it is.
+      `reference_weight` times the reference's negative log-likelihood under `softmax(Q / reference_tau)` is added, here and in
+      "erac".
     - "erac", Eq. (18)-(20): the model draws, and it and `critic` are trained together; `likelihood_weight` times the
       references' negative log-likelihood is added. `tau=0` is the plain actor-critic.
 
@@ -220,9 +222,8 @@ class Seq2SeqCreditTrainer(NotedMetrics, Seq2SeqTrainer):
         with torch.no_grad():
             policy = self._forbid(self._along(self.beside, source, drawn, Head.detach))
             targets = self._targets(policy, reference, drawn)
-        return self._finish(
-            self._along(model, reference, drawn, lambda q: self._critic_objective(q, targets, drawn)), drawn
-        )
+        found = self._along(model, reference, drawn, lambda q: self._critic_objective(q, targets, drawn))
+        return self._finish(found, drawn) + self._reading(model, reference, references)
 
     def _erac(self, model: Any, source: Any, reference: Any, references: References) -> Tensor:
         drawn = self._draw(self.accelerator.unwrap_model(model), source, references)
@@ -240,17 +241,27 @@ class Seq2SeqCreditTrainer(NotedMetrics, Seq2SeqTrainer):
         loss = self._finish(of_actor, drawn) + self._finish(of_critic, None, drawn.mask)
         if self.credit.likelihood_weight:
             loss = loss + self.credit.likelihood_weight * self._likelihood(model, source, references)
-        return loss
+        return loss + self._reading(self.beside, reference, references)
 
-    def _likelihood(self, model: Any, source: dict[str, Tensor], references: References) -> Tensor:
+    def _likelihood(
+        self, model: Any, source: dict[str, Tensor], references: References, *, scale: float = 1.0
+    ) -> Tensor:
+        """Minus the log-likelihood of the references under a network's logits times `scale`."""
         real = references.attended.bool()
         labels = references.source
 
         def objective(head: Head) -> Objective:
-            return maximum_likelihood(head, labels[real], sequences=len(labels))
+            return maximum_likelihood(scaled(head, scale), labels[real], sequences=len(labels))
 
         found: Objective = model(**source, labels=labels, rows=real, on_head=objective)
         return found.loss
+
+    def _reading(self, critic: Any, reference: dict[str, Tensor], references: References) -> Tensor | float:
+        """What keeps the critic a reader, weighted; 0 without a weight."""
+        weight = self.credit.reference_weight
+        if not weight:
+            return 0.0
+        return weight * self._likelihood(critic, reference, references, scale=1 / self.credit.reference_tau)
 
     def _draw(self, actor: Any, source: dict[str, Tensor], references: References) -> Sequences:
         return drawn_sequences(

@@ -38,6 +38,9 @@ class CreditSettings:
         target_speed: beta of `phi_bar <- beta phi + (1 - beta) phi_bar`, in (0, 1].
         likelihood_weight: lambda_mle, the weight of the references' likelihood beside the actor's objective, at least 0.
         critic_learning_rate: of the critic's Adam in "erac".
+        reference_weight: of the likelihood of the reference under `softmax(Q / reference_tau)` in the critic's loss, at least
+            0: it keeps the order of tokens that a critic which was trained to read the reference begins with.
+        reference_tau: above 0, tokens.
     """
 
     objective: str
@@ -53,6 +56,8 @@ class CreditSettings:
     target_speed: float = 0.001
     likelihood_weight: float = 0.1
     critic_learning_rate: float = 1e-4
+    reference_weight: float = 0.0
+    reference_tau: float = 0.1
 
     def __post_init__(self) -> None:
         for name, known in (("objective", OBJECTIVES), ("payoff", tuple(PAYOFFS))):
@@ -66,7 +71,9 @@ class CreditSettings:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
         if not 0.0 < self.target_speed <= 1.0:
             raise ValueError(f"target_speed must be above 0 and at most 1, got {self.target_speed}")
-        for name in ("smoothness", "likelihood_weight", "extra_tokens"):
+        if not self.reference_tau > 0:
+            raise ValueError(f"reference_tau must be above 0, got {self.reference_tau}")
+        for name in ("smoothness", "likelihood_weight", "extra_tokens", "reference_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 

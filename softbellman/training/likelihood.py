@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
-from softbellman.core.head import Head, Rows
+from softbellman.core.head import scaled
 from softbellman.data import Batch
 from softbellman.objectives import Objective, maximum_likelihood
 from softbellman.training.rollout import Encoded, vocabulary_rows
@@ -32,17 +30,10 @@ def reference_likelihood(
     rows = batch.rows
     said = vocabulary_rows(model, source, batch.prefix, rows, logits=logits, memory=memory)
     if scale != 1.0:
-        said = _scaled(said, scale)
+        said = scaled(said, scale)
     labels = batch.labels.flatten()[rows]
     objective = maximum_likelihood(
         said, labels, sequences=len(batch.source), smoothing=smoothing, inplace_backward=True
     )
     objective.diagnostics["reference_tokens"] = torch.as_tensor(len(rows))
     return objective
-
-
-def _scaled(rows: Rows, scale: float) -> Rows:
-    if not isinstance(rows, Head):
-        return scale * rows
-    bias = None if rows.bias is None else scale * rows.bias  # a head's scale is that of its matmul alone
-    return replace(rows, scale=scale * rows.scale, bias=bias)

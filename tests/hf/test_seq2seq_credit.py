@@ -211,8 +211,9 @@ def test_actor_and_critic_have_the_losses_of_the_equations(
 ) -> None:
     tau, smoothness = 0.2, 0.01
     credit = CreditSettings(
-        objective=objective, tau=tau, samples=2, smoothness=smoothness, likelihood_weight=0.3, extra_tokens=2
-    )
+        objective=objective, tau=tau, samples=2, smoothness=smoothness, likelihood_weight=0.3, extra_tokens=2,
+        reference_weight=0.4, reference_tau=0.5,
+    )  # fmt: skip
     actor, critic = build(), build(1)
     model = critic if objective == "critic" else actor
     beside = {"actor": actor} if objective == "critic" else {"critic": critic}
@@ -243,6 +244,9 @@ def test_actor_and_critic_have_the_losses_of_the_equations(
     taken = q.gather(2, drawn.labels.masked_fill(~drawn.mask, 0)[..., None])[..., 0]
     spread = (q - q.mean(-1, keepdim=True)).square().sum(-1)
     wanted = (((taken - targets).square() + smoothness * spread) * drawn.mask).sum() / 4
+    reader = (critic(**reference, labels=references.source).logits / 0.5).log_softmax(-1)
+    read = reader.gather(2, references.source[..., None])[..., 0]
+    wanted = wanted - 0.4 * (read * references.attended).sum() / 2
     if objective == "erac":
         gained = (policy.exp() * q.detach()).sum(-1) + tau * entropy
         wanted = wanted - (gained * drawn.mask).sum() / 4
@@ -300,6 +304,8 @@ def test_the_critic_is_updated_followed_saved_and_continued(tmp_path: Path) -> N
         ({"objective": "mixer", "tau": 1.0}, "objective must be one of"),
         ({"objective": "raml", "tau": 0.0}, "tau must be above 0"),
         ({"objective": "erac", "tau": 0.1, "target_speed": 0.0}, "target_speed"),
+        ({"objective": "erac", "tau": 0.1, "reference_tau": 0.0}, "reference_tau must be above 0"),
+        ({"objective": "erac", "tau": 0.1, "reference_weight": -1.0}, "reference_weight must be at least 0"),
         ({"objective": "raml", "tau": 1.0, "samples": 0}, "samples"),
         ({"objective": "raml", "tau": 1.0, "payoff": "ter"}, "payoff must be one of"),
     ],
