@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -23,48 +24,65 @@ from softbellman.data import Batch
 from softbellman.models import AttentionSeq2Seq
 from softbellman.models.projection import bfloat16_products
 from softbellman.training.assembly import Assembly
+from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.settings import PRESETS, DataSettings, Settings
 from softbellman.training.stages import Stage
 from softbellman.training.task import Task, load_task
 
-STAGES = (
-    "mle",
-    "critic",
-    "joint",
-    "oracle",
-    "raml",
-    "vaml",
-    "pcl",
-    "bso",
-    "future_success",
-    "professor_forcing",
-)
-"""What is timed. Those without a published counterpart stand beside the others: RAML's update is `raml`, ERAC's `joint`."""
+
+class Timed(NamedTuple):
+    """What is timed under a name.
+
+    Attributes:
+        algorithm, stage: of the run it is a part of.
+        sequences: how many a source has in an update, from the settings.
+        published: whether the paper's code has it.
+    """
+
+    algorithm: str
+    stage: str
+    sequences: Callable[[Settings], int]
+    published: bool = False
+
+
+def _one(settings: Settings) -> int:
+    return 1
+
+
+def _edited(settings: Settings) -> int:
+    return settings.augmented.edits.samples
+
+
+def _drawn(settings: Settings) -> int:
+    return settings.sequence.samples
+
+
+def _candidates(settings: Settings) -> int:
+    return settings.sequence.samples + settings.sequence.with_reference
+
+
+STAGES = {
+    "mle": Timed("mle", "actor", _one, published=True),
+    "critic": Timed("erac", "critic", lambda settings: settings.critic.samples, published=True),
+    "joint": Timed("erac", "joint", lambda settings: settings.joint.samples, published=True),
+    "oracle": Timed("vaml", "oracle", lambda settings: settings.oracle.edits.samples, published=True),
+    "raml": Timed("raml", "augmented", _edited, published=True),
+    "vaml": Timed("vaml", "augmented", _edited, published=True),
+    "scheduled": Timed("scheduled", "scheduled", _one),
+    "ocd": Timed("ocd", "completion", lambda settings: settings.completion.edits.samples),
+    "reinforce": Timed("reinforce", "sequence", _drawn),
+    "mixer": Timed("mixer", "sequence", _drawn),
+    "rloo": Timed("rloo", "sequence", _drawn),
+    "scst": Timed("scst", "sequence", _drawn),
+    "mrt": Timed("mrt", "sequence", _candidates),
+    "pcl": Timed("pcl", "consistency", lambda settings: settings.consistency.samples),
+    "bso": Timed("bso", "search", lambda settings: settings.search.start_beam),
+    "future_success": Timed("future_success", "future", lambda settings: settings.future.samples),
+    "professor_forcing": Timed("professor_forcing", "professor", lambda settings: settings.professor.samples),
+}
+"""What is timed, by name. RAML's update is `raml`, ERAC's `joint`; what was not published stands beside them."""
 
 SOURCE_WORDS, TARGET_WORDS = 5376, 4564  # of the synthetic corpus, the four special tokens not counted
-
-_STAGE_OF = {
-    "mle": "actor",
-    "raml": "augmented",
-    "vaml": "augmented",
-    "ocd": "completion",
-    "pcl": "consistency",
-    "bso": "search",
-    "future_success": "future",
-    "professor_forcing": "professor",
-}
-_OURS_ALONE = ("pcl", "bso", "future_success", "professor_forcing")
-_ALGORITHM_OF = {
-    "mle": "mle",
-    "raml": "raml",
-    "oracle": "vaml",
-    "vaml": "vaml",
-    "ocd": "ocd",
-    "pcl": "pcl",
-    "bso": "bso",
-    "future_success": "future_success",
-    "professor_forcing": "professor_forcing",
-}
 
 
 @dataclass
@@ -102,7 +120,7 @@ def settings_of(
     """The published recipe of a stage (the settings' defaults), with the weights of all edited sequences kept.
 
     Args:
-        name: one of `STAGES`, or `ocd`.
+        name: one of `STAGES`.
         data: where the corpus is.
         preset: `paper` or `published`: what OUR stage computes.
         small: networks of 16 units, for a look at whether everything runs.
@@ -113,7 +131,7 @@ def settings_of(
     overrides = {
         "model.bfloat16_products": bfloat16,
         "preset": preset,
-        "algorithm": _ALGORITHM_OF.get(name, "erac"),
+        "algorithm": STAGES[name].algorithm,
         "device": device,
         "cuda_graphs": str(cuda_graphs).lower(),
         "augmented.weights": "published",
@@ -122,7 +140,8 @@ def settings_of(
     if small:
         overrides |= {f"model.{key}": "16" for key in ("embedding", "hidden", "attention_size")}
     settings = load(Settings, overrides=overrides.items(), presets={"preset": PRESETS})
-    return replace(settings, data=data)
+    settings = replace(settings, data=data)
+    return algorithm_of(settings).settle(settings)
 
 
 def load_data(path: Path | None, scratch: Path, *, small: bool = False) -> tuple[Task, DataSettings]:
@@ -181,11 +200,11 @@ def warm_actor(task: Task, settings: Settings, updates: int) -> dict[str, torch.
 def build_stage(
     name: str, task: Task, settings: Settings, actor_weights: dict[str, torch.Tensor], *, count: int
 ) -> tuple[Assembly, Stage, list[Batch], float]:
-    """Our stage of that name (one of `STAGES`, or `ocd`) with `count` batches and the processor's seconds for one of them."""
+    """Our stage of that name (one of `STAGES`) with `count` batches and the processor's seconds for one of them."""
     device = choose_device(settings.device)
     parts = Assembly(settings, task, device)
     parts.actor.load_state_dict(actor_weights)
-    key = _STAGE_OF.get(name, name)
+    key = STAGES[name].stage
     stage = parts.build(key)
     batches, seconds, started = [], [], time.process_time()
     for batch in islice(parts.train_batches(stage.schedule, key).epoch(0), count):
@@ -208,7 +227,7 @@ def make_case(
     actor, reader = parts.actor, parts.reader
     published: LikelihoodStep | CriticStep | OracleStep | AugmentedStep | None
     assert isinstance(actor, AttentionSeq2Seq)
-    if name in _OURS_ALONE:
+    if not STAGES[name].published:
         published = None
     elif name == "mle":
         published = LikelihoodStep(settings, actor)
@@ -230,16 +249,6 @@ def make_case(
         with bfloat16_products(settings.model.bfloat16_products):
             return stage.update(batch, next(calls))
 
-    sequences = {
-        "mle": 1,
-        "critic": settings.critic.samples,
-        "joint": settings.joint.samples,
-        "oracle": settings.oracle.edits.samples,
-        "pcl": settings.consistency.samples,
-        "bso": settings.search.start_beam,
-        "future_success": settings.future.samples,
-        "professor_forcing": settings.professor.samples,
-    }
     return Case(
         name=name,
         stage=stage,
@@ -247,5 +256,5 @@ def make_case(
         published=None if published is None else published.update,
         batches=batches,
         preparation=preparation,
-        sequences=sequences.get(name, settings.augmented.edits.samples),
+        sequences=STAGES[name].sequences(settings),
     )

@@ -113,15 +113,15 @@ def measure(
 def stage_list(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
-        if name not in (*STAGES, "ocd"):
-            raise argparse.ArgumentTypeError(f"{name!r} is no stage, there are {', '.join(STAGES)}, ocd")
+        if name not in STAGES:
+            raise argparse.ArgumentTypeError(f"{name!r} is no stage, there are {', '.join(STAGES)}")
     return names
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add_common_options(parser)
-    parser.add_argument("--stages", type=stage_list, default=[*STAGES, "ocd"], help="some, between commas")
+    parser.add_argument("--stages", type=stage_list, default=list(STAGES), help="some, between commas")
     parser.add_argument("--vocabulary", type=int, help="fill the target vocabulary up to this size")
     parser.add_argument(
         "--return-memory", action="store_true", help="as with keep_memory: false, for the times"
