@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+from small_updates import CPU, settings_of
 from training.harness import metrics_of
 
 from softbellman.training import Observer, run
+from softbellman.training.assembly import Assembly
 from softbellman.training.diagnosis import diagnose, diagnose_run, observe
 from softbellman.training.rules import MEASURES, RULES
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import OptimizerSettings, Settings
+from softbellman.training.task import load_task
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "algorithms.md"
 
@@ -225,3 +228,12 @@ def test_a_run_of_far_too_large_steps_is_told_and_logged(tiny_settings: Settings
         for name, measure in record["measures"].items():
             assert measure["unit"] == MEASURES[name].unit and math.isfinite(measure["value"])
     assert "health of joint: broken: " in (folder / "log.txt").read_text()
+
+
+def test_maximum_likelihood_continued_has_no_samples_that_lost_their_weight() -> None:
+    """The control trains on the reference alone: one sequence of one has all the weight, which is not broken."""
+    settings = settings_of({"algorithm": "raml", "augmented.start": "actor", "augmented.edits.samples": "1"})
+    parts = Assembly(settings, load_task(settings.data), CPU)
+    stage = parts.build("augmented")
+    batch = next(parts.train_batches(stage.schedule, "augmented").epoch(0))
+    assert "effective_samples" not in stage.update(batch, 0)

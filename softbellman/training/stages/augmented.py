@@ -218,14 +218,16 @@ class AugmentedStage:
         norm = descend(
             objective.loss, actor, self.optimizers["actor"], settings.optimizer.clip, share=batch.share
         )
-        return {
+        sums = {
             **objective.diagnostics,
             "sequences": torch.as_tensor(edited.weights.numel()),
             "payoff": edited.payoff.sum(),
             "sources": torch.as_tensor(len(batch)),
-            "effective_samples": edited.effective_sample_size.sum(),
             "actor_gradient": norm,
         }
+        if settings.edits.samples > 1:  # else there is nothing that one could take from the others
+            sums["effective_samples"] = edited.effective_sample_size.sum()
+        return sums
 
     def _values(
         self, batch: Batch, edited: Edited, chosen: Chosen, rows: Tensor
