@@ -113,6 +113,8 @@ class Experiment:
                 raise ValueError(f"{kind} {twice[0]!r} is there twice" if twice else f"there is no {kind}")
         if min(self.tuning_seeds, default=1) < 1:
             raise ValueError(f"tuning_seeds begin at 1, given {min(self.tuning_seeds)}")
+        if len(set(self.tuning_seeds)) < len(self.tuning_seeds):
+            raise ValueError("a seed is twice in tuning_seeds")
         for condition in self.conditions:
             if condition.choose and (condition.vary or not self.tuning_seeds):
                 other = "vary" if condition.vary else "no tuning_seeds"

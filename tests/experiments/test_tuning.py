@@ -96,7 +96,11 @@ def test_what_cannot_be_chosen_is_an_error(tmp_path: Path, words: str, message: 
 
 @pytest.mark.parametrize(
     ("seeds", "message"),
-    [((), "has choose and no tuning_seeds"), ((0, 3), "tuning_seeds begin at 1, given 0")],
+    [
+        ((), "has choose and no tuning_seeds"),
+        ((0, 3), "tuning_seeds begin at 1, given 0"),
+        ((3, 3), "twice in tuning_seeds"),
+    ],
 )
 def test_seeds_of_trials_are_seeds(seeds: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
