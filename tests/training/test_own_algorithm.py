@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from training.harness import Killed, refused, same_run
 
 from softbellman import config
@@ -122,6 +123,14 @@ def test_a_run_has_it_and_records_it(tiny_settings, file, tmp_path, monkeypatch)
     assert (spec.label, spec.has("actor")) == ("focal loss", True)
     _, spans, _ = _lay_out(trained, "updates")
     assert [span.stage for span in spans] == ["focal"]
+
+
+def test_the_weights_of_a_stage_of_ones_own_may_be_averaged(tiny_settings, file):
+    folder = run(with_algorithm(tiny_settings, f"{file}:algorithm", average=0.9)).folder
+    held = load_file(max((folder / "checkpoints").glob("focal-0*.safetensors")))
+    names = [name.removeprefix("trained_actor.") for name in held if name.startswith("trained_actor.")]
+    assert names and any(not torch.equal(held[f"trained_actor.{n}"], held[f"actor.{n}"]) for n in names)
+    assert torch.equal(load_run(folder, "focal-last").model.state_dict()[names[0]], held[f"actor.{names[0]}"])
 
 
 def test_stages_of_the_package_follow_one_of_the_users(tiny_settings, file):
