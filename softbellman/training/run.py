@@ -334,10 +334,9 @@ class _Run:
             test = test.drop_longer(settings.data.max_length, name="test")
         batches = corpus_batches(test, settings.evaluation.batch_size)
         rows = []
-        for stage in self.parts.stages:
+        compared = [name for name in self.parts.stages if self.algorithm.spec(name).trains_actor]
+        for stage in compared:
             spec = self.algorithm.spec(stage)
-            if not spec.trains_actor:
-                continue
             decoder = spec.decoder(actor, self.task.special)
             with self.processes.together():
                 if self.processes.first:
@@ -355,9 +354,9 @@ class _Run:
                 scenes=scenes_of(test),
             )
             system = "MLE" if spec.likelihood else self.algorithm.title
-            row = FinalRow(
-                system, stage, ends[stage].selected, score, others
-            )  # actors are selected by dev_bleu
+            if stage == compared[-1]:
+                system = settings.label or system
+            row = FinalRow(system, stage, ends[stage].selected, score, others)  # selected by dev_bleu
             rows.append(row)
             if not self.processes.first:
                 continue

@@ -81,7 +81,7 @@ class Bench:
         (self.root / "part" / "plan.json").write_text(json.dumps(self.plans))
         folder = self.root / "part" / name
         settings = replace(Settings(), output=str(folder))
-        return Job(f"part/{name}", name, 1, settings, RunFolder(folder), {"actor": shares or name})
+        return Job(f"part/{name}", "part", name, 1, settings, RunFolder(folder), {"actor": shares or name})
 
     def workers(self, count: int, **options: object) -> Workers:
         command = (sys.executable, str(self.script))

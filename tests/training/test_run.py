@@ -16,6 +16,7 @@ from training.harness import Killed, die_before, metrics_of, same_weights, weigh
 from softbellman import config
 from softbellman.models import AttentionDecoder
 from softbellman.training import Observer, load_run, run
+from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import PRESETS, Settings
 from softbellman.training.stages import JointStage
 
@@ -272,3 +273,9 @@ def test_updates_have_bfloat16_products_and_validation_has_none(tiny_settings, m
     )
     run(settings)
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}
+
+
+def test_what_a_run_ends_with_has_the_runs_label(tiny_settings):
+    result = run(replace(tiny_settings, label="mine"))
+    assert [row.system for row in result.rows] == ["MLE", "mine"]
+    assert [record["system"] for record in RunFolder(result.folder).test_records()] == ["MLE", "mine"]
