@@ -58,7 +58,11 @@ def test_runs_share_what_does_not_depend_on_what_tells_them_apart(tmp_path: Path
     assert keys("warmup", "erac-1 erac-4") == keys("warmup", "ac-1") != keys("warmup", "erac-3")
     assert keys("oracle", "vaml-1") == keys("oracle", "vaml-4") != keys("oracle", "vaml-3")
     every = " ".join(f"{name}-{number}" for name in ("erac", "ac") for number in (1, 2, 3, 4))
-    assert len(keys("critic", every)) == 8  # of another actor, or another temperature
+    assert len(keys("critic", every)) == 4  # of another actor; the prior leaves the temperature no part
+    entropy = replace(experiment, conditions=tuple(
+        replace(one, set=(*one.set, "credit.prior=none")) for one in experiment.conditions[:2]
+    ))  # fmt: skip
+    assert len({job.shared["critic"] for job in plan_of(entropy, tmp_path).jobs}) == 8
     assert "joint" not in jobs["erac-1"].shared
 
 

@@ -16,6 +16,7 @@ from training.harness import Killed, die_before, metrics_of, same_weights, weigh
 from softbellman import config
 from softbellman.models import AttentionDecoder
 from softbellman.training import Observer, load_run, run
+from softbellman.training.cache import deciding_facts
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import PRESETS, Settings
 from softbellman.training.stages import JointStage
@@ -234,6 +235,21 @@ def test_finished_stages_are_shared_through_the_cache(tiny_settings, tmp_path):
     # a shared stage changes nothing: the same run without a cache gives the same numbers
     alone = run(replace(second_settings, cache="", output=str(tmp_path / "alone")))
     assert metrics_of(alone.folder) == metrics_of(second.folder)
+
+
+def test_ac_and_erac_with_a_prior_share_the_critic(tiny_settings, tmp_path):
+    """In the critic stage the actor does not diverge from itself, so that the temperature has no part."""
+    prior = replace(tiny_settings.credit, prior="start", tau=0.3)
+    cached = replace(tiny_settings, credit=prior, cache=str(tmp_path / "cache"))
+    run(cached)
+    ac = run(replace(cached, algorithm="ac", output=str(tmp_path / "ac")))
+    kept = sorted(path.name.split("-")[0] for path in Path(cached.cache).iterdir())
+    assert kept == ["actor", "critic"]
+    alone = run(replace(cached, algorithm="ac", cache="", output=str(tmp_path / "alone")))
+    assert metrics_of(alone.folder) == metrics_of(ac.folder)
+    same_weights(weights_of(alone.folder), weights_of(ac.folder))
+    other = replace(cached, credit=replace(prior, trace=0.5))
+    assert deciding_facts(other, "critic") != deciding_facts(cached, "critic")
 
 
 def test_a_diverging_stage_says_so(tiny_settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from softbellman.training.rollout import (
 from softbellman.training.settings import (
     CriticStageSettings,
     JointStageSettings,
+    Settings,
 )
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, ends_update, move_towards
 from softbellman.training.stages.drawing import Drawing
@@ -357,6 +359,13 @@ def judge_joint(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, floa
     return {**parts.judge_actor(), **judge_critic(parts, evaluation)}
 
 
+def _without_prior(settings: Settings) -> Settings:
+    """In the critic stage the actor is its own prior, from which it does not diverge: what a temperature of 0 gives."""
+    if settings.credit.prior == "none":
+        return settings
+    return replace(settings, credit=replace(settings.credit, prior="none", tau=0.0))
+
+
 CRITIC = StageSpec(
     "critic",
     _build_critic,
@@ -364,6 +373,7 @@ CRITIC = StageSpec(
     colour="#b9791a",
     reads=("payoff", "credit"),
     ignores=("credit.actor_entropy", "credit.start_is_candidate"),  # decide how actors move
+    alike=_without_prior,
     trains=("reader",),
     uses=("actor", "reader"),
     shared=True,
