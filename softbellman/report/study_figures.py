@@ -28,6 +28,8 @@ VERDICT_COLOURS = {
     "not decided": "#8a8f98",
     "does not hold": "#c2453d",
 }
+SYSTEMS = ("MLE", "MLE continued", "RAML", "VAML", "AC", "ERAC")
+"""Systems whose colours are the first of the palette."""
 PALETTE = ("#3566a8", "#b9791a", "#2b8a57", "#7a5195", "#c2453d", "#17808f", "#8a6d3b", "#d0679d", "#5b6b7b")
 _CURVE_TITLES = {
     "dev_bleu": "BLEU on the validation set",
@@ -83,8 +85,12 @@ def draw_section(section: Section) -> list[Drawing]:
 
 
 def colours_of(groups: Sequence[Group]) -> dict[str, str]:
-    """A colour for each system, the same in all figures of a section."""
-    return {group.name: PALETTE[number % len(PALETTE)] for number, group in enumerate(groups)}
+    """A colour for each system, the same in all figures of a section; those of the paper's table have it in every section."""
+    names = [group.name for group in groups]
+    found = {name: PALETTE[SYSTEMS.index(name)] for name in names if name in SYSTEMS}
+    left = [colour for colour in PALETTE if colour not in found.values()]
+    others = [name for name in names if name not in found]
+    return found | {name: left[number % len(left)] for number, name in enumerate(others)}
 
 
 def png(figure: Any) -> bytes:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from browser import assert_sound, browse
 from study_runs import write_run, write_table
 
 from softbellman.experiments.study import build_study
+from softbellman.report import study_figures
 from softbellman.report.study_figures import draw_section
 from softbellman.report.study_markdown import write_markdown
 from softbellman.report.study_page import write_report
@@ -155,3 +158,15 @@ def test_markdown_says_the_same(report: Path, tmp_path: Path) -> None:
     page = parse(report).text
     for line in rows[1:]:
         assert line.split("|")[4].strip() in page  # the same mean and deviation
+
+
+def test_a_system_of_the_paper_has_its_colour_in_every_figure() -> None:
+    def colours(*names: str) -> dict[str, str]:
+        groups: Any = [SimpleNamespace(name=name) for name in names]
+        return study_figures.colours_of(groups)
+
+    some, more = colours("MLE", "AC", "ERAC", "mine"), colours("MLE", "RAML", "mine", "ERAC", "yours")
+    assert some["ERAC"] == more["ERAC"] and some["MLE"] == more["MLE"]
+    assert len(set(some.values())) == 4 and len(set(more.values())) == 5
+    many = colours(*map(str, range(20)))
+    assert len(many) == 20 and set(many.values()) == set(study_figures.PALETTE)
