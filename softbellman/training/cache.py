@@ -179,14 +179,15 @@ def deciding_facts(settings: Settings, stage: str) -> dict[str, Any] | None:
         facts["reader"] = [reader["attention"], reader["dropout"]]
     for part in parts:
         facts[algorithm.key_of(part.name)] = asdict(algorithm.section(settings, part.name))
-        own = sections if part.alike is None else asdict(part.alike(settings))
+        alike = {name: asdict(section) for name, section in part.alike(settings).items()}
         for name in (*part.reads, *part.also_reads(settings)):
-            read = deciding(own[name]) if name == "payoff" else own[name]
+            section = alike.get(name, sections[name])
+            read = deciding(section) if name == "payoff" else section
             kept = {key: value for key, value in read.items() if f"{name}.{key}" not in part.ignores}
-            if part.alike is None:
-                facts[name] = {**facts.get(name, {}), **kept}
-            else:  # another stage may read the section as it is
+            if name in alike:  # another stage may read the section as it is
                 facts[f"{name} of {part.name}"] = kept
+            else:
+                facts[name] = {**facts.get(name, {}), **kept}
     if settings.logits != "whole":  # rounds otherwise
         facts["logits"] = settings.logits
     if settings.precision != "float32":

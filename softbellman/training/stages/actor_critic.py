@@ -26,6 +26,7 @@ from softbellman.training.rollout import (
     vocabulary_rows,
 )
 from softbellman.training.settings import (
+    CreditSettings,
     CriticStageSettings,
     JointStageSettings,
     Settings,
@@ -359,11 +360,10 @@ def judge_joint(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, floa
     return {**parts.judge_actor(), **judge_critic(parts, evaluation)}
 
 
-def _without_prior(settings: Settings) -> Settings:
+def _without_prior(settings: Settings) -> dict[str, CreditSettings]:
     """In the critic stage the actor is its own prior, from which it does not diverge: what a temperature of 0 gives."""
-    if settings.credit.prior == "none":
-        return settings
-    return replace(settings, credit=replace(settings.credit, prior="none", tau=0.0))
+    credit = settings.credit
+    return {"credit": credit if credit.prior == "none" else replace(credit, prior="none", tau=0.0)}
 
 
 CRITIC = StageSpec(

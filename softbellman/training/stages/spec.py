@@ -66,7 +66,7 @@ class StageSpec:
         reads: other sections of the settings that decide its result.
         also_reads: those that do so by some settings alone.
         ignores: keys of these sections that do not, by their dotted name.
-        alike: one form of all settings with the same result; `cache` takes runs of equal forms for equal. None: as they are.
+        alike: of sections that it reads, one form of all with the same result; `cache` takes runs of equal forms for equal.
         trains: the networks that it changes.
         uses: the networks that its result depends on, those that it trains included.
         with_reader: whether these settings have it train the reader that `trains` names.
@@ -88,7 +88,7 @@ class StageSpec:
     reads: tuple[str, ...] = ()
     also_reads: Callable[[Settings], tuple[str, ...]] = lambda settings: ()
     ignores: tuple[str, ...] = ()
-    alike: Callable[[Settings], Settings] | None = None
+    alike: Callable[[Settings], Mapping[str, Any]] = lambda settings: {}
     trains: tuple[Network, ...] = ("actor",)
     uses: tuple[Network, ...] = ("actor",)
     with_reader: Callable[[Settings], bool] = lambda settings: True
