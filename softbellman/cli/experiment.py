@@ -105,7 +105,7 @@ def command(arguments: Sequence[str]) -> int:
         if code:
             return code
         if not options.dry_run:
-            tuning = choose(experiment, tried.jobs)
+            tuning = choose(trials, tried.jobs)
             write_tuning(tuning, root)
             plan = plan_of(experiment, root, runs=options.runs or 0, chosen=tuning.settings())
         elif known is None:

@@ -109,18 +109,16 @@ def check_seeds(experiment: Experiment, jobs: Iterable[Job]) -> None:
         )
 
 
-def choose(experiment: Experiment, jobs: Sequence[Job]) -> Tuning:
+def choose(trials: Experiment, jobs: Sequence[Job]) -> Tuning:
     """What the finished trials say.
 
     Args:
-        experiment: with `choose`.
-        jobs: the runs of `trials_of(experiment)`.
+        trials: what `trials_of` gives.
+        jobs: its runs.
 
     Raises:
         UnfinishedRunError: a trial is not finished; names it.
     """
-    trials = trials_of(experiment)
-    assert trials is not None
     scores = {
         (job.part, job.condition, job.seed): read_run(job.folder.path).systems[-1].metrics[SCORE]
         for job in jobs

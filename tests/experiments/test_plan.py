@@ -236,3 +236,18 @@ def test_the_rows_of_the_published_preset_are_switched_one_by_one(tmp_path: Path
     rows = {key: value for key, value in PRESETS["published"].items() if "oracle_share" not in key}
     del rows["evaluation.drop_long"]  # another test set
     assert together == rows
+
+
+def test_rows_of_the_paper_have_nothing_of_ours(tmp_path: Path) -> None:
+    """Whatever the shipped recipes of the data sets have beside the paper's."""
+    data = {"multi30k": str(tmp_path)}
+    for size in ("small", "full"):
+        presets = load_experiment(find_experiment("presets"))
+        for job in plan_of(presets, tmp_path / size, size=size, data=data if size == "full" else {}).jobs:
+            settings = job.settings
+            if settings.algorithm == "vaml":
+                assert settings.augmented.average == 0, job.name
+                continue
+            credit = settings.credit
+            assert credit.reference_weight == credit.trace == settings.joint.average == 0, job.name
+            assert credit.prior == "none", job.name

@@ -34,7 +34,6 @@ from losses.head_cases import (
     widened,
 )
 from softbellman import reference
-from softbellman.core.head import scaled
 
 INFINITY = float("inf")
 
@@ -389,17 +388,3 @@ def test_residuals_need_sequences() -> None:
 def test_mixed_precision_rows_stay_in_the_statistic_type() -> None:
     arguments = cast(make(TOKEN, (5,)), torch.bfloat16)
     assert TOKEN.call(ops, arguments)["loss"].dtype == torch.float32
-
-
-@pytest.mark.parametrize("biased", [True, False])
-def test_a_scaled_head_has_scaled_logits(biased: bool) -> None:
-    torch.manual_seed(4)
-    bias = torch.randn(5) if biased else None
-    head = sb.Head(torch.randn(3, 4), torch.randn(5, 4), bias, scale=0.5)
-    found = scaled(head, 10.0)
-    assert isinstance(found, sb.Head)
-    torch.testing.assert_close(found.logits(), 10.0 * head.logits())
-    logits = torch.randn(2, 5)
-    assert torch.equal(scaled(logits, 10.0), 10.0 * logits)
-    with pytest.raises(ValueError, match="a head with a softcap cannot be scaled"):
-        scaled(sb.Head(torch.randn(3, 4), torch.randn(5, 4), softcap=3.0), 10.0)
