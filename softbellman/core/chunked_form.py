@@ -5,8 +5,8 @@ Notation: N rows, C rows in a chunk, H hidden units, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from softbellman.core.checks import statistic_dtype
 from softbellman.core.chunks import (
     PARTS,
+    WEIGHT,
     Chunks,
     RealRows,
     RowsTensors,
@@ -21,6 +22,7 @@ from softbellman.core.chunks import (
     empty_gradients,
     open_chunks,
 )
+from softbellman.core.columns import HeadColumns, StoredColumns, choose_columns, ids_in, open_columns
 from softbellman.core.operator import register, register_backward
 from softbellman.core.whole_form import plain_name, split_saved
 
@@ -71,9 +73,20 @@ class ChunkedForm:
 
     # ---- the passes over the chunks ----
 
-    def open(self, arguments: tuple[Any, ...], wanted: int) -> Pass:
-        """What a pass needs, from the arguments up to chunk_rows."""
-        return Pass(self.of, self.numbers, arguments, wanted)
+    def open(self, arguments: tuple[Any, ...], wanted: int, *, by_columns: bool = False) -> Pass:
+        """What a pass needs, from the arguments up to chunk_rows; by columns where that is allowed and a weight needs it."""
+        return self.pass_of(arguments, wanted, by_columns)(self.of, self.numbers, arguments, wanted)
+
+    def pass_of(self, arguments: tuple[Any, ...], wanted: int, by_columns: bool) -> type[Pass]:
+        """How the vocabulary is walked through: by rows, or by columns."""
+        if not (by_columns and self.of.columnwise):
+            return Pass
+        sources = _sources(self.of, arguments)
+        for number, place in enumerate(self.of.differentiable_places):
+            source = sources[place]
+            if source is not None and source.is_wide and wanted >> (3 * number) & WEIGHT:
+                return ColumnPass
+        return Pass
 
     def results(self, work: Pass, part: slice, logits: list[Tensor | None]) -> tuple[Tensor, ...]:
         """The results of a chunk's rows."""
@@ -84,7 +97,7 @@ class ChunkedForm:
         work = self.open(tuple(inputs), taken)
         rows, results = work.rows, work.new_results()
         saved = [self.of.results.index(name) for name in self.of.saved]
-        for part in rows.chunks(work.size):
+        for part in work.parts():
             logits = work.logits(part)
             terms = self.results(work, part, logits)
             for result, term in zip(results, terms, strict=True):
@@ -101,14 +114,13 @@ class ChunkedForm:
         upstream, wanted = arguments[:count], arguments[-1]
         inputs = arguments[count : -1 - len(self.of.saved)]
         saved = arguments[-1 - len(self.of.saved) : -1]
-        work = self.open(inputs, wanted)
-        rows = work.rows
+        work = self.open(inputs, wanted, by_columns=True)
         arriving = [None if gradient is None else gradient.reshape(-1) for gradient in upstream]
         kept = [statistic.reshape(-1) for statistic in saved]
-        for part in rows.chunks(work.size):
+        for part in work.parts():
             logits = work.logits(part)
-            taken = [None if gradient is None else rows.take(gradient, part) for gradient in arriving]
-            work.collect(part, taken, logits, [rows.take(statistic, part) for statistic in kept])
+            taken = [None if gradient is None else work.take(gradient, part) for gradient in arriving]
+            work.collect(part, taken, logits, [work.take(statistic, part) for statistic in kept])
         return tuple(
             gradient.to(source.values.dtype)
             for source, three in zip(work.differentiable, _threes(work.gradients()), strict=True)
@@ -235,14 +247,10 @@ class Pass:
             rows.one_per_row(name, one, vocabulary, name in of.several) if isinstance(one, Tensor) else one
             for name, one in zip(names, numbers, strict=True)
         ]
-        columns = None
+        self.columns = heads[0].shape[0]
         if shards is not None:
-            columns = shards.columns
-            self._inputs = [
-                shards.own_ids(one) if isinstance(one, Tensor) and one.dtype == torch.int64 else one
-                for one in self._inputs
-            ]
-        self._chunks: list[Chunks | None] = []
+            self._inputs = [shards.own_ids(one) if _is_ids(one) else one for one in self._inputs]
+        self._chunks: list[Chunks | HeadColumns | StoredColumns | None] = []
         for place, source in enumerate(sources):
             if source is None:
                 self._chunks.append(None)
@@ -257,30 +265,46 @@ class Pass:
                 if place in of.differentiable_places
                 else 0
             )
-            self._chunks.append(open_chunks(source, rows, self.size, self.dtype, bits, columns))
+            self._chunks.append(self.open(source, bits))
         self.differentiable = [
             source for place in of.differentiable_places if (source := sources[place]) is not None
         ]
+
+    def open(self, source: RowsTensors, wanted: int) -> Chunks | HeadColumns | StoredColumns:
+        columns = None if self.shards is None else self.shards.columns
+        return open_chunks(source, self.rows, self.size, self.dtype, wanted, columns)
+
+    def parts(self) -> Iterator[slice]:
+        """What is read at a time."""
+        return self.rows.chunks(self.size)
+
+    def take(self, numbers: Tensor, part: slice) -> Tensor:
+        """Numbers `[N, ...]` of the rows that a part reads."""
+        return self.rows.take(numbers, part)
+
+    def real(self, part: slice) -> Tensor | None:
+        """The mask of these rows that the row kernels need; None where all are real."""
+        return self.rows.real(part)
 
     def new_results(self) -> list[Tensor]:
         like = self.differentiable[0].values
         return [like.new_zeros(self.rows.total, dtype=statistic_dtype(self.dtype)) for _ in self.of.results]
 
     def logits(self, part: slice) -> list[Tensor | None]:
-        """The rows `[C, V]` of a chunk."""
+        """The rows of a part, `[C, V]`."""
         return [None if chunks is None else chunks.logits(part) for chunks in self._chunks]
 
     def inputs(self, part: slice) -> list[Any]:
-        """The other arguments of a chunk's rows."""
-        return [self.rows.take(one, part) if isinstance(one, Tensor) else one for one in self._inputs]
+        """The other arguments of these rows."""
+        return [self.take(one, part) if isinstance(one, Tensor) else one for one in self._inputs]
 
     def collect(
         self, part: slice, upstream: Sequence[Tensor | None], logits: list[Tensor | None], saved: list[Tensor]
     ) -> None:
-        """Take in a chunk's gradients for what arrives at its results."""
+        """Take in a part's gradients for what arrives at the results of its rows."""
         chunks = [self._chunks[place] for place in self.of.differentiable_places]
         gradients = [None if one is None else one.gradient() for one in chunks]
-        inputs, real = self.inputs(part), self.rows.real(part)
+        inputs, real = self.inputs(part), self.real(part)
         self.of.backward(*upstream, *logits, *inputs, real, *saved, *gradients)
         for one in chunks:
             if one is not None:
@@ -289,6 +313,31 @@ class Pass:
     def gradients(self) -> list[Tensor]:
         chunks = [self._chunks[place] for place in self.of.differentiable_places]
         return [gradient for one in chunks if one is not None for gradient in one.gradients()]
+
+
+class ColumnPass(Pass):
+    """One pass over blocks of the vocabulary, with all rows: a gradient, from what the forward pass saved of each row."""
+
+    def open(self, source: RowsTensors, wanted: int) -> HeadColumns | StoredColumns:
+        self.block = choose_columns(self.size, self.rows.count, self.columns)
+        return open_columns(source, self.rows, self.block, self.dtype, wanted)
+
+    def parts(self) -> Iterator[slice]:
+        for first in range(0, self.columns, self.block):
+            yield slice(first, min(first + self.block, self.columns))
+
+    def take(self, numbers: Tensor, part: slice) -> Tensor:
+        return self.rows.take(numbers, slice(None))
+
+    def real(self, part: slice) -> Tensor | None:
+        return self.rows.real(slice(None))
+
+    def inputs(self, part: slice) -> list[Any]:
+        return [ids_in(one, part) if _is_ids(one) else one for one in super().inputs(part)]
+
+
+def _is_ids(argument: Any) -> TypeGuard[Tensor]:
+    return isinstance(argument, Tensor) and argument.dtype == torch.int64
 
 
 def _sources(of: RowOperator, arguments: tuple[Any, ...]) -> list[RowsTensors | None]:

@@ -1,7 +1,8 @@
 """Rows in chunks: which are read, how many at a time, their logits on the way there, gradients on the way back.
 
-Each matmul of a head runs in the dtype of the head. The gradients of 16-bit weights and biases are added up over the chunks
-in float32 and rounded once, unless a head says that those of its weight are added up in 16 bits.
+Each matmul of a head runs in the dtype of the head. The gradients of 16-bit biases are added up over the chunks in float32 and
+rounded once. So are those of weights of operators that need whole rows, unless a head says that they are added up in 16 bits;
+the others go by columns (`softbellman.core.columns`).
 
 Notation: N rows, M of them real, C rows in a chunk, H hidden units, V vocabulary.
 """
@@ -88,6 +89,12 @@ class RealRows:
         else:
             results.index_copy_(0, self.index[part], values)
 
+    def real_values(self, values: Tensor) -> Tensor:
+        """`[N, H]` -> the M real rows `[M, H]`; on a device all of them, 0 where masked."""
+        if self.mask is not None:
+            return values.masked_fill(~self.mask.unsqueeze(1), 0.0)
+        return values if self.index is None else values.index_select(0, self.index)
+
     def real(self, part: slice) -> Tensor | None:
         """The mask `[C]` that the row kernels need; None where all rows are real."""
         return None if self.mask is None else self.mask[part]
@@ -134,6 +141,35 @@ class RowsTensors(NamedTuple):
         """In which the gradient of the weight is added up over the chunks."""
         return self.values.dtype if self.narrow else statistic_dtype(self.values.dtype)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether that is another dtype than the weight's own."""
+        return self.weight is not None and self.weight_sum_dtype != self.values.dtype
+
+
+def head_logits(
+    source: RowsTensors, hidden: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor
+) -> None:
+    """`cap(scale * hidden @ weight.T + bias)`, `[C, K]` into `out`, of some rows and some tokens of a head."""
+    scale, softcap = source.scale, source.softcap
+    if bias is None:
+        torch.mm(hidden, weight.t(), out=out)
+        if scale != 1.0:
+            out.mul_(scale)
+    else:
+        torch.addmm(bias, hidden, weight.t(), alpha=scale, out=out)
+    if softcap:
+        out.div_(softcap).tanh_().mul_(softcap)
+        if bias is not None:
+            out.masked_fill_(bias == -torch.inf, -torch.inf)
+
+
+def through_cap(source: RowsTensors, gradient: Tensor, capped: Tensor) -> Tensor:
+    """The gradient of what goes into the cap, in the place of that of the capped logits, which are overwritten."""
+    if not source.softcap:
+        return gradient
+    return gradient.mul_(capped.div_(source.softcap).square_().neg_().add_(1.0).clamp_(min=0.0))
+
 
 class HeadChunks:
     """The logits of a head for one chunk at a time, in one buffer `[C, V]`, and what their gradients amount to.
@@ -176,20 +212,9 @@ class HeadChunks:
     def logits(self, part: slice) -> Tensor:
         """The logits `[C, V]` of a chunk; those of the chunk before are overwritten."""
         self._chunk = self.rows.take(self.hidden, part)
-        bias, scale, softcap = self.bias, self.source.scale, self.source.softcap
         all_columns = self._logits[: len(self._chunk)]
         all_columns[:, self.tokens :] = -torch.inf
-        logits = all_columns[:, : self.tokens]
-        if bias is None:
-            torch.mm(self._chunk, self.weight.t(), out=logits)
-            if scale != 1.0:
-                logits.mul_(scale)
-        else:
-            torch.addmm(bias, self._chunk, self.weight.t(), alpha=scale, out=logits)
-        if softcap:
-            logits.div_(softcap).tanh_().mul_(softcap)
-            if bias is not None:
-                logits.masked_fill_(bias == -torch.inf, -torch.inf)
+        head_logits(self.source, self._chunk, self.weight, self.bias, all_columns[:, : self.tokens])
         return all_columns.to(self.dtype)
 
     def gradient(self) -> Tensor | None:
@@ -206,10 +231,8 @@ class HeadChunks:
         if gradient is None:
             return
         gradient = gradient[:, : self.tokens].to(self.hidden.dtype)
-        scale, softcap = self.source.scale, self.source.softcap
-        if softcap:
-            capped = self._logits[: len(gradient), : self.tokens]
-            gradient = gradient * capped.div(softcap).square_().neg_().add_(1.0).clamp_(min=0.0)
+        gradient = through_cap(self.source, gradient, self._logits[: len(gradient), : self.tokens])
+        scale = self.source.scale
         if self.wanted & BIAS:
             self.grad_bias[: self.tokens] += gradient.sum(0, dtype=self.grad_bias.dtype)
         if scale != 1.0:

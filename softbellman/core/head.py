@@ -41,8 +41,9 @@ class Head:
             logits are `-inf` and they get a zero gradient. None: all are tokens.
         chunk_rows: rows whose logits exist at one time, at least 1; None chooses a twentieth of the rows, at least 64; of fewer
             than 1,280 rows half of them, at most 128.
-        accumulation_dtype: in which the gradient of a 16-bit weight is multiplied out and added up over the chunks: float32
-            (None), or the dtype of the weight, which is faster and rounds at every chunk.
+        accumulation_dtype: in which the gradient of a 16-bit weight is summed. float32 (None): by blocks of the vocabulary in
+            the backward pass, rounded once. The dtype of the weight: over the chunks, in a reduced loss by the forward
+            pass, which saves a matmul and rounds at every chunk.
         process_group: the processes among whom the rows of weight and bias are spread, in the order of their ranks. All
             have the same hidden states; ids and `vocabulary` are those of the whole. None: this process has all.
         shard_rows: how many rows of the weight each process of the group has; None: as many as here.

@@ -4,7 +4,8 @@ Both forms are registered with PyTorch, each with schema, fake kernel and gradie
 chunked form reads heads, or heads and stored rows side by side, a chunk at a time, and has two ways to a gradient:
 
 - The rows are results: what arrives at each row is known only in the backward pass, which makes each chunk's logits
-  once more (four matmuls a head in all; saved are the inputs and a few numbers a row).
+  once more (four matmuls a head in all; saved are the inputs and a few numbers a row). So do rows whose head has a 16-bit
+  weight, reduced or not: the backward pass goes by columns (`softbellman.core.columns`).
 - The rows are reduced to a sum: what arrives at each row is known but for one factor. The forward pass takes the
   gradients along (three matmuls, as many as with stored logits); the backward pass multiplies them by the factor.
 
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from softbellman.core.checks import check_numbers
+from softbellman.core.checks import check_numbers, statistic_dtype
 from softbellman.core.chunked_form import ChunkedForm
 from softbellman.core.chunks import BIAS, HIDDEN, WEIGHT
 from softbellman.core.head import Head, Rows
@@ -57,6 +58,7 @@ class RowOperator:
         chunked: whether there is a chunked form: a row must not need its neighbours.
         sharded: `sharded(*rows, *inputs, mask, exchange)` gives the results of rows whose columns are spread over processes,
             from those of this process and what `exchange` tells of the others; None: refused.
+        columnwise: whether `backward` gives the gradient of some columns from these columns alone and what is saved.
         several: the inputs that are tensors `[..., K]`: the operator itself looks at their size and contents.
         differentiable_places: where the differentiable arguments stand among `rows`.
     """
@@ -71,6 +73,7 @@ class RowOperator:
     forward: Callable[..., tuple[Tensor, ...]]
     backward: Callable[..., None]
     chunked: bool = True
+    columnwise: bool = True
     several: tuple[str, ...] = ()
     sharded: Callable[..., tuple[Tensor, ...]] | None = None
     differentiable_places: tuple[int, ...] = field(init=False, repr=False)
@@ -106,7 +109,7 @@ class RowOperator:
         """
         kind, weights, inplace = reduction
         whole = not any(isinstance(one, Head) for one in rows)
-        if kind == "none" or whole:
+        if kind == "none" or whole or self._goes_by_columns(rows):
             first, *others = self(rows, inputs, mask)
             if kind == "none":
                 return reduced(first, reduction, mask), *others
@@ -120,6 +123,18 @@ class RowOperator:
         count = len(self.results) + 1
         first, *others, total = self._chunk(rows, inputs, mask, weights, taken, inplace)[:count]
         return _mean(total, first, mask) if kind == "mean" else total, *(other.detach() for other in others)
+
+    def _goes_by_columns(self, rows: Sequence[Rows | None]) -> bool:
+        """Whether a weight's gradient has to be taken by columns, which needs the normalisers of all rows first."""
+        if not (self.columnwise and torch.is_grad_enabled()):
+            return False
+        for place in self.differentiable_places:
+            one = rows[place]
+            if isinstance(one, Head):
+                head = one.cast()
+                if head.weight.requires_grad and not _is_narrow(head):
+                    return True
+        return False
 
     def _chunk(
         self,
@@ -187,12 +202,18 @@ def _tensors(rows: Rows | None) -> tuple[Any, ...]:
     if not isinstance(rows, Head):
         return rows, None, None, 1.0, 0.0, 0, False
     head = rows.cast()
-    narrow = head.accumulation_dtype == head.weight.dtype
+    narrow = _is_narrow(head)
     if head.shards is not None:
         hidden = shared_hidden(head.hidden, head.shards) if head.sum_hidden_gradient else head.hidden
         tokens = head.shards.own_tokens(head.vocabulary)
         return hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, tokens, narrow
     return head.hidden, head.weight, head.bias, head.scale, head.softcap or 0.0, head.vocabulary or 0, narrow
+
+
+def _is_narrow(head: Head) -> bool:
+    """Whether the gradient of the weight is added up in the weight's own dtype."""
+    dtype = head.accumulation_dtype or statistic_dtype(head.weight.dtype)
+    return dtype == head.weight.dtype
 
 
 def _wanted(rows: Rows | None) -> int:

@@ -24,9 +24,10 @@ class ShardedForm(ChunkedForm):
         self.merged = operator.sharded
         super().__init__(operator)
 
-    def open(self, arguments: tuple[Any, ...], wanted: int) -> Pass:
+    def open(self, arguments: tuple[Any, ...], wanted: int, *, by_columns: bool = False) -> Pass:
         *others, number = arguments
-        return Pass(self.of, self.numbers, tuple(others), wanted, shards_at(number))
+        kind = self.pass_of(tuple(others), wanted, by_columns)
+        return kind(self.of, self.numbers, tuple(others), wanted, shards_at(number))
 
     def results(self, work: Pass, part: slice, logits: list[Tensor | None]) -> tuple[Tensor, ...]:
         assert work.shards is not None

@@ -326,4 +326,5 @@ SPARSE_DIVERGENCE = RowOperator(
     forward=sparse_divergence_forward,
     backward=sparse_divergence_backward,
     several=("ids", "log_probs"),
+    columnwise=False,  # the gradient of a known token needs the logits of the others
 )

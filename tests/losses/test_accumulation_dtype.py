@@ -1,6 +1,8 @@
-"""In which dtype a 16-bit weight's gradient is added up over the chunks of a head."""
+"""How a 16-bit weight gets its gradient: by columns, rounded once, or added up over the chunks in its own dtype."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 import softbellman as sb
 from softbellman import Head
 
+ROOT = Path(__file__).parents[2]
 ROWS, WIDTH, VOCABULARY = 96, 8, 60
 
 
@@ -34,33 +37,50 @@ def relative(actual: Tensor, exact: Tensor) -> float:
 @pytest.mark.parametrize("options", [{}, {"vocabulary": 50, "scale": 0.5, "softcap": 6.0}])
 def test_sums_in_16_bits_round_at_every_chunk(reduction: str, options: dict[str, object]) -> None:
     """24 chunks: each rounding is at most 2^-9 of a partial sum."""
-    *kept, _, exact, exact_bias = gradients(None, reduction, **options)
+    *kept, exact_hidden, exact, exact_bias = gradients(None, reduction, **options)
     *narrow, _, _, _ = gradients(torch.bfloat16, reduction, **options)
     assert all(one.dtype == torch.bfloat16 for one in (*kept, *narrow))
     assert relative(kept[1], exact) < relative(narrow[1], exact) < 24**0.5 * 2**-9 + relative(kept[1], exact)
-    assert torch.equal(kept[0], narrow[0]) and torch.equal(kept[2], narrow[2])
+    assert relative(kept[0], exact_hidden) < 1.3 * relative(narrow[0], exact_hidden)
     assert relative(kept[2], exact_bias) < 0.02
     same = gradients(torch.float32, reduction, **options)
     assert all(torch.equal(one, other) for one, other in zip(kept, same, strict=False))
 
 
-def test_no_float32_weight_gradient_is_held() -> None:
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize(
+    ("dtype", "masked", "softcap"),
+    [(None, False, None), (torch.float32, True, 9.0), (torch.bfloat16, False, 9.0)],
+)
+def test_no_float32_weight_gradient_is_held(
+    reduction: str,
+    dtype: torch.dtype | None,
+    masked: bool,
+    softcap: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond gradients: a block, with a cap two, what a matmul holds, and float32 sums of hidden states."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks._memory import largest_bytes, peak_bytes
+
+    rows, width, vocabulary = 1300, 128, 16000
     generator = torch.Generator().manual_seed(0)
-    hidden, weight = (torch.randn(size, 64, generator=generator).bfloat16() for size in (64, 4000))
-    weight.requires_grad_()
-    largest = {}
-    for dtype in (None, torch.bfloat16):
-        head = Head(hidden, weight, accumulation_dtype=dtype, chunk_rows=8)
-        saved: list[int] = []
+    leaves = [
+        torch.randn(size, width, generator=generator).bfloat16().requires_grad_()
+        for size in (rows, vocabulary)
+    ]
+    mask = torch.arange(rows) < 1290 if masked else None
+    head = Head(*leaves, accumulation_dtype=dtype, softcap=softcap)
+    targets = torch.zeros(rows, dtype=torch.int64)
 
-        def keep(tensor: Tensor, saved: list[int] = saved) -> Tensor:
-            saved.append(tensor.nbytes)
-            return tensor
+    def both() -> object:
+        loss = sb.token_cross_entropy(head, targets, mask, reduction=reduction)
+        return torch.autograd.grad(loss.sum(), leaves)
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            sb.token_cross_entropy(head, torch.zeros(64, dtype=torch.int64), reduction="sum")
-        largest[dtype] = max(saved)
-    assert largest == {None: 4 * weight.numel(), torch.bfloat16: 2 * weight.numel()}
+    blocks = (1 if softcap is None else 2) * rows * vocabulary * 2 // 20
+    extra = peak_bytes(both, "cpu") - sum(leaf.nbytes for leaf in leaves)
+    assert largest_bytes(both) < 1.1 * leaves[1].nbytes
+    assert extra <= 1.05 * blocks + 3 * rows * width * 4 + (1 << 20)
 
 
 def test_autocast_decides_the_dtype_of_the_weight() -> None:
