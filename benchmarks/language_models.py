@@ -3,6 +3,7 @@
     python -m benchmarks.language_models [--device cuda] [--json FILE] [--losses cross_entropy ...]
         [--shapes 256x256x32000 ...] [--dtypes float32 bfloat16] [--repetitions 20] [--threads 1] [--cpu-time]
         [--without torch ...] [--append] [--memory] [--quick]
+    python -m benchmarks.language_models --table FILE ... [--page docs/performance.md]
 
 A shape is rows x hidden units x vocabulary. All contenders compute the summed loss and its gradients for hidden states and
 weight; a teacher is a constant.
@@ -14,7 +15,8 @@ weight; a teacher is a constant.
 
 `share` is the most a call holds beyond its results, over the size of all logits that it reads. `error` is that of a gradient
 against float64. `--memory` prints what a loss holds at the sizes of published models instead, which takes
-minutes a loss on a CPU."""
+minutes a loss on a CPU. The second form measures nothing: it prints the tables of files the first has written, or puts them
+into a page."""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,9 +38,11 @@ from benchmarks._harness import (
     format_ratio,
     format_seconds,
     print_table,
+    replace_between,
     save_json,
 )
 from benchmarks._language_cases import CASES, Case, Contender, Data, errors, gradients, make_data
+from benchmarks._language_tables import END, OURS, START, tables
 from benchmarks._memory import peak_bytes
 from benchmarks._options import add_options, parse_shapes, settle
 
@@ -50,7 +55,6 @@ SHAPES = (
 )
 QUICK = ((70, 16, 300),)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-OURS = ("sum", "rows", "narrow")
 # Hidden units and vocabulary, as their configurations have them.
 MODELS = {
     "Qwen3 0.6B": (1024, 151936),
@@ -198,7 +202,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--append", action="store_true", help="add the rows to those of the record that --json names"
     )
+    parser.add_argument(
+        "--table", type=Path, nargs="+", metavar="FILE", help="measure nothing: the tables of these files"
+    )
+    parser.add_argument("--page", type=Path, help="with --table: put them into this page")
     arguments = parser.parse_args(argv)
+    if arguments.page and not arguments.table:
+        parser.error("--page takes the tables of files: give --table FILE as well")
+    if arguments.table:
+        text = "\n\n".join(tables(json.loads(file.read_text())) for file in arguments.table)
+        if arguments.page:
+            replace_between(arguments.page, START, END, text)
+        else:
+            print(text)
+        return
     if "eager" in arguments.without:
         parser.error("--without takes all contenders but eager, to which the others are compared")
     settle(parser, arguments)

@@ -74,12 +74,12 @@ class ChunkedForm:
     # ---- the passes over the chunks ----
 
     def open(self, arguments: tuple[Any, ...], wanted: int, *, by_columns: bool = False) -> Pass:
-        """What a pass needs, from the arguments up to chunk_rows; by columns where that is allowed and a weight needs it."""
+        """What a pass needs, from the arguments up to chunk_rows; by columns where it may be and a weight needs it."""
         return self.pass_of(arguments, wanted, by_columns)(self.of, self.numbers, arguments, wanted)
 
     def pass_of(self, arguments: tuple[Any, ...], wanted: int, by_columns: bool) -> type[Pass]:
         """How the vocabulary is walked through: by rows, or by columns."""
-        if not (by_columns and self.of.columnwise):
+        if not by_columns:
             return Pass
         sources = _sources(self.of, arguments)
         for number, place in enumerate(self.of.differentiable_places):
@@ -107,7 +107,8 @@ class ChunkedForm:
                 upstream = (unit, *[None] * (self.of.outputs - 1))
                 work.collect(part, upstream, logits, [terms[place] for place in saved])
         total = results[0].sum() if work.weights is None else (results[0] * work.weights).sum()
-        return *(result.view(rows.shape) for result in results), total, *work.gradients()
+        whole = (result.view(rows.shape + result.shape[1:]) for result in results)
+        return *whole, total, *work.gradients()
 
     def backward(self, *arguments: Any) -> tuple[Tensor, ...]:
         count = self.of.outputs
@@ -116,7 +117,8 @@ class ChunkedForm:
         saved = arguments[-1 - len(self.of.saved) : -1]
         work = self.open(inputs, wanted, by_columns=True)
         arriving = [None if gradient is None else gradient.reshape(-1) for gradient in upstream]
-        kept = [statistic.reshape(-1) for statistic in saved]
+        rows = work.rows
+        kept = [statistic.reshape(rows.total, *statistic.shape[len(rows.shape) :]) for statistic in saved]
         for part in work.parts():
             logits = work.logits(part)
             taken = [None if gradient is None else work.take(gradient, part) for gradient in arriving]
@@ -135,7 +137,8 @@ class ChunkedForm:
         first = sources[0]
         assert first is not None
         like = first.values.new_empty(first.values.shape[:-1], dtype=statistic_dtype(_dtype(sources)))
-        results = tuple(torch.empty_like(like) for _ in self.of.results)
+        sizes = self.of.sizes(inputs[PARTS * len(self.of.rows) :])
+        results = tuple(like.new_empty((*like.shape, *size)) for size in sizes)
         return *results, like.new_empty(()), *self.empty(sources, taken, wide=True)
 
     def fake_backward(self, *arguments: Any) -> tuple[Tensor, ...]:
@@ -287,8 +290,9 @@ class Pass:
         return self.rows.real(part)
 
     def new_results(self) -> list[Tensor]:
-        like = self.differentiable[0].values
-        return [like.new_zeros(self.rows.total, dtype=statistic_dtype(self.dtype)) for _ in self.of.results]
+        like, dtype = self.differentiable[0].values, statistic_dtype(self.dtype)
+        sizes = self.of.sizes(self._inputs)
+        return [like.new_zeros((self.rows.total, *size), dtype=dtype) for size in sizes]
 
     def logits(self, part: slice) -> list[Tensor | None]:
         """The rows of a part, `[C, V]`."""

@@ -1,8 +1,8 @@
 """Rows in chunks: which are read, how many at a time, their logits on the way there, gradients on the way back.
 
 Each matmul of a head runs in the dtype of the head. The gradients of 16-bit biases are added up over the chunks in float32 and
-rounded once. So are those of weights of operators that need whole rows, unless a head says that they are added up in 16 bits;
-the others go by columns (`softbellman.core.columns`).
+rounded once. Those of 16-bit weights go by columns (`softbellman.core.columns`), unless a head says that they are added up
+over the chunks in 16 bits.
 
 Notation: N rows, M of them real, C rows in a chunk, H hidden units, V vocabulary.
 """
@@ -29,8 +29,6 @@ HIDDEN, WEIGHT, BIAS = (
     2,
     4,
 )  # which gradients of a head are wanted, one bit each; of stored rows HIDDEN is their own
-# Tokens whose 16-bit gradients are widened at one time: little memory on the CPU, few launches on a device.
-_CPU_BLOCK, _CUDA_BLOCK = 1024, 16384
 
 
 def choose_chunk_rows(
@@ -137,14 +135,10 @@ class RowsTensors(NamedTuple):
     narrow: bool = False  # whether the gradient of the weight is added up in the weight's dtype
 
     @property
-    def weight_sum_dtype(self) -> torch.dtype:
-        """In which the gradient of the weight is added up over the chunks."""
-        return self.values.dtype if self.narrow else statistic_dtype(self.values.dtype)
-
-    @property
     def is_wide(self) -> bool:
-        """Whether that is another dtype than the weight's own."""
-        return self.weight is not None and self.weight_sum_dtype != self.values.dtype
+        """Whether the gradient of the weight is summed in another dtype than the weight's own."""
+        dtype = self.values.dtype
+        return self.weight is not None and not self.narrow and statistic_dtype(dtype) != dtype
 
 
 def head_logits(
@@ -175,7 +169,7 @@ class HeadChunks:
     """The logits of a head for one chunk at a time, in one buffer `[C, V]`, and what their gradients amount to.
 
     With `columns` the buffer is so wide; those behind the tokens are `-inf`. A gradient that is not wanted is
-    an empty tensor. Those of 16-bit weights and biases are float32 until `rounded`.
+    an empty tensor. That of a 16-bit bias is float32.
     """
 
     def __init__(
@@ -203,9 +197,7 @@ class HeadChunks:
         wide = statistic_dtype(weight.dtype)
         self.grad_hidden = hidden.new_zeros(flat.shape if wanted & HIDDEN else (0,))
         # Without a pass that clears it: the first chunk is stored, not added.
-        self.grad_weight = hidden.new_empty(
-            weight.shape if wanted & WEIGHT else (0,), dtype=source.weight_sum_dtype
-        )
+        self.grad_weight = hidden.new_empty(weight.shape if wanted & WEIGHT else (0,))
         self._is_first = True
         self.grad_bias = hidden.new_zeros(weight.shape[:1] if wanted & BIAS else (0,), dtype=wide)
 
@@ -243,29 +235,12 @@ class HeadChunks:
             else:
                 self.rows.put(self.grad_hidden, part, gradient.mm(self.weight))
         if self.wanted & WEIGHT:
-            self._add_weight(gradient)
-
-    def _add_weight(self, gradient: Tensor) -> None:
-        """The weight's gradient; a float32 one of 16 bits on the CPU by a float32 matmul, on a device by the 16-bit one."""
-        grad_weight = self.grad_weight[: self.tokens]
-        kept = 0.0 if self._is_first else 1.0  # with 0 what lies there is not read
-        self._is_first = False
-        if grad_weight.dtype == gradient.dtype:
-            grad_weight.addmm_(gradient.t(), self._chunk, beta=kept)
-            return
-        chunk = self._chunk if gradient.is_cuda else self._chunk.float()
-        size = _CUDA_BLOCK if gradient.is_cuda else _CPU_BLOCK
-        for first in range(0, gradient.shape[1], size):
-            block = slice(first, first + size)
-            if not gradient.is_cuda:
-                grad_weight[block].addmm_(gradient[:, block].float().t(), chunk, beta=kept)
-            elif kept:
-                grad_weight[block] += gradient[:, block].t().mm(chunk)
-            else:
-                grad_weight[block] = gradient[:, block].t().mm(chunk)
+            kept = 0.0 if self._is_first else 1.0  # with 0 what lies there is not read
+            self.grad_weight[: self.tokens].addmm_(gradient.t(), self._chunk, beta=kept)
+            self._is_first = False
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of hidden `[..., H]`, weight `[V, H]` and bias `[V]`, the last two not yet rounded."""
+        """Of hidden `[..., H]`, weight `[V, H]` and bias `[V]`, the last not yet rounded."""
         shape = self.source.values.shape if self.wanted & HIDDEN else (0,)
         if self.wanted & WEIGHT:
             self.grad_weight[0 if self._is_first else self.tokens :].zero_()
@@ -323,11 +298,10 @@ def open_chunks(
 def empty_gradients(source: RowsTensors, wanted: int, *, wide: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Uninitialised gradients of the shapes and dtypes of `Chunks.gradients`; rounded ones unless `wide`."""
     values, weight = source.values, source.weight
-    of_weight = source.weight_sum_dtype if wide else values.dtype
     of_bias = statistic_dtype(values.dtype) if wide else values.dtype
     vocabulary = () if weight is None else weight.shape
     return (
         values.new_empty(values.shape if wanted & HIDDEN else (0,)),
-        values.new_empty(vocabulary if wanted & WEIGHT else (0,), dtype=of_weight),
+        values.new_empty(vocabulary if wanted & WEIGHT else (0,)),
         values.new_empty(vocabulary[:1] if wanted & BIAS else (0,), dtype=of_bias),
     )

@@ -48,18 +48,19 @@ class RowOperator:
         name: of the registered operators: `name`, `name_backward`, `name_chunked`, `name_chunked_backward`.
         rows: the vocabulary-wide arguments in order, `"q?"` for one that may be None.
         inputs: schema of the others, such as `"Tensor actions"`, `"float tau"`; tensors have one number a row.
-        results: the numbers that a row gets, in order.
+        results: what a row gets, in order: a number each.
         outputs: how many of the first results have a gradient.
         saved: the results that the backward pass reads.
         differentiable: the vocabulary-wide arguments that get a gradient, in the order of `rows`.
         forward: `forward(*rows, *inputs, mask)` gives the results of rows `[..., V]`.
         backward: `backward(*upstream, *rows, *inputs, mask, *saved, *gradients)` fills the gradients, contiguous
-            tensors like the rows; None where not wanted. On the CPU a gradient may be the rows themselves.
+            tensors like the rows; None where not wanted. On the CPU a gradient may be the rows themselves. Rows may be some
+            columns of the whole: ids of others are then that of a column of `-inf`.
         chunked: whether there is a chunked form: a row must not need its neighbours.
         sharded: `sharded(*rows, *inputs, mask, exchange)` gives the results of rows whose columns are spread over processes,
             from those of this process and what `exchange` tells of the others; None: refused.
-        columnwise: whether `backward` gives the gradient of some columns from these columns alone and what is saved.
         several: the inputs that are tensors `[..., K]`: the operator itself looks at their size and contents.
+        several_results: the results that are, with the K of the first of these inputs.
         differentiable_places: where the differentiable arguments stand among `rows`.
     """
 
@@ -73,8 +74,8 @@ class RowOperator:
     forward: Callable[..., tuple[Tensor, ...]]
     backward: Callable[..., None]
     chunked: bool = True
-    columnwise: bool = True
     several: tuple[str, ...] = ()
+    several_results: tuple[str, ...] = ()
     sharded: Callable[..., tuple[Tensor, ...]] | None = None
     differentiable_places: tuple[int, ...] = field(init=False, repr=False)
     _whole: Callable[..., Any] = field(init=False, repr=False)
@@ -124,9 +125,17 @@ class RowOperator:
         first, *others, total = self._chunk(rows, inputs, mask, weights, taken, inplace)[:count]
         return _mean(total, first, mask) if kind == "mean" else total, *(other.detach() for other in others)
 
+    def sizes(self, inputs: Sequence[Any]) -> list[tuple[int, ...]]:
+        """What the shape of each result has behind that of the rows."""
+        if not self.several_results:
+            return [()] * len(self.results)
+        names = [one.split()[-1] for one in self.inputs]
+        known: Tensor = inputs[names.index(self.several[0])]
+        return [known.shape[-1:] if name in self.several_results else () for name in self.results]
+
     def _goes_by_columns(self, rows: Sequence[Rows | None]) -> bool:
         """Whether a weight's gradient has to be taken by columns, which needs the normalisers of all rows first."""
-        if not (self.columnwise and torch.is_grad_enabled()):
+        if not torch.is_grad_enabled():
             return False
         for place in self.differentiable_places:
             one = rows[place]

@@ -56,10 +56,15 @@ class WholeForm:
             operator.name,
             f"({rows}{inputs}, Tensor? mask) -> ({results})",
             kernel=operator.forward,
-            fake=lambda like, *_: tuple(per_row(like) for _ in operator.results),
+            fake=self.fake,
             backward=self.autograd,
             setup_context=self.setup_context,
         )
+
+    def fake(self, *arguments: Any) -> tuple[Tensor, ...]:
+        like = per_row(arguments[0])
+        sizes = self.of.sizes(arguments[len(self.of.rows) :])
+        return tuple(like.new_empty((*like.shape, *size)) for size in sizes)
 
     def backward(self, *arguments: Any, write: bool = True) -> Any:
         count = len(self.places)

@@ -255,9 +255,14 @@ class _Part(NamedTuple):
 def sparse_divergence_forward(
     logits: Tensor, ids: Tensor, log_probs: Tensor, direction: int, tail: int, mask: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """The divergences of rows `[..., V]`, the log-sum of what is not known, and what its rounding does to the weights."""
-    results = several_per_row(logits, 3)
-    divergence, rest, correction = (result.view(-1) for result in results)
+    """The divergences of rows `[..., V]`, the log-sum of what is not known, and what its rounding does to the weights.
+
+    Then their derivatives to the known logits, `[..., K]`, and to that log-sum.
+    """
+    *results, of_rest = several_per_row(logits, 4)
+    of_known = of_rest.new_empty(ids.shape)
+    divergence, rest, correction, rest_slope = (result.view(-1) for result in (*results, of_rest))
+    slope = of_known.view(-1, ids.shape[-1])
     eps = _least_rest(log_probs)
     for part in _parts(logits, ids, log_probs, mask):
         where = part.where
@@ -266,9 +271,9 @@ def sparse_divergence_forward(
         else:
             others = _without_known(part.logits, part.at, torch.empty_like(part.logits))
             _, rest[where], correction[where] = soft_value_forward(others, None, 1.0, part.mask)
-        row, _, _ = _terms(part.at, _exact(rest[where], correction[where]), direction, tail, eps)
-        divergence[where] = part.real(row)
-    return results
+        terms = _terms(part.at, _exact(rest[where], correction[where]), direction, tail, eps)
+        divergence[where], slope[where], rest_slope[where] = (part.real(one) for one in terms)
+    return *results, of_known, of_rest
 
 
 def sparse_divergence_backward(
@@ -281,16 +286,17 @@ def sparse_divergence_backward(
     mask: Tensor | None,
     rest: Tensor,
     correction: Tensor,
+    slope: Tensor,
+    rest_slope: Tensor,
     grad_logits: Tensor,
 ) -> None:
     """Fill the gradient of rows `[..., V]`, a tensor like them; on the CPU it may be the rows themselves."""
     arriving, rest, correction = grad_divergence.reshape(-1), rest.view(-1), correction.view(-1)
+    slope, rest_slope = slope.view(-1, slope.shape[-1]), rest_slope.view(-1)
     gradients = grad_logits.view(-1, grad_logits.shape[-1])
-    eps = _least_rest(log_probs)
     for part in _parts(logits, ids, log_probs, mask):
         where, at = part.where, part.at
         of_rest, kept = rest[where], correction[where]
-        _, slope, rest_slope = _terms(at, _exact(of_rest, kept), direction, tail, eps)
         upstream = part.real(arriving[where].double())
         gradient = gradients[where]
         if TAILS[tail] == "renormalise":
@@ -298,10 +304,10 @@ def sparse_divergence_backward(
         else:
             copied = gradient if not logits.is_cuda else torch.empty_like(part.logits)
             others = _without_known(part.logits, at, copied)
-            to_rest = part.real(_product(upstream, rest_slope)).to(of_rest.dtype)
+            to_rest = part.real(_product(upstream, rest_slope[where])).to(of_rest.dtype)
             soft_value_backward(to_rest, others, None, 1.0, part.mask, of_rest, kept, gradient)
         # The kernel left zeros at the known tokens.
-        to_known = part.real(_product(upstream.unsqueeze(-1), slope))
+        to_known = part.real(_product(upstream.unsqueeze(-1), slope[where]))
         gradient.scatter_add_(-1, at.ids, to_known.to(gradient.dtype))
 
 
@@ -319,12 +325,12 @@ SPARSE_DIVERGENCE = RowOperator(
     name="sparse_divergence",
     rows=("logits",),
     inputs=("Tensor ids", "Tensor log_probs", "int direction", "int tail"),
-    results=("divergence", "rest", "correction"),
+    results=("divergence", "rest", "correction", "slope", "rest_slope"),
     outputs=1,
-    saved=("rest", "correction"),
+    saved=("rest", "correction", "slope", "rest_slope"),
     differentiable=("logits",),
     forward=sparse_divergence_forward,
     backward=sparse_divergence_backward,
     several=("ids", "log_probs"),
-    columnwise=False,  # the gradient of a known token needs the logits of the others
+    several_results=("slope",),
 )
