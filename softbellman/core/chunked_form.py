@@ -84,7 +84,7 @@ class ChunkedForm:
         sources = _sources(self.of, arguments)
         for number, place in enumerate(self.of.differentiable_places):
             source = sources[place]
-            if source is not None and source.is_wide and wanted >> (3 * number) & WEIGHT:
+            if source is not None and source.by_columns and wanted >> (3 * number) & WEIGHT:
                 return ColumnPass
         return Pass
 
@@ -250,7 +250,7 @@ class Pass:
             rows.one_per_row(name, one, vocabulary, name in of.several) if isinstance(one, Tensor) else one
             for name, one in zip(names, numbers, strict=True)
         ]
-        self.columns = heads[0].shape[0]
+        self.columns, self.hidden = heads[0].shape[0], max(weight.shape[1] for weight in heads)
         if shards is not None:
             self._inputs = [shards.own_ids(one) if _is_ids(one) else one for one in self._inputs]
         self._chunks: list[Chunks | HeadColumns | StoredColumns | None] = []
@@ -323,7 +323,7 @@ class ColumnPass(Pass):
     """One pass over blocks of the vocabulary, with all rows: a gradient, from what the forward pass saved of each row."""
 
     def open(self, source: RowsTensors, wanted: int) -> HeadColumns | StoredColumns:
-        self.block = choose_columns(self.size, self.rows.count, self.columns)
+        self.block = choose_columns(self.size, self.rows.count, self.columns, self.hidden)
         return open_columns(source, self.rows, self.block, self.dtype, wanted)
 
     def parts(self) -> Iterator[slice]:

@@ -1,8 +1,8 @@
 """Rows in chunks: which are read, how many at a time, their logits on the way there, gradients on the way back.
 
 Each matmul of a head runs in the dtype of the head. The gradients of 16-bit biases are added up over the chunks in float32 and
-rounded once. Those of 16-bit weights go by columns (`softbellman.core.columns`), unless a head says that they are added up
-over the chunks in 16 bits.
+rounded once. Those of weights are added up here where the forward pass takes them along; else they go by columns
+(`softbellman.core.columns`).
 
 Notation: N rows, M of them real, C rows in a chunk, H hidden units, V vocabulary.
 """
@@ -135,10 +135,10 @@ class RowsTensors(NamedTuple):
     narrow: bool = False  # whether the gradient of the weight is added up in the weight's dtype
 
     @property
-    def is_wide(self) -> bool:
-        """Whether the gradient of the weight is summed in another dtype than the weight's own."""
+    def by_columns(self) -> bool:
+        """Whether a backward pass takes the gradient of the weight by columns: unless its 16 bits are added up by chunks."""
         dtype = self.values.dtype
-        return self.weight is not None and not self.narrow and statistic_dtype(dtype) != dtype
+        return self.weight is not None and not (self.narrow and statistic_dtype(dtype) != dtype)
 
 
 def head_logits(

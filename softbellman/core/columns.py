@@ -1,9 +1,9 @@
-"""Rows a block of the vocabulary at a time, all rows at once: how a 16-bit weight gets its gradient.
+"""Rows a block of the vocabulary at a time, all rows at once: how a backward pass takes the gradient of a weight.
 
-A chunk of rows adds to every row of a weight's gradient. Over many chunks that needs a float32 sum as large as the weight,
-or rounds at each. A block of the vocabulary is finished by one matmul over all rows, which sums in float32 and rounds once.
-What the row kernels need of the other columns is in the numbers that the forward pass has saved of a row. The gradient
-of hidden states is what is summed over blocks, in float32 `[M, H]`.
+A chunk of rows adds to every row of a weight's gradient, which is read and written as often as there are chunks. In 16 bits
+it needs a float32 sum as large as the weight, or rounds at each. A block of the vocabulary is finished by one matmul over
+all rows, which sums in float32 and rounds once. What the row kernels need of the other columns is in the numbers that the
+forward pass has saved of a row. The gradient of hidden states is what is summed over blocks, in float32 `[M, H]`.
 
 Notation: N rows, M of them real, K columns of a block, H hidden units, V vocabulary.
 """
@@ -29,9 +29,14 @@ COLUMNS = 16  # to which the columns of a block are rounded up, at least one of 
 _ROWS_ADDED = 1024  # of a gradient of hidden states, widened at one time
 
 
-def choose_columns(chunk_rows: int, rows: int, vocabulary: int) -> int:
-    """Columns K of a block, at most V: as many logits as a chunk of rows has, in a multiple of 16 where that is possible."""
+def choose_columns(chunk_rows: int, rows: int, vocabulary: int, hidden: int) -> int:
+    """Columns K of a block, at most V, in a multiple of 16 where that is possible.
+
+    As many logits as a chunk of rows has, less two numbers for each hidden unit, a copy and a sum, but at least half of them.
+    """
     columns = max(1, chunk_rows * vocabulary // max(rows, 1))
+    if columns < vocabulary:
+        columns = max(columns // 2, columns - 2 * hidden, 1)
     return min(columns // COLUMNS * COLUMNS or columns, vocabulary)
 
 
@@ -102,12 +107,16 @@ class HeadColumns:
         if self.source.scale != 1.0:
             gradient = gradient.mul_(self.source.scale)
         if self.wanted & HIDDEN:
-            self._add_hidden(gradient.mm(self.weight[self._block]))
+            self._add_hidden(gradient)
         if self.wanted & WEIGHT:
             torch.mm(gradient.t(), self.hidden, out=self.grad_weight[self._block])
 
-    def _add_hidden(self, product: Tensor) -> None:
-        """Some rows at a time: the CPU widens what it adds in a copy."""
+    def _add_hidden(self, gradient: Tensor) -> None:
+        weight = self.weight[self._block]
+        if self._hidden_sum.dtype == gradient.dtype:
+            self._hidden_sum.addmm_(gradient, weight)
+            return
+        product = gradient.mm(weight)  # some rows at a time: the CPU widens what it adds in a copy
         for part in self.rows.chunks(self.rows.count if product.is_cuda else _ROWS_ADDED):
             self._hidden_sum[part] += product[part]
 
@@ -116,8 +125,10 @@ class HeadColumns:
         values = self.source.values
         if not self.wanted & HIDDEN:
             return values.new_empty(0), self.grad_weight, self.grad_bias
-        whole = values.new_zeros(self.rows.total, values.shape[-1])
-        self.rows.put(whole, slice(None), self._hidden_sum.to(values.dtype))
+        whole = self._hidden_sum.to(values.dtype)
+        if self.rows.index is not None:
+            real, whole = whole, values.new_zeros(self.rows.total, values.shape[-1])
+            self.rows.put(whole, slice(None), real)
         return whole.view(values.shape), self.grad_weight, self.grad_bias
 
 
