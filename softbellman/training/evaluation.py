@@ -259,7 +259,7 @@ def td_error(
         batch = numbered[1].to(device)
         rollout = evaluation.draw(batch, step=numbered[0])
         policy, prior = evaluation.policy(batch, rollout), evaluation.prior_policy(batch, rollout)
-        return evaluation.critic_loss(batch, rollout, policy, prior=prior)[0].diagnostics
+        return evaluation.critic_loss(batch, rollout, policy, prior=prior).objective.diagnostics
 
     with mode(evaluation.critic, training=False):
         sums = _summed(batches, judge)

@@ -184,6 +184,16 @@ def head_of(model: LinearHead, features: Tensor) -> Head:
     return head if torch.is_grad_enabled() else head.detach()
 
 
+@torch.no_grad()
+def values_of(rows: Rows, actions: Tensor) -> Tensor:
+    """The values of some tokens `[M]`, of action values `[M, V]` or of a head without a cap, which is not multiplied out."""
+    if not isinstance(rows, Head):
+        return rows.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    head = rows.cast()
+    values = head.scale * (head.hidden * head.weight[actions]).sum(-1)
+    return values if head.bias is None else values + head.bias[actions]
+
+
 def forbid(rows: Rows, tokens: Tensor) -> Rows:
     """Rows with `-inf` at tokens `[F]`; a tensor is overwritten there."""
     if isinstance(rows, Head):

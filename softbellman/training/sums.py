@@ -16,6 +16,7 @@ METRICS = {
     "td_squared": Metric("tokens", "its square"),
     "entropy": Metric("tokens", "nats"),
     "prior_divergence": Metric("tokens", "nats"),
+    "missed_return": Metric("tokens", "payoff, in tokens"),
     "path_error": Metric("paths", "payoff, in tokens"),
     "path_squared": Metric("paths", "its square"),
     "violations": Metric("tokens", "share of the steps"),

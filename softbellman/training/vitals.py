@@ -58,6 +58,7 @@ def measure(
         `gradient_value`, `gradient_entropy`, `gradient_likelihood`: norm of the gradient of each term of the actor's loss with
         respect to all its logits: `-sum_w pi Q`, `-tau H`, and the weighted negative log-likelihood of the references. A loss
         is the sum over tokens and the mean over sequences.
+        `gradient_returns`: of the term weighted by `return_weight`, where there is one.
     """
     sums: Sums = {}
     devices = [batch.source.device for batch in batches[:1] if batch.source.is_cuda]
@@ -74,7 +75,12 @@ def measure(
     found: dict[str, Any] = {name: value.tolist() for name, value in sums.items()}
     parts = zip(found["td_error"], found["tokens"], strict=True)
     sequences, sentences = found["sequences"], found["sequences"] / evaluation.samples
+    returns = {}
+    if settings.return_weight:
+        norm = math.sqrt(found["squared_returns"]) / sequences
+        returns["gradient_returns"] = settings.return_weight * norm
     return {
+        **returns,
         **{f"dev_td_error_q{part}": _ratio(*pair) for part, pair in enumerate(parts, start=1)},
         "dev_entropy": _ratio(found["entropy"], sum(found["tokens"])),
         "dev_sample_length_ratio": _ratio(found["drawn"], found["wanted"]),
@@ -99,7 +105,8 @@ def _measure_batch(
     rollout = evaluation.draw(batch, step)
     policy = evaluation.policy(batch, rollout)
     prior = evaluation.prior_policy(batch, rollout)
-    targets, averaged, _ = evaluation.backup(batch, rollout, policy, prior=prior)
+    targets, averaged, _, returns = evaluation.backup(batch, rollout, policy, prior=prior)
+    returns = returns.flatten()[rollout.rows]
     q = vocabulary_rows(
         evaluation.critic, batch.critic_source, rollout.prefix, rollout.rows, logits="chunked"
     )
@@ -113,8 +120,12 @@ def _measure_batch(
         if followed is not q:
             values = _whole(followed, part)
         start = None if prior is None else _whole(prior, part)
-        for name, value in _policy_terms(_whole(policy, part), values, start, evaluation).items():
+        logits = _whole(policy, part)
+        for name, value in _policy_terms(logits, values, start, evaluation).items():
             sums[name] += value
+        if settings.return_weight:
+            missed = returns[part] - values.gather(1, actions[part, None]).squeeze(1)
+            sums["squared_returns"] += _likelihood_gradient(logits, actions[part], missed)
     error = (torch.cat(taken) - targets.flatten()[rollout.rows]).abs().double()
     quarter = quarters(rollout.mask).flatten()[rollout.rows]
     by_quarter = error.new_zeros(QUARTERS)
@@ -127,7 +138,7 @@ def _measure_batch(
     }
 
 
-_OF_ROWS = ("entropy", "squared_value", "squared_entropy")
+_OF_ROWS = ("entropy", "squared_value", "squared_entropy", "squared_returns")
 
 
 def _policy_terms(logits: Tensor, q: Tensor, prior: Tensor | None, evaluation: PolicyEvaluation) -> Sums:
@@ -159,11 +170,16 @@ def _likelihood_term(evaluation: PolicyEvaluation, batch: Batch) -> Tensor:
     labels = batch.labels.flatten()[batch.rows]
     total = torch.zeros((), dtype=torch.float64, device=labels.device)
     for part in _chunks(said):
-        with torch.enable_grad():
-            leaf = _whole(said, part).detach().requires_grad_()
-            loss = token_cross_entropy(leaf, labels[part], reduction="sum")
-        total += _squared_gradient(loss, leaf)
+        total += _likelihood_gradient(_whole(said, part), labels[part])
     return total
+
+
+def _likelihood_gradient(logits: Tensor, tokens: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Squared gradient norm of a weighted log-likelihood of tokens `[C]` under rows `[C, V]`."""
+    with torch.enable_grad():
+        leaf = logits.detach().requires_grad_()
+        loss = token_cross_entropy(leaf, tokens, reduction="sum", row_weights=weights)
+    return _squared_gradient(loss, leaf)
 
 
 def _squared_gradient(loss: Tensor, leaf: Tensor) -> Tensor:

@@ -8,7 +8,14 @@ from reference.tiny_mdp import EOS, build, random_payoff
 from torch import Tensor
 
 from softbellman import Head
-from softbellman.objectives import first_of_equals, mean_of_others, minimum_risk, policy_gradient
+from softbellman.objectives import (
+    actor_objective,
+    first_of_equals,
+    mean_of_others,
+    minimum_risk,
+    policy_gradient,
+    td_targets,
+)
 
 MDP = build(3, 3, random_payoff(5))
 STATES, TOKENS, MASK = MDP.sequences()  # [N, T]
@@ -54,6 +61,36 @@ def test_leave_one_out_is_unbiased_over_all_pairs_of_draws() -> None:
     found = policy_gradient(logits[STATES[rows]], TOKENS[rows], weights, MASK[rows], sequences=2)
     (gradient,) = torch.autograd.grad(found.loss, logits)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.0])
+@pytest.mark.parametrize("prior", [False, True])
+def test_returns_correct_whatever_critic_the_actor_follows(share: float, prior: bool) -> None:
+    """Eq. (20) with a wrong Q, and what Q misses of the returns: the gradient of the regularised expected payoff."""
+    tau, logits, start = 0.4, policy_of_every_state(2), policy_of_every_state(3).detach()
+    q = torch.randn(POSSIBLE.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    log_pi, log_start = (
+        torch.log_softmax(one, -1).masked_fill(~POSSIBLE, 0.0) for one in (logits, start)
+    )  # what is impossible counts nothing
+    terms = torch.softmax(logits, -1) * (log_start - log_pi if prior else -log_pi)
+    bonus = tau * terms.sum(-1)
+    rewards = MDP.rewards[STATES, TOKENS].masked_fill(~MASK, 0.0)
+    bonuses = bonus[STATES].masked_fill(~MASK, 0.0)
+    probabilities = MDP.sequence_distribution(logits)
+    (expected,) = torch.autograd.grad(-(probabilities * (rewards + bonuses).sum(1)).sum(), logits)
+
+    returns = td_targets(rewards, torch.zeros_like(rewards), MASK, trace=1.0, bonuses=bonuses.detach())
+    missed = returns - q[STATES, TOKENS]
+    loss = torch.zeros((), dtype=torch.float64)
+    for row, chance in enumerate(MDP.sequence_distribution(logits).detach()):
+        place = STATES[row]
+        prior_rows = start[place] if prior else None
+        options = {"sequences": 1, "tau": tau, "prior": prior_rows}
+        actor = actor_objective(logits[place], q[place], MASK[row], **options)  # type: ignore[arg-type]
+        more = policy_gradient(logits[place], TOKENS[row], share * missed[row], MASK[row], sequences=1)
+        loss = loss + chance * (actor.loss + more.loss)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.allclose(gradient, expected, rtol=1e-9, atol=1e-11) == (share == 1.0)
 
 
 def test_what_lies_behind_the_end_does_not_enter() -> None:

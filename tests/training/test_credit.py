@@ -167,6 +167,50 @@ def test_a_critic_that_stays_a_reader_follows_the_reference(task: Task) -> None:
     assert likelihoods[1] > likelihoods[0] + 0.5
 
 
+@pytest.mark.parametrize("logits", ("whole", "chunked"))
+@pytest.mark.parametrize(
+    "overrides",
+    ({"credit.prior": "start"}, {"joint.follow": "target"}, {"credit.tau": "0"}, {"credit.trace": "0.5"}),
+    ids=str,
+)
+def test_the_actor_follows_what_the_critic_misses_of_the_returns(
+    task: Task, overrides: dict[str, str], logits: str
+) -> None:
+    """The gradients differ by that of `-weight sum_t (G_t - Q(y_<t, y_t)) log pi(y_t | y_<t)`, mean over sequences."""
+    weight = 0.6
+    asked = {"joint.actor_optimizer.clip": ".inf", "joint.samples": "2", "critic.dropout": "0"}
+    asked |= {"logits": logits, **overrides}
+    gradients: list[list[Tensor]] = []
+    for own in (0.0, weight):
+        parts, stage = joint_stage(task, {**asked, "joint.return_weight": str(own)})
+        evaluation, actor = stage.evaluation, stage.evaluation.actor
+        batch = next(parts.train_batches(stage.schedule, "joint").epoch(0))
+        for optimizer in stage.optimizers.values():
+            optimizer.param_groups[0]["lr"] = 0.0
+        sums = stage.update(batch, 0)
+        gradients.append([value.grad for value in actor.parameters() if value.grad is not None])
+    actor.zero_grad()
+    with mode(actor, training=False), mode(evaluation.critic, training=False):
+        rollout, mask = evaluation.draw(batch, 0), None
+        policy, prior = evaluation.policy(batch, rollout), evaluation.prior_policy(batch, rollout)
+        backup = evaluation.backup(batch, rollout, policy, prior=prior)
+        followed = evaluation.target if parts.settings.joint.follow == "target" else evaluation.critic
+        source = batch.critic_source.repeat_interleave(2, 0)
+        said = actor(batch.source.repeat_interleave(2, 0), rollout.prefix).double()
+        with torch.no_grad():
+            q = followed(source, rollout.prefix).double()
+        mask, actions = rollout.mask, rollout.actions.unsqueeze(2)
+        missed = (backup.returns - q.gather(2, actions).squeeze(2))[mask].detach()
+        said = said.masked_fill(parts.forbidden, -torch.inf)
+        (
+            -weight * (missed * said.log_softmax(-1).gather(2, actions).squeeze(2)[mask]).sum() / len(mask)
+        ).backward()
+    expected = [value.grad for value in actor.parameters() if value.grad is not None]
+    for without, found, added in zip(*gradients, expected, strict=True):
+        torch.testing.assert_close(found - without, added, atol=1e-5, rtol=2e-3)
+    assert float(sums["missed_return"]) == pytest.approx(float(missed.abs().sum()), rel=1e-4)
+
+
 def with_everything(settings: Settings) -> Settings:
     """Longer returns, a prior and an average; four updates between validations, so that some fall between checkpoints."""
     credit = replace(settings.credit, tau=0.1, trace=0.6, prior="start")

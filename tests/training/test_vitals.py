@@ -109,6 +109,29 @@ def test_measures_are_those_of_plain_pytorch(case: str, stage: str, monkeypatch:
     assert found["gradient_value"] > 0 and found["gradient_likelihood"] > 0
 
 
+def test_the_gradient_of_the_returns_is_measured_where_it_has_a_weight() -> None:
+    settings = settings_of({"joint.return_weight": "0.3", "critic.dropout": "0"})
+    parts = Assembly(settings, load_task(settings.data), CPU)
+    evaluation = policy_evaluation(parts, "joint", parts.actor)
+    batches = [collate(parts.dev, [(i, 0) for i in range(5)])]
+    found = measure(evaluation, batches, settings.joint)
+    assert "gradient_returns" not in measure(evaluation, batches, settings_of({}).joint)
+
+    with torch.no_grad():
+        rollout = evaluation.draw(batches[0], 0)
+        policy = evaluation.policy(batches[0], rollout)
+        backup = evaluation.backup(batches[0], rollout, policy)
+        logits = parts.actor(batches[0].source, rollout.prefix).double()
+        q = evaluation.critic(batches[0].labels, rollout.prefix).double()
+    logits[..., parts.forbidden] = -torch.inf
+    leaf, actions = logits.requires_grad_(), rollout.actions.unsqueeze(2)
+    missed = backup.returns - q.gather(2, actions).squeeze(2)
+    taken = leaf.log_softmax(-1).gather(2, actions).squeeze(2)
+    (gradient,) = torch.autograd.grad((missed * taken)[rollout.mask].sum(), leaf)
+    expected = 0.3 * float(gradient.norm()) / len(rollout.mask)
+    assert found["gradient_returns"] == pytest.approx(expected, rel=2e-4)
+
+
 def test_measuring_changes_no_weight_and_no_other_number(
     tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:

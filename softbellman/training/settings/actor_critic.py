@@ -108,6 +108,9 @@ class JointStageSettings(AveragedSettings):
     follow: Literal["critic", "target"] = "critic"
     """Whose values the actor follows: the critic's, as published, or the target critic's, an average of past critics and so
     less noisy."""
+    return_weight: Share = 0.0
+    """Weight, in the actor's gradient, of what the critic's value of a drawn token misses of the return. At 1 the gradient is
+    unbiased, whatever the critic. 0: the critic alone, as published."""
     mle_weight: NotNegative = 0.1
     """Weight of the maximum-likelihood term (lambda_mle)."""
 

@@ -11,9 +11,6 @@ from softbellman.training.stages.actor_critic import (
     JOINT,
     CriticStage,
     JointStage,
-    PolicyEvaluation,
-    frozen_copy,
-    policy_evaluation,
 )
 from softbellman.training.stages.augmented import AUGMENTED, ORACLE, AugmentedStage, OracleStage
 from softbellman.training.stages.base import (
@@ -33,6 +30,7 @@ from softbellman.training.stages.edit_source import EditSource
 from softbellman.training.stages.future import FUTURE, FutureStage
 from softbellman.training.stages.likelihood import ACTOR, WARMUP, ActorStage, WarmUpStage
 from softbellman.training.stages.own import ActorObjective
+from softbellman.training.stages.policy_evaluation import PolicyEvaluation, frozen_copy, policy_evaluation
 from softbellman.training.stages.professor import PROFESSOR, ProfessorStage
 from softbellman.training.stages.scheduled import SCHEDULED, ScheduledStage
 from softbellman.training.stages.search import SEARCH, SearchStage

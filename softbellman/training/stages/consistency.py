@@ -13,9 +13,9 @@ from softbellman.losses import soft_value, token_cross_entropy
 from softbellman.objectives import Objective, consistency_objective
 from softbellman.training.rollout import Encoded, Rollout, forbid, vocabulary_rows
 from softbellman.training.settings import ConsistencyStageSettings, Settings
-from softbellman.training.stages.actor_critic import frozen_copy, padded
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.drawing import Drawing
+from softbellman.training.stages.policy_evaluation import frozen_copy, padded
 from softbellman.training.stages.regression import StateValue, state_regression
 from softbellman.training.stages.spec import StageSpec
 
