@@ -84,7 +84,7 @@ class ChunkedForm:
         sources = _sources(self.of, arguments)
         for number, place in enumerate(self.of.differentiable_places):
             source = sources[place]
-            if source is not None and source.by_columns and wanted >> (3 * number) & WEIGHT:
+            if source is not None and source.is_wide and wanted >> (3 * number) & WEIGHT:
                 return ColumnPass
         return Pass
 
@@ -250,7 +250,11 @@ class Pass:
             rows.one_per_row(name, one, vocabulary, name in of.several) if isinstance(one, Tensor) else one
             for name, one in zip(names, numbers, strict=True)
         ]
-        self.columns, self.hidden = heads[0].shape[0], max(weight.shape[1] for weight in heads)
+        self.columns = heads[0].shape[0]
+        self.block: int | None = None  # where a backward pass by columns has to find the same logits
+        if any(source is not None and source.is_wide for source in sources):
+            width = max(weight.shape[1] for weight in heads)
+            self.block = choose_columns(self.size, rows.count, self.columns, width)
         if shards is not None:
             self._inputs = [shards.own_ids(one) if _is_ids(one) else one for one in self._inputs]
         self._chunks: list[Chunks | HeadColumns | StoredColumns | None] = []
@@ -275,7 +279,7 @@ class Pass:
 
     def open(self, source: RowsTensors, wanted: int) -> Chunks | HeadColumns | StoredColumns:
         columns = None if self.shards is None else self.shards.columns
-        return open_chunks(source, self.rows, self.size, self.dtype, wanted, columns)
+        return open_chunks(source, self.rows, self.size, self.dtype, wanted, columns, self.block)
 
     def parts(self) -> Iterator[slice]:
         """What is read at a time."""
@@ -323,10 +327,11 @@ class ColumnPass(Pass):
     """One pass over blocks of the vocabulary, with all rows: a gradient, from what the forward pass saved of each row."""
 
     def open(self, source: RowsTensors, wanted: int) -> HeadColumns | StoredColumns:
-        self.block = choose_columns(self.size, self.rows.count, self.columns, self.hidden)
-        return open_columns(source, self.rows, self.block, self.dtype, wanted)
+        assert self.block is not None
+        return open_columns(source, self.rows, self.size, self.block, self.dtype, wanted)
 
     def parts(self) -> Iterator[slice]:
+        assert self.block is not None
         for first in range(0, self.columns, self.block):
             yield slice(first, min(first + self.block, self.columns))
 

@@ -1,8 +1,8 @@
 """Rows in chunks: which are read, how many at a time, their logits on the way there, gradients on the way back.
 
 Each matmul of a head runs in the dtype of the head. The gradients of 16-bit biases are added up over the chunks in float32 and
-rounded once. Those of weights are added up here where the forward pass takes them along; else they go by columns
-(`softbellman.core.columns`).
+rounded once. Those of 16-bit weights go by columns (`softbellman.core.columns`), unless a head says that they are added up
+over the chunks in 16 bits.
 
 Notation: N rows, M of them real, C rows in a chunk, H hidden units, V vocabulary.
 """
@@ -135,10 +135,10 @@ class RowsTensors(NamedTuple):
     narrow: bool = False  # whether the gradient of the weight is added up in the weight's dtype
 
     @property
-    def by_columns(self) -> bool:
-        """Whether a backward pass takes the gradient of the weight by columns: unless its 16 bits are added up by chunks."""
+    def is_wide(self) -> bool:
+        """Whether the gradient of the weight is summed in another dtype than the weight's own."""
         dtype = self.values.dtype
-        return self.weight is not None and not (self.narrow and statistic_dtype(dtype) != dtype)
+        return self.weight is not None and not self.narrow and statistic_dtype(dtype) != dtype
 
 
 def head_logits(
@@ -168,8 +168,9 @@ def through_cap(source: RowsTensors, gradient: Tensor, capped: Tensor) -> Tensor
 class HeadChunks:
     """The logits of a head for one chunk at a time, in one buffer `[C, V]`, and what their gradients amount to.
 
-    With `columns` the buffer is so wide; those behind the tokens are `-inf`. A gradient that is not wanted is
-    an empty tensor. That of a 16-bit bias is float32.
+    With `columns` the buffer is so wide; those behind the tokens are `-inf`. With `block` the matmuls are those of so many
+    tokens that a backward pass by columns does again. A gradient that is not wanted is an empty tensor. That of a 16-bit bias
+    is float32.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class HeadChunks:
         dtype: torch.dtype,
         wanted: int,
         columns: int | None = None,
+        block: int | None = None,
     ) -> None:
         assert source.weight is not None
         hidden, weight = source.values, source.weight
@@ -189,6 +191,7 @@ class HeadChunks:
         self.bias = None if source.bias is None else source.bias[: self.tokens]
         self.weight = (weight if 1 in weight.stride() else weight.contiguous())[: self.tokens]
         self.rows, self.source, self.dtype, self.wanted = rows, source, dtype, wanted
+        self._block = block or len(weight)
         self._logits = hidden.new_empty(chunk_rows, columns or weight.shape[0])
         # The CPU's row kernels may write a gradient over the logits it is of. The CUDA kernels may not: several
         # blocks share a row and some read all of it.
@@ -206,7 +209,10 @@ class HeadChunks:
         self._chunk = self.rows.take(self.hidden, part)
         all_columns = self._logits[: len(self._chunk)]
         all_columns[:, self.tokens :] = -torch.inf
-        head_logits(self.source, self._chunk, self.weight, self.bias, all_columns[:, : self.tokens])
+        for first in range(0, self.tokens, self._block):
+            part_of = slice(first, min(first + self._block, self.tokens))
+            bias = None if self.bias is None else self.bias[part_of]
+            head_logits(self.source, self._chunk, self.weight[part_of], bias, all_columns[:, part_of])
         return all_columns.to(self.dtype)
 
     def gradient(self) -> Tensor | None:
@@ -288,11 +294,12 @@ def open_chunks(
     dtype: torch.dtype,
     wanted: int = 0,
     columns: int | None = None,
+    block: int | None = None,
 ) -> Chunks:
     """Chunks of stored rows or of a head, with the gradients that `wanted` has a bit for."""
     if source.weight is None:
         return StoredChunks(source, rows, dtype, wanted)
-    return HeadChunks(source, rows, chunk_rows, dtype, wanted, columns)
+    return HeadChunks(source, rows, chunk_rows, dtype, wanted, columns, block)
 
 
 def empty_gradients(source: RowsTensors, wanted: int, *, wide: bool) -> tuple[Tensor, Tensor, Tensor]:

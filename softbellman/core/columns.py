@@ -1,9 +1,10 @@
-"""Rows a block of the vocabulary at a time, all rows at once: how a backward pass takes the gradient of a weight.
+"""Rows a block of the vocabulary at a time, all rows at once: how a backward pass takes the gradient of a 16-bit weight.
 
-A chunk of rows adds to every row of a weight's gradient, which is read and written as often as there are chunks. In 16 bits
-it needs a float32 sum as large as the weight, or rounds at each. A block of the vocabulary is finished by one matmul over
-all rows, which sums in float32 and rounds once. What the row kernels need of the other columns is in the numbers that the
-forward pass has saved of a row. The gradient of hidden states is what is summed over blocks, in float32 `[M, H]`.
+A chunk of rows adds to every row of a weight's gradient. Over many chunks that needs a float32 sum as large as the weight,
+or rounds at each. A block of the vocabulary is finished by one matmul over all rows, which sums in float32 and rounds once.
+What the row kernels need of the other columns is in the numbers that the forward pass has saved of a row. They are those of
+the logits as that pass rounded them: so both make them by the same matmuls, of a chunk of rows and a block of the vocabulary.
+The gradient of hidden states is what is summed over blocks, in float32 `[M, H]`.
 
 Notation: N rows, M of them real, K columns of a block, H hidden units, V vocabulary.
 """
@@ -57,11 +58,18 @@ class HeadColumns:
     """
 
     def __init__(
-        self, source: RowsTensors, rows: RealRows, columns: int, dtype: torch.dtype, wanted: int
+        self,
+        source: RowsTensors,
+        rows: RealRows,
+        chunk_rows: int,
+        columns: int,
+        dtype: torch.dtype,
+        wanted: int,
     ) -> None:
         assert source.weight is not None
         hidden = source.values
         self.rows, self.source, self.dtype, self.wanted = rows, source, dtype, wanted
+        self._chunk_rows = chunk_rows
         self.hidden = rows.real_values(hidden.reshape(-1, hidden.shape[-1]))  # (..., H) -> (M, H)
         self.weight = source.weight if 1 in source.weight.stride() else source.weight.contiguous()
         self.tokens = source.vocabulary or len(self.weight)  # the columns before the padding
@@ -84,7 +92,9 @@ class HeadColumns:
         self._own = self._block.stop - self._block.start
         columns[:, self._own :] = -torch.inf
         bias = None if self.source.bias is None else self.source.bias[self._block]
-        head_logits(self.source, self.hidden, self.weight[self._block], bias, columns[:, : self._own])
+        for part in self.rows.chunks(self._chunk_rows):
+            own = columns[part, : self._own]
+            head_logits(self.source, self.hidden[part], self.weight[self._block], bias, own)
         return columns.to(self.dtype)
 
     def _view(self, buffer: Tensor) -> Tensor:
@@ -168,9 +178,9 @@ class StoredColumns:
 
 
 def open_columns(
-    source: RowsTensors, rows: RealRows, columns: int, dtype: torch.dtype, wanted: int
+    source: RowsTensors, rows: RealRows, chunk_rows: int, columns: int, dtype: torch.dtype, wanted: int
 ) -> HeadColumns | StoredColumns:
     """Blocks of stored rows or of a head, with the gradients that `wanted` has a bit for."""
     if source.weight is None:
         return StoredColumns(source, rows, dtype, wanted)
-    return HeadColumns(source, rows, columns, dtype, wanted)
+    return HeadColumns(source, rows, chunk_rows, columns, dtype, wanted)

@@ -3,9 +3,9 @@
 Both forms are registered with PyTorch, each with schema, fake kernel and gradient. The whole form reads stored rows. The
 chunked form reads heads, or heads and stored rows side by side, a chunk at a time, and has two ways to a gradient:
 
-- The rows are results: what arrives at each row is known only in the backward pass, which makes the logits once more, by
-  columns (`softbellman.core.columns`): four matmuls a head in all; saved are the inputs and a few numbers a row. So do
-  reduced rows of a head with a 16-bit weight.
+- The rows are results: what arrives at each row is known only in the backward pass, which makes each chunk's logits
+  once more (four matmuls a head in all; saved are the inputs and a few numbers a row). So do rows whose head has a 16-bit
+  weight, reduced or not: the backward pass goes by columns (`softbellman.core.columns`).
 - The rows are reduced to a sum: what arrives at each row is known but for one factor. The forward pass takes the
   gradients along (three matmuls, as many as with stored logits); the backward pass multiplies them by the factor.
 

@@ -25,6 +25,7 @@ DIRECTIONS = ("forward", "reverse")
 TAILS = ("bucket", "renormalise", "drop")
 _INFINITY = float("inf")
 _CHUNK_NUMBERS = 1 << 24  # of the whole form: how many logits are copied at one time
+_COPIES = 16  # and how many numbers there are at one time for each known token
 
 
 def sparse_divergence(
@@ -141,28 +142,23 @@ _KNOWN = register(
 
 
 class _Known(NamedTuple):
-    """Known tokens of rows in float64: ids `[N, K]` that may be followed, which are known, logits, log-probabilities."""
+    """Known tokens of rows: which are known, `[N, K]`, their logits and log-probabilities in float64."""
 
-    ids: Tensor
     known: Tensor
     logits: Tensor
     log_probs: Tensor
 
 
-def _known(logits: Tensor, ids: Tensor, log_probs: Tensor) -> _Known:
-    known = ids >= 0
-    # An absent entry follows a known one of its row, so that nothing else is taken out of the rest.
-    first = ids.gather(-1, known.int().argmax(-1, keepdim=True)).clamp(min=0)
-    ids = torch.where(known, ids, first)
-    values = logits.gather(-1, ids).double().masked_fill(~known, -_INFINITY)
-    return _Known(ids, known, values, log_probs.double().masked_fill(~known, -_INFINITY))
+def _known(part: _Part, log_probs: Tensor) -> _Known:
+    values = part.logits.gather(-1, part.ids).double().masked_fill(~part.known, -_INFINITY)
+    return _Known(part.known, values, log_probs.double().masked_fill(~part.known, -_INFINITY))
 
 
-def _without_known(logits: Tensor, at: _Known, out: Tensor) -> Tensor:
+def _without_known(part: _Part, out: Tensor) -> Tensor:
     """A copy of the logits with `-inf` at the known tokens, in `out`."""
-    out.copy_(logits)
-    kept = logits.gather(-1, at.ids)
-    return out.scatter_(-1, at.ids, kept.masked_fill(at.known.any(-1, keepdim=True), -_INFINITY))
+    out.copy_(part.logits)
+    kept = part.logits.gather(-1, part.ids)
+    return out.scatter_(-1, part.ids, kept.masked_fill(part.known.any(-1, keepdim=True), -_INFINITY))
 
 
 def _product(weight: Tensor, factor: Tensor) -> Tensor:
@@ -216,33 +212,31 @@ def _terms(at: _Known, rest: Tensor, direction: int, tail: int, eps: float) -> t
     return row, slope[..., :count].masked_fill(~at.known, 0.0), of_rest
 
 
-def _parts(logits: Tensor, ids: Tensor, log_probs: Tensor, mask: Tensor | None) -> Iterator[_Part]:
+def _parts(logits: Tensor, ids: Tensor, mask: Tensor | None) -> Iterator[_Part]:
     """The rows in slices, so that what is copied of them is bounded."""
-    if ids.shape[:-1] != logits.shape[:-1] or log_probs.shape != ids.shape:
+    if ids.shape[:-1] != logits.shape[:-1]:
         raise ValueError(
-            f"ids and log_probs must be [..., K] for logits [..., V], got {tuple(ids.shape)}, "
-            f"{tuple(log_probs.shape)} and {tuple(logits.shape)}"
+            f"ids must be [..., K] for logits [..., V], got {tuple(ids.shape)} and {tuple(logits.shape)}"
         )
-    vocabulary, known = logits.shape[-1], ids.shape[-1]
-    rows, ids, log_probs = (
-        logits.reshape(-1, vocabulary),
-        ids.reshape(-1, known),
-        log_probs.reshape(-1, known),
-    )
+    rows, ids = logits.reshape(-1, logits.shape[-1]), ids.reshape(-1, ids.shape[-1])
     flat = None if mask is None else mask.reshape(-1)
-    size = max(1, _CHUNK_NUMBERS // vocabulary)
+    size = max(1, _CHUNK_NUMBERS // max(logits.shape[-1], _COPIES * ids.shape[-1]))
     for first in range(0, len(rows), size):
         part = slice(first, first + size)
-        at = _known(rows[part], ids[part], log_probs[part])
-        yield _Part(part, rows[part], at, None if flat is None else flat[part])
+        known = ids[part] >= 0
+        # An absent entry follows a known one of its row, so that nothing else is taken out of the rest.
+        follow = ids[part].gather(-1, known.int().argmax(-1, keepdim=True)).clamp(min=0)
+        place = torch.where(known, ids[part], follow)
+        yield _Part(part, rows[part], place, known, None if flat is None else flat[part])
 
 
 class _Part(NamedTuple):
-    """A slice of the rows: where it lies, its logits, what is known of it, and which rows are real."""
+    """A slice of the rows: where it lies, its logits, ids that may be followed, which are known, which rows are real."""
 
     where: slice
     logits: Tensor
-    at: _Known
+    ids: Tensor
+    known: Tensor
     mask: Tensor | None
 
     def real(self, numbers: Tensor) -> Tensor:
@@ -264,14 +258,16 @@ def sparse_divergence_forward(
     divergence, rest, correction, rest_slope = (result.view(-1) for result in (*results, of_rest))
     slope = of_known.view(-1, ids.shape[-1])
     eps = _least_rest(log_probs)
-    for part in _parts(logits, ids, log_probs, mask):
+    teacher = log_probs.reshape(-1, log_probs.shape[-1])
+    for part in _parts(logits, ids, mask):
         where = part.where
         if TAILS[tail] == "renormalise":
             rest[where], correction[where] = 0.0, 1.0
         else:
-            others = _without_known(part.logits, part.at, torch.empty_like(part.logits))
+            others = _without_known(part, torch.empty_like(part.logits))
             _, rest[where], correction[where] = soft_value_forward(others, None, 1.0, part.mask)
-        terms = _terms(part.at, _exact(rest[where], correction[where]), direction, tail, eps)
+        at = _known(part, teacher[where])
+        terms = _terms(at, _exact(rest[where], correction[where]), direction, tail, eps)
         divergence[where], slope[where], rest_slope[where] = (part.real(one) for one in terms)
     return *results, of_known, of_rest
 
@@ -294,8 +290,8 @@ def sparse_divergence_backward(
     arriving, rest, correction = grad_divergence.reshape(-1), rest.view(-1), correction.view(-1)
     slope, rest_slope = slope.view(-1, slope.shape[-1]), rest_slope.view(-1)
     gradients = grad_logits.view(-1, grad_logits.shape[-1])
-    for part in _parts(logits, ids, log_probs, mask):
-        where, at = part.where, part.at
+    for part in _parts(logits, ids, mask):
+        where = part.where
         of_rest, kept = rest[where], correction[where]
         upstream = part.real(arriving[where].double())
         gradient = gradients[where]
@@ -303,12 +299,12 @@ def sparse_divergence_backward(
             gradient.zero_()
         else:
             copied = gradient if not logits.is_cuda else torch.empty_like(part.logits)
-            others = _without_known(part.logits, at, copied)
+            others = _without_known(part, copied)
             to_rest = part.real(_product(upstream, rest_slope[where])).to(of_rest.dtype)
             soft_value_backward(to_rest, others, None, 1.0, part.mask, of_rest, kept, gradient)
         # The kernel left zeros at the known tokens.
         to_known = part.real(_product(upstream.unsqueeze(-1), slope[where]))
-        gradient.scatter_add_(-1, at.ids, to_known.to(gradient.dtype))
+        gradient.scatter_add_(-1, part.ids, to_known.to(gradient.dtype))
 
 
 def _least_rest(log_probs: Tensor) -> float:

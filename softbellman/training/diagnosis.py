@@ -224,10 +224,11 @@ def _significance(last: Record) -> dict[str, float | None]:
 
 
 def _shares(last: Record) -> dict[str, float | None]:
-    """Of the sum of the terms' gradient norms; that of the returns is there where it has a weight."""
+    """Of the sum of the terms' gradient norms. What the returns correct counts with the values, where it has a weight."""
     norms = {term: _number(last, f"gradient_{term}") for term in ("value", "entropy", "likelihood")}
-    returns = _number(last, "gradient_returns") or 0.0
-    total = None if None in norms.values() else sum((norm or 0.0 for norm in norms.values()), returns)
+    if norms["value"] is not None:
+        norms["value"] += _number(last, "gradient_returns") or 0.0
+    total = None if None in norms.values() else sum(norm or 0.0 for norm in norms.values())
     return {
         **{f"{term}_share": _over(norm, total) for term, norm in norms.items()},
         "entropy_pull": _over(norms["entropy"], norms["value"]),

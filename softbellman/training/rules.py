@@ -52,7 +52,7 @@ MEASURES = {
     "entropy": Measure("nats", "mean entropy of the policy at drawn tokens"),
     "entropy_ratio": Measure(_RATIO, "its change since the start"),
     "value_share": Measure(
-        _SHARE, "of the term `sum_w pi Q`: norm of its gradient over the sum of the three"
+        _SHARE, "of the term `sum_w pi Q`, returns included: norm of its gradient over the sum of all"
     ),
     "entropy_share": Measure(_SHARE, "of the term `tau H`"),
     "likelihood_share": Measure(_SHARE, "of the weighted likelihood of the references"),

@@ -1,4 +1,4 @@
-"""Gradients by columns in float64, reduced ones as well: they must be those of the plain expressions."""
+"""Gradients by columns, which weights of 16 bits get, in float64: they must be those of the plain expressions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import torch
 import softbellman as sb
 from losses.head_cases import HEAD, POLICY, HeadCase, compare, every_case, make, random_upstream
 from softbellman.core import chunked_form, row_operator
+from softbellman.core.chunks import RowsTensors
 from softbellman.core.columns import choose_columns, ids_in
 
 
 @pytest.fixture(autouse=True)
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[slice]:
-    """Reduced losses go by columns here, as those of 16-bit weights do; the blocks that were walked through."""
+    """Every weight's gradient goes by columns here; the blocks that were walked through."""
+    monkeypatch.setattr(RowsTensors, "is_wide", property(lambda source: source.weight is not None))
     monkeypatch.setattr(row_operator, "_is_narrow", lambda head: False)
     walked: list[slice] = []
     parts = chunked_form.ColumnPass.parts

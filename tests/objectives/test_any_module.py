@@ -93,7 +93,7 @@ def test_a_transformer_trains_through_all_three_stages():
     def error() -> float:
         with torch.no_grad(), mode(critic, training=False):
             rollout = evaluation.draw(held_out, step=10_000)
-            objective, _, _ = evaluation.critic_loss(held_out, rollout, evaluation.policy(held_out, rollout))
+            objective, *_ = evaluation.critic_loss(held_out, rollout, evaluation.policy(held_out, rollout))
         return float(objective.diagnostics["td_error"] / objective.diagnostics["tokens"])
 
     before = error()

@@ -109,6 +109,13 @@ def test_a_sick_run_is_named(name: str) -> None:
     assert diagnosis.sentence().startswith("broken: ") and remedy in diagnosis.sentence()
 
 
+def test_an_actor_that_follows_the_returns_hears_the_payoff() -> None:
+    """`joint.return_weight`: the values alone have a fiftieth of the gradient."""
+    changes = {"gradient_value": [0.002] * 3, "gradient_entropy": [0.001] * 3}
+    assert names(planted(**changes)) == ["values unheard"]
+    assert names(planted(**changes, gradient_returns=[0.05] * 3)) == []
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_each_threshold_is_where_the_table_says(rule: Any) -> None:
     """Just inside it holds, just outside, or without the measure, it does not."""

@@ -132,6 +132,13 @@ def test_the_gradient_of_the_returns_is_measured_where_it_has_a_weight() -> None
     assert found["gradient_returns"] == pytest.approx(expected, rel=2e-4)
 
 
+def test_the_critic_stage_measures_nothing_of_the_returns() -> None:
+    """Its records may be read from the cache by a run with another weight."""
+    parts = Assembly(settings_of({"joint.return_weight": "0.3"}), load_task(settings_of({}).data), CPU)
+    assert "gradient_returns" not in parts.build("critic").evaluate()
+    assert "gradient_returns" in parts.build("joint").evaluate()
+
+
 def test_measuring_changes_no_weight_and_no_other_number(
     tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:

@@ -110,7 +110,7 @@ class JointStageSettings(AveragedSettings):
     less noisy."""
     return_weight: Share = 0.0
     """Weight, in the actor's gradient, of what the critic's value of a drawn token misses of the return. At 1 the gradient is
-    unbiased, whatever the critic. 0: the critic alone, as published."""
+    unbiased, whatever the critic, with the entropy and the draws that are the defaults. 0: the critic alone, as published."""
     mle_weight: NotNegative = 0.1
     """Weight of the maximum-likelihood term (lambda_mle)."""
 

@@ -168,7 +168,9 @@ def both(first: Objective, second: Objective | None) -> Objective:
 def _build_critic(parts: Assembly, own: CriticStageSettings) -> CriticStage:
     scale_warmed_up(parts)
     evaluation = policy_evaluation(parts, CRITIC.name, parts.actor)
-    return CriticStage(evaluation, own, judge=lambda: judge_critic(parts, evaluation))
+    # what it logs may be read from the cache by a run with another weight of the returns
+    joint = replace(parts.settings.joint, return_weight=0.0)
+    return CriticStage(evaluation, own, judge=lambda: judge_critic(parts, evaluation, joint))
 
 
 def _build_joint(parts: Assembly, own: JointStageSettings) -> JointStage:
@@ -177,7 +179,9 @@ def _build_joint(parts: Assembly, own: JointStageSettings) -> JointStage:
     return JointStage(evaluation, own, judge=lambda: judge_joint(parts, evaluation))
 
 
-def judge_critic(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, float]:
+def judge_critic(
+    parts: Assembly, evaluation: PolicyEvaluation, joint: JointStageSettings
+) -> dict[str, float]:
     """TD error, the order of tokens by the critic, and the measures of a joint stage."""
     metrics = td_error(evaluation, parts.dev_batches, device=parts.device)
     (batch,) = parts.first_of_dev(RANKED_STATES, RANKED_STATES)
@@ -190,12 +194,12 @@ def judge_critic(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, flo
         forbidden=parts.task.forbidden(parts.device),
     )
     sentences = parts.first_of_dev(SENTENCES, SENTENCES // 2)
-    return {**metrics, **found.metrics(), **measure(evaluation, sentences, settings=parts.settings.joint)}
+    return {**metrics, **found.metrics(), **measure(evaluation, sentences, settings=joint)}
 
 
 def judge_joint(parts: Assembly, evaluation: PolicyEvaluation) -> dict[str, float]:
     """BLEU of the actor, then how good the critic is."""
-    return {**parts.judge_actor(), **judge_critic(parts, evaluation)}
+    return {**parts.judge_actor(), **judge_critic(parts, evaluation, parts.settings.joint)}
 
 
 def _without_prior(settings: Settings) -> dict[str, CreditSettings]:
