@@ -20,7 +20,14 @@ from softbellman.data import Batch
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training import edited, rollout
 from softbellman.training import likelihood as of_references
-from softbellman.training.stages import actor_critic, augmented, completion, drawing, likelihood
+from softbellman.training.stages import (
+    actor_critic,
+    augmented,
+    completion,
+    drawing,
+    evaluating,
+    likelihood,
+)
 
 FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (drawing, "roll_out", "sampling"),
@@ -28,12 +35,13 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (edited, "sample_edits", "edits"),
     (edited, "importance_weights", "edits"),
     (augmented, "share_prefixes", "edits"),
-    (actor_critic.PolicyEvaluation, "encode", "actor forward"),
+    (evaluating.PolicyEvaluation, "encode", "actor forward"),
     (torch.Tensor, "backward", "backward"),
     *(
         (stage, loss, "losses")
         for stage, losses in (
-            (actor_critic, ("policy_value", "critic_objective", "actor_objective")),
+            (evaluating, ("policy_value", "critic_objective")),
+            (actor_critic, ("actor_objective", "policy_gradient")),
             (of_references, ("maximum_likelihood",)),
             (augmented, ("soft_q_objective", "weighted_likelihood", "oracle_distillation")),
             (completion, ("known_distillation",)),
@@ -42,7 +50,7 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     ),
 )
 FORWARDS = (
-    (actor_critic, ("row_logits", "row_features")),
+    (evaluating, ("row_logits", "row_features")),
     (drawing, ("row_features",)),
     (rollout, ("row_logits", "row_features")),
 )

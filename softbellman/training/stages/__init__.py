@@ -27,10 +27,10 @@ from softbellman.training.stages.completion import COMPLETION, CompletionStage
 from softbellman.training.stages.consistency import CONSISTENCY, ConsistencyStage
 from softbellman.training.stages.drawing import Drawing
 from softbellman.training.stages.edit_source import EditSource
+from softbellman.training.stages.evaluating import PolicyEvaluation, frozen_copy, policy_evaluation
 from softbellman.training.stages.future import FUTURE, FutureStage
 from softbellman.training.stages.likelihood import ACTOR, WARMUP, ActorStage, WarmUpStage
 from softbellman.training.stages.own import ActorObjective
-from softbellman.training.stages.policy_evaluation import PolicyEvaluation, frozen_copy, policy_evaluation
 from softbellman.training.stages.professor import PROFESSOR, ProfessorStage
 from softbellman.training.stages.scheduled import SCHEDULED, ScheduledStage
 from softbellman.training.stages.search import SEARCH, SearchStage

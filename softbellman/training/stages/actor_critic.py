@@ -19,8 +19,8 @@ from softbellman.training.settings import (
     Settings,
 )
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, ends_update
+from softbellman.training.stages.evaluating import PolicyEvaluation, frozen_copy, policy_evaluation
 from softbellman.training.stages.likelihood import scale_warmed_up
-from softbellman.training.stages.policy_evaluation import PolicyEvaluation, frozen_copy, policy_evaluation
 from softbellman.training.stages.spec import StageSpec
 from softbellman.training.vitals import SENTENCES, measure
 

@@ -15,7 +15,7 @@ from softbellman.training.rollout import Encoded, Rollout, forbid, vocabulary_ro
 from softbellman.training.settings import ConsistencyStageSettings, Settings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.drawing import Drawing
-from softbellman.training.stages.policy_evaluation import frozen_copy, padded
+from softbellman.training.stages.evaluating import frozen_copy, padded
 from softbellman.training.stages.regression import StateValue, state_regression
 from softbellman.training.stages.spec import StageSpec
 
