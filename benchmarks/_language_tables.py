@@ -29,8 +29,7 @@ def tables(record: Mapping[str, Any]) -> str:
         header = ("loss", "rows x H x V", "dtype", *TIMES, f"held, % of logits: {HELD}")
         table = format_table(header, [_times(row) for row in rows])
     else:
-        header = ("model", "H, V", "loss", "logits", "gradients", f"held beside them: {HELD}")
-        table = format_table(header, [_memory(row) for row in rows])
+        table = memory_table(rows)
     machine = record["environment"]
     changed = " with uncommitted changes" if machine["uncommitted_changes"] else ""
     return (
@@ -38,6 +37,12 @@ def tables(record: Mapping[str, Any]) -> str:
         f"{machine['cores']} cores, load {machine['load_average'][0]:.1f}, torch {machine['torch']}, "
         f"one thread."
     )
+
+
+def memory_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What losses hold at the sizes of models, in MB."""
+    header = ("model", "H, V", "loss", "logits", "gradients", f"held beside them: {HELD}")
+    return format_table(header, [_memory(row) for row in rows])
 
 
 def _times(row: Mapping[str, Any]) -> tuple[str, ...]:

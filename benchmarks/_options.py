@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from benchmarks._harness import replace_between
 
 
 def add_options(parser: argparse.ArgumentParser, quick: str) -> None:
@@ -19,6 +23,34 @@ def add_options(parser: argparse.ArgumentParser, quick: str) -> None:
         "--cpu-time", action="store_true", help="processor time, for one thread of a busy machine"
     )
     parser.add_argument("--quick", action="store_true", help=quick)
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """`--table` and `--page`, which `tables_shown` reads."""
+    parser.add_argument(
+        "--table", type=Path, nargs="+", metavar="FILE", help="measure nothing: the tables of these files"
+    )
+    parser.add_argument("--page", type=Path, help="with --table: put them into this page")
+
+
+def tables_shown(
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    tables: Callable[[Any], str],
+    start: str,
+    end: str,
+) -> bool:
+    """Whether tables of recorded files were asked for: they are printed, or put between two marks of the page."""
+    if arguments.page and not arguments.table:
+        parser.error("--page takes the tables of files: give --table FILE as well")
+    if not arguments.table:
+        return False
+    text = "\n\n".join(tables(json.loads(file.read_text())) for file in arguments.table)
+    if arguments.page:
+        replace_between(arguments.page, start, end, text)
+    else:
+        print(text)
+    return True
 
 
 def settle(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

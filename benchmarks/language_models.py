@@ -26,7 +26,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,13 +37,12 @@ from benchmarks._harness import (
     format_ratio,
     format_seconds,
     print_table,
-    replace_between,
     save_json,
 )
 from benchmarks._language_cases import CASES, Case, Contender, Data, errors, gradients, make_data
-from benchmarks._language_tables import END, OURS, START, tables
+from benchmarks._language_tables import END, OURS, START, memory_table, tables
 from benchmarks._memory import peak_bytes
-from benchmarks._options import add_options, parse_shapes, settle
+from benchmarks._options import add_options, add_table_options, parse_shapes, settle, tables_shown
 
 SHAPES = (
     (256, 256, 32000),
@@ -164,27 +162,9 @@ def model_memory(name: str, arguments: argparse.Namespace) -> list[dict[str, Any
                 "logits_bytes": logits_bytes(case, data),
                 "results_bytes": results,
                 "held_bytes": held,
-                "cells": [
-                    name,
-                    f"{width}, {vocabulary}",
-                    loss,
-                    f"{logits_bytes(case, data) / 1e6:.0f}",
-                    f"{results / 1e6:.0f}",
-                    ", ".join(f"{one} {size / 1e6:.0f}" for one, size in held.items()),
-                ],
             }
         )
     return records
-
-
-MEMORY_HEADER = (
-    "model",
-    "H, V",
-    "loss",
-    "logits MB",
-    "results MB",
-    "held beyond results, MB",
-)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -202,19 +182,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--append", action="store_true", help="add the rows to those of the record that --json names"
     )
-    parser.add_argument(
-        "--table", type=Path, nargs="+", metavar="FILE", help="measure nothing: the tables of these files"
-    )
-    parser.add_argument("--page", type=Path, help="with --table: put them into this page")
+    add_table_options(parser)
     arguments = parser.parse_args(argv)
-    if arguments.page and not arguments.table:
-        parser.error("--page takes the tables of files: give --table FILE as well")
-    if arguments.table:
-        text = "\n\n".join(tables(json.loads(file.read_text())) for file in arguments.table)
-        if arguments.page:
-            replace_between(arguments.page, START, END, text)
-        else:
-            print(text)
+    if tables_shown(parser, arguments, tables, START, END):
         return
     if "eager" in arguments.without:
         parser.error("--without takes all contenders but eager, to which the others are compared")
@@ -223,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.memory is not None:
         for model in arguments.memory or MODELS:
             records += model_memory(model, arguments)
-        print_table(MEMORY_HEADER, [record.pop("cells") for record in records])
+        print(memory_table(records))
         if arguments.json:
             save_json(arguments.json, "language_models_memory", records)
         return

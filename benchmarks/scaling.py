@@ -11,7 +11,6 @@ of files the first has written, or puts them into a page. benchmarks/README.md s
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -22,7 +21,8 @@ from typing import Any
 
 import torch
 
-from benchmarks._harness import compare, environment, replace_between, save_json
+from benchmarks._harness import compare, environment, save_json
+from benchmarks._options import add_table_options, tables_shown
 from benchmarks._scaling_record import END, START, key, record, tables
 from benchmarks._scaling_sweeps import FULL, QUICK, SWEEPS, Options, Sweep
 from softbellman.training.allocator import keep_freed_memory
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"environment": machine, "rows": records}
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="save figures and the record of the machine here")
     parser.add_argument("--axes", nargs="+", choices=list(SWEEPS), default=list(SWEEPS), help="what grows")
@@ -99,31 +99,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--keep-memory", action="store_true", help="glibc keeps freed memory, as in softbellman-train"
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run, not how it grows")
-    parser.add_argument(
-        "--table", type=Path, nargs="+", metavar="FILE", help="measure nothing: the tables of these files"
-    )
-    parser.add_argument("--page", type=Path, help="with --table: put them into this page")
-    arguments = parser.parse_args(argv)
-    if arguments.page and not arguments.table:
-        parser.error("--page takes the tables of files: give --table FILE as well")
+    add_table_options(parser)
+    return parser
+
+
+def settle(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Sets what was not given; a usage error where two options contradict each other."""
     if arguments.cpu_time and arguments.threads != 1:
         parser.error("--cpu-time adds up the time of all threads: it needs --threads 1")
     if len(set(arguments.thread_counts)) < 2 or min(arguments.thread_counts) < 1:
         parser.error("--thread-counts takes two different positive numbers or more, such as 1 2")
     if arguments.repetitions is None:
         arguments.repetitions = 3 if arguments.quick else 20
-    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments = parse(argv)
-    if arguments.table:
-        text = "\n\n".join(tables(json.loads(file.read_text())) for file in arguments.table)
-        if arguments.page:
-            replace_between(arguments.page, START, END, text)
-        else:
-            print(text)
+    parser = options()
+    arguments = parser.parse_args(argv)
+    if tables_shown(parser, arguments, tables, START, END):
         return
+    settle(parser, arguments)
     if arguments.keep_memory:
         keep_freed_memory()
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)

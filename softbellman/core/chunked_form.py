@@ -251,7 +251,7 @@ class Pass:
             for name, one in zip(names, numbers, strict=True)
         ]
         self.columns = heads[0].shape[0]
-        self.block: int | None = None  # where a backward pass by columns has to find the same logits
+        self.block = self.columns  # fewer where a backward pass by columns has to find the same logits
         if any(source is not None and source.is_wide for source in sources):
             width = max(weight.shape[1] for weight in heads)
             self.block = choose_columns(self.size, rows.count, self.columns, width)
@@ -327,11 +327,9 @@ class ColumnPass(Pass):
     """One pass over blocks of the vocabulary, with all rows: a gradient, from what the forward pass saved of each row."""
 
     def open(self, source: RowsTensors, wanted: int) -> HeadColumns | StoredColumns:
-        assert self.block is not None
         return open_columns(source, self.rows, self.size, self.block, self.dtype, wanted)
 
     def parts(self) -> Iterator[slice]:
-        assert self.block is not None
         for first in range(0, self.columns, self.block):
             yield slice(first, min(first + self.block, self.columns))
 

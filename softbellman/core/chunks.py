@@ -137,8 +137,7 @@ class RowsTensors(NamedTuple):
     @property
     def is_wide(self) -> bool:
         """Whether the gradient of the weight is summed in another dtype than the weight's own."""
-        dtype = self.values.dtype
-        return self.weight is not None and not self.narrow and statistic_dtype(dtype) != dtype
+        return self.weight is not None and not self.narrow
 
 
 def head_logits(

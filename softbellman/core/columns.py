@@ -25,7 +25,7 @@ from softbellman.core.chunks import (
     through_cap,
 )
 
-COLUMNS = 16  # to which the columns of a block are rounded up, at least one of them without a token
+COLUMNS = 16  # to which columns are rounded up, at least one of them without a token
 
 _ROWS_ADDED = 1024  # of a gradient of hidden states, widened at one time
 
@@ -47,7 +47,8 @@ def ids_in(ids: Tensor, block: slice) -> Tensor:
     return torch.where(inside, ids - block.start, block.stop - block.start)
 
 
-def _padded(columns: int) -> int:
+def padded(columns: int) -> int:
+    """The columns of a buffer of logits, of which some are tokens and the others `-inf`, where ids of others look."""
     return (columns // COLUMNS + 1) * COLUMNS
 
 
@@ -73,7 +74,7 @@ class HeadColumns:
         self.hidden = rows.real_values(hidden.reshape(-1, hidden.shape[-1]))  # (..., H) -> (M, H)
         self.weight = source.weight if 1 in source.weight.stride() else source.weight.contiguous()
         self.tokens = source.vocabulary or len(self.weight)  # the columns before the padding
-        self._logits = hidden.new_empty(rows.count * _padded(columns))
+        self._logits = hidden.new_empty(rows.count * padded(columns))
         # The CPU's row kernels may write a gradient over the logits it is of, the CUDA kernels may not.
         shared = not hidden.is_cuda and source.softcap == 0 and dtype == hidden.dtype
         self._gradient = self._logits
@@ -86,7 +87,7 @@ class HeadColumns:
 
     def logits(self, block: slice) -> Tensor:
         """The logits `[M, K + padding]` of a block; those of the block before are overwritten."""
-        self._width = _padded(block.stop - block.start)
+        self._width = padded(block.stop - block.start)
         self._block = slice(block.start, max(block.start, min(block.stop, self.tokens)))
         columns = self._view(self._logits)
         self._own = self._block.stop - self._block.start
@@ -117,16 +118,12 @@ class HeadColumns:
         if self.source.scale != 1.0:
             gradient = gradient.mul_(self.source.scale)
         if self.wanted & HIDDEN:
-            self._add_hidden(gradient)
+            self._add_hidden(gradient.mm(self.weight[self._block]))
         if self.wanted & WEIGHT:
             torch.mm(gradient.t(), self.hidden, out=self.grad_weight[self._block])
 
-    def _add_hidden(self, gradient: Tensor) -> None:
-        weight = self.weight[self._block]
-        if self._hidden_sum.dtype == gradient.dtype:
-            self._hidden_sum.addmm_(gradient, weight)
-            return
-        product = gradient.mm(weight)  # some rows at a time: the CPU widens what it adds in a copy
+    def _add_hidden(self, product: Tensor) -> None:
+        """Some rows at a time: the CPU widens what it adds in a copy."""
         for part in self.rows.chunks(self.rows.count if product.is_cuda else _ROWS_ADDED):
             self._hidden_sum[part] += product[part]
 
@@ -155,10 +152,10 @@ class StoredColumns:
         columns = block.stop - block.start
         part = self.rows.take(self._values[:, block], slice(None)).to(self.dtype)
         self._gradient = None
-        padded = torch.nn.functional.pad(part, (0, _padded(columns) - columns), value=-torch.inf)
+        wider = torch.nn.functional.pad(part, (0, padded(columns) - columns), value=-torch.inf)
         if self.wanted & HIDDEN:
-            self._gradient = torch.empty_like(padded)
-        return padded
+            self._gradient = torch.empty_like(wider)
+        return wider
 
     def gradient(self) -> Tensor | None:
         """Where the row kernels put the gradient of the present block; None where it is not wanted."""

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from softbellman.core.checks import statistic_dtype
+from softbellman.core.columns import ids_in, padded
 from softbellman.core.operator import register
 
 Exchange = Callable[..., Tensor]
 """`exchange(*numbers)`: K tensors `[C]` of this process -> float64 `[K, S, C]` of all."""
 
-_COLUMNS = 16  # to which the columns of a chunk are rounded up, at least one of them without a token
 _LARGEST_EXPONENT = {
     torch.float32: 8 / 6e-8,
     torch.float64: 8 / 1.2e-16,
@@ -50,7 +50,7 @@ class Shards(NamedTuple):
     @property
     def columns(self) -> int:
         """The columns of a chunk's logits: those of this process, then some of `-inf`, where ids of others look."""
-        return (self.rows[self.rank] // _COLUMNS + 1) * _COLUMNS
+        return padded(self.rows[self.rank])
 
     def own_tokens(self, vocabulary: int | None) -> int:
         """How many of the own rows are tokens, of `vocabulary` in all."""
@@ -59,9 +59,7 @@ class Shards(NamedTuple):
 
     def own_ids(self, ids: Tensor) -> Tensor:
         """Ids as columns of this process; an id of another process is the column behind the own rows, which is `-inf`."""
-        own = self.rows[self.rank]
-        inside = (ids >= self.first) & (ids < self.first + own)
-        return torch.where(inside, ids - self.first, own)
+        return ids_in(ids, slice(self.first, self.first + self.rows[self.rank]))
 
     def exchange(self, *numbers: Tensor) -> Tensor:
         """K tensors `[C]` of this process -> float64 `[K, S, C]` of all, by one all-gather."""

@@ -59,7 +59,14 @@ def trained(kind: Any, model: str, folder: Path, reward: Any = spread_of_ids, **
             "top_entropy_quantile": 0.8,
         },
         {"loss_type": "grpo", "importance_sampling_level": "sequence", "gradient_accumulation_steps": 2},
-        {"mask_truncated_completions": True, "bf16": True, "beta": 0.1, "gradient_checkpointing": True},
+        # a seed by which rounding turns no draw of TRL's own trainer either: its losses are those of float32
+        {
+            "mask_truncated_completions": True,
+            "bf16": True,
+            "beta": 0.1,
+            "gradient_checkpointing": True,
+            "seed": 4,
+        },
     ],
     ids=["defaults", "entropy_bonus", "accumulation", "bfloat16"],
 )
@@ -69,8 +76,8 @@ def test_five_updates_have_the_losses_of_trl(
     theirs = trained(GRPOTrainer, model_folder, tmp_path, **settings)
     ours = trained(CreditGRPOTrainer, model_folder, tmp_path, **settings)
     assert len(losses_of(theirs)) == 5 and any(losses_of(theirs))
-    # bfloat16 rounds to 3 digits, and elsewhere in another order of summation; AdamW's first steps are signs of that
-    tolerance = 5e-2 if settings.get("bf16") else 2e-6
+    # bfloat16 rounds hidden states to 3 digits, and products of them otherwise in another order of summation
+    tolerance = 2e-2 if settings.get("bf16") else 2e-6
     for name in ("loss", "entropy", "grad_norm"):
         assert logged(ours, name) == pytest.approx(logged(theirs, name), rel=tolerance, abs=tolerance), name
 
