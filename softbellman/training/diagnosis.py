@@ -116,7 +116,7 @@ def diagnose(
         if rule.name in covered:
             continue
         first = next(place for place in range(len(seen)) if all(rule.holds(later) for later in seen[place:]))
-        findings.append(Finding(rule.name, rule.finding.format(**seen[-1]), rule.change, steps[first]))
+        findings.append(Finding(rule.name, rule.finding.format(**seen[-1]), rule.remedy(spec), steps[first]))
     return Diagnosis(called, steps[-1], tuple(findings), seen[-1], selected)
 
 

@@ -95,6 +95,7 @@ class Rule:
         change: what to change.
         reason: of the thresholds.
         covers: names of rules that say less of the same.
+        elsewhere: what to change in a stage that no critic teaches, `{stage}` being its name; empty: the same.
     """
 
     name: str
@@ -104,6 +105,13 @@ class Rule:
     change: str
     reason: str
     covers: tuple[str, ...] = ()
+    elsewhere: str = ""
+
+    def remedy(self, stage: StageSpec | None) -> str:
+        """What to change in such a stage."""
+        if stage is None or not self.elsewhere or stage.has("moving policy"):
+            return self.change
+        return self.elsewhere.format(stage=stage.name)
 
     def applies(self, stage: StageSpec | None) -> bool:
         """Whether the rule is of such a stage; of one that nothing is known of the rules of all are."""
@@ -189,6 +197,7 @@ RULES = (
         "translations grew to {length_ratio:.2f} times the references' length",
         "train the critic longer, lower the actor's learning rate or raise joint.mle_weight",
         "BLEU's brevity penalty ends at 1; healthy runs stay within 0.02 of the start, broken ones rose by 0.7 and more",
+        elsewhere="lower the learning rate of the {stage} stage, or raise its mle_weight where it has one",
     ),
     Rule(
         "values unheard",
@@ -221,6 +230,8 @@ RULES = (
         "validation BLEU fell to {bleu:.2f}, {bleu_ratio:.2f} of the start",
         "lower the actor's learning rate or train its teacher, critic or oracle, longer",
         "a twentieth of the score is seen by eye; how much chance moves it depends on the validation set",
+        elsewhere="lower the learning rate of the {stage} stage, raise its mle_weight where it has one, "
+        "or train longer what teaches it",
     ),
 )
 """All rules, causes before what comes of them: the first that holds makes the sentence."""

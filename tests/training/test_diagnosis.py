@@ -116,6 +116,22 @@ def test_an_actor_that_follows_the_returns_hears_the_payoff() -> None:
     assert names(planted(**changes, gradient_returns=[0.05] * 3)) == []
 
 
+@pytest.mark.parametrize(
+    "stage", ["search", "sequence", "consistency", "professor", "completion", "augmented"]
+)
+@pytest.mark.parametrize(
+    "changes",
+    [{"dev_length_ratio": [0.98, 1.04, 1.12]}, {"dev_bleu": [30.0, 29.0, 27.0]}],
+    ids=["length", "score"],
+)
+def test_a_stage_without_a_critic_is_not_told_to_train_one(stage: str, changes: dict[str, list[Any]]) -> None:
+    diagnosis = diagnose(planted(stage, 0, **changes), stage)
+    assert diagnosis is not None and diagnosis.verdict == "broken"
+    sentence = diagnosis.sentence()
+    assert f"the {stage} stage" in sentence
+    assert "critic" not in sentence and "joint." not in sentence
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_each_threshold_is_where_the_table_says(rule: Any) -> None:
     """Just inside it holds, just outside, or without the measure, it does not."""
