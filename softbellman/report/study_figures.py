@@ -219,16 +219,25 @@ def _draw_forest(axes: Any, contrasts: Sequence[Contrast], metric: str) -> None:
 
 
 def _clip_wide(axes: Any, contrasts: Sequence[Contrast], metric: str) -> None:
-    """Two starts leave an interval for new runs that is many times wider than all else: it runs out of the figure."""
-    tests = [contrast.tests[metric] for contrast in contrasts if metric in contrast.tests]
+    """Two starts leave an interval for new runs that is many times wider than all else: arrows say that it goes on."""
+    placed = {
+        place: contrast.tests[metric] for place, contrast in enumerate(contrasts) if metric in contrast.tests
+    }
+    tests = list(placed.values())
     if not tests:
         return
     inner = [bound for test in tests for bound in (*test.pooled.interval, 0.0)]
     outer = inner + [bound for test in tests for bound in test.new_runs or ()]
     room = 1.5 * (max(inner) - min(inner)) or 1.0
-    axes.set_xlim(
-        max(min(outer) - 0.1 * room, min(inner) - room), min(max(outer) + 0.1 * room, max(inner) + room)
-    )
+    left = max(min(outer) - 0.1 * room, min(inner) - room)
+    right = min(max(outer) + 0.1 * room, max(inner) + room)
+    axes.set_xlim(left, right)
+    for place, test in placed.items():
+        colour = VERDICT_COLOURS[judge(test, better=RESAMPLED[metric].better)]
+        low, high = test.new_runs or test.pooled.interval
+        for edge, marker, beyond in ((left, "<", low < left), (right, ">", high > right)):
+            if beyond:
+                axes.plot([edge], [place], marker, color=colour, markersize=6.0, clip_on=False)
 
 
 # Curves -----------------------------------------------------------------------------------------------------------------

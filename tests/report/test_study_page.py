@@ -12,6 +12,8 @@ import pytest
 from browser import assert_sound, browse
 from study_runs import write_run, write_table
 
+from softbellman.experiments.contrasts import Contrast
+from softbellman.experiments.resampling import Difference, Interval, PairedTest
 from softbellman.experiments.study import build_study
 from softbellman.report import study_figures
 from softbellman.report.study_figures import draw_section
@@ -112,6 +114,29 @@ def test_a_sweep_of_tau_has_a_figure_with_ac_at_zero(tmp_path: Path) -> None:
     assert list(drawings) == ["scores", "curves", "sweep-credit-tau"]
     ticks = drawings["sweep-credit-tau"].figure.axes[0].get_xticklabels()
     assert [tick.get_text() for tick in ticks] == ["0", "0.01", "0.1"]
+
+
+def test_an_interval_that_runs_out_of_the_figure_has_an_arrow_there() -> None:
+    """Two starts leave the interval for new runs open."""
+    within, beyond = Interval(-0.5, 1.5), Interval(-9.0, 11.0)
+    tests = [
+        PairedTest(Difference(0.5, Interval(0.1, 0.9), 0.01), new_runs=interval, starts=2, by_run=())
+        for interval in (within, beyond)
+    ]
+    contrasts = [
+        Contrast("B", "A", pairs=(), tests={"bleu": tests[0]}, unpaired=()),
+        Contrast("C", "A", pairs=(), tests={"bleu": tests[1]}, unpaired=()),
+    ]
+    axes = study_figures.new_figure(4, 2).add_subplot()
+    study_figures._draw_forest(axes, contrasts, "bleu")
+    arrows = [
+        (line.get_marker(), line.get_xdata()[0], line.get_ydata()[0])
+        for line in axes.get_lines()
+        if line.get_marker() in ("<", ">")
+    ]
+    left, right = axes.get_xlim()
+    assert arrows == [("<", left, 1), (">", right, 1)]
+    assert left < within.low and right > within.high
 
 
 def test_two_settings_that_vary_together_have_a_table(tmp_path: Path) -> None:
