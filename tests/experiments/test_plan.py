@@ -20,6 +20,7 @@ from softbellman.experiments.description import (
     load_experiment,
 )
 from softbellman.experiments.plan import Job
+from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.resumption import ResumeError
 from softbellman.training.settings import PRESETS, Settings
 
@@ -178,6 +179,26 @@ def test_an_experiment_comes_back_from_its_folder(tmp_path: Path) -> None:
 
 
 # Those that are shipped --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_the_comparators_have_as_many_trials_and_updates(size: str, tmp_path: Path) -> None:
+    experiment = load_experiment(find_experiment("comparators"))
+    systems = [condition for condition in experiment.conditions if condition.name != "MLE"]
+    tried = [replace(condition, vary=condition.choose, choose=()) for condition in systems]
+    assert {len(list(condition.taken_apart())) for condition in tried} == {2}
+    data = {part.data: "somewhere" for part in experiment.parts if part.data and size == "full"}
+    updates: dict[str, set[int]] = {}
+    for job in plan_of(experiment, tmp_path, size=size, data=data, runs=1).jobs:
+        settings, algorithm = job.settings, ALGORITHMS[job.settings.algorithm]
+        if settings.algorithm != "mle":
+            stage = algorithm.section(settings, algorithm.stages[-1])
+            assert stage.schedule.batch_size == 50 and getattr(stage, "samples", 5) in (1, 5)
+            # 29,000 and 30,000 examples, of the captions a few are dropped
+            epoch = {"translation": 580, "captions": 600}.get(job.part, stage.schedule.max_updates)
+            most = stage.schedule.max_updates or epoch * stage.schedule.epochs
+            updates.setdefault(job.part, set()).add(most - getattr(stage, "actor_delay", 0))
+    assert updates and all(len(found) == 1 for found in updates.values()), updates
 
 
 def test_what_is_shipped() -> None:
