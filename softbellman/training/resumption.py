@@ -9,10 +9,12 @@ from typing import Any
 from softbellman import config
 from softbellman.data import Codec
 from softbellman.payoffs.settings import WITHOUT_EFFECT
+from softbellman.training.algorithms import Algorithm
 from softbellman.training.files import DamagedFile
 from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.record import RunRecord
 from softbellman.training.settings import Settings
+from softbellman.training.stages import SPECS
 from softbellman.training.task import vocabulary_digest
 
 FREE = (
@@ -56,7 +58,8 @@ def changed_settings(record: RunRecord, settings: Settings) -> dict[str, Any]:
     refused = [
         key
         for key, value in changed.items()
-        if not _may_change(known, key, value, last_stage) or (planned and key.endswith("max_updates"))
+        if not _is_of_another_stage(key, algorithm)
+        and (not _may_change(known, key, value, last_stage) or (planned and key.endswith("max_updates")))
     ]
     if not refused:
         return changed
@@ -83,6 +86,11 @@ def _spread(flat: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in flat.items():
         put(key, value)
     return found
+
+
+def _is_of_another_stage(key: str, algorithm: Algorithm) -> bool:
+    """Whether a setting is of a stage of the package that the algorithm does not have, and that none of its stages reads."""
+    return key.partition(".")[0] in SPECS and not algorithm.uses(key)
 
 
 def _may_change(known: Mapping[str, Any], key: str, value: Any, last_stage: str) -> bool:

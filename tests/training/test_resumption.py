@@ -19,7 +19,8 @@ from softbellman.training import load_run, run
 from softbellman.training.checkpoint import load_state, save_modules
 from softbellman.training.files import DamagedFile
 from softbellman.training.generations import Generations
-from softbellman.training.resumption import ResumeError
+from softbellman.training.record import RunRecord
+from softbellman.training.resumption import ResumeError, changed_settings
 from softbellman.training.settings import DataSettings, Settings, follow_data
 
 
@@ -108,6 +109,22 @@ def test_other_settings_are_refused_by_name(
     with pytest.raises(ResumeError, match=rf"{section}\.{key} is .*, given .*{value}"):
         run(changed, resume=folder)
     assert contents(folder) == before
+
+
+def test_settings_of_stages_that_the_algorithm_does_not_have_may_differ(short: Settings) -> None:
+    folder = run(short).folder
+    metrics = metrics_of(folder)
+    search = replace(short.search, margin=2.0)
+    run(replace(short, search=search, joint=replace(short.joint, mle_weight=0.5)), resume=folder)
+    assert metrics_of(folder) == metrics
+
+
+def test_what_a_stage_reads_of_another_is_its_own(short: Settings) -> None:
+    """Path consistency has no stage `critic`, but its values are a network with the settings of one."""
+    record = RunRecord.read(run(replace(short, algorithm="pcl")).folder)
+    changed = replace(short, algorithm="pcl", critic=replace(short.critic, dropout=0.5))
+    with pytest.raises(ResumeError, match=r"critic\.dropout is"):
+        changed_settings(record, changed)
 
 
 def test_settings_that_an_older_version_did_not_know_had_their_defaults(tiny_settings: Settings) -> None:
