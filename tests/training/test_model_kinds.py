@@ -44,7 +44,7 @@ def test_options_of_a_model_of_ones_own_are_left_out_by_another_kind(tmp_path):
 @pytest.mark.parametrize("kind", ["transformer", "hf"])
 def test_every_shipped_file_of_lstms_can_be_the_base_of_another_kind(kind):
     pretrained = [("model.path", "folder"), ("data.tokenizer", "hf"), ("actor.embedding_dropout", "0")]
-    for name in ("builtin_erac", "builtin_erac_long", "multi30k_erac", "multi30k_vaml"):
+    for name in ("builtin_erac", "builtin_erac_returns", "multi30k_erac", "multi30k_vaml"):
         load_settings([find_config(name)], [("model.kind", kind), *(pretrained if kind == "hf" else ())])
 
 
