@@ -96,10 +96,11 @@ def trials(tuning: Tuning) -> tuple[list[str], list[list[object]]]:
 def chosen_on(tuning: Tuning) -> str:
     """How the settings were chosen, in a sentence or two."""
     seeds = ", ".join(map(str, tuning.seeds))
+    noun = "seed" if len(tuning.seeds) == 1 else "seeds"
     counts = {len(choice.trials) for choice in tuning.choices}
     each = f"{counts.pop()} trials each" if len(counts) == 1 else "unequal numbers of trials"
     return (
-        f"Settings were chosen by validation BLEU on seeds {seeds}, whose runs are not among these: {each}."
+        f"Settings were chosen by validation BLEU on {noun} {seeds}, whose runs are not among these: {each}."
     )
 
 
