@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ def run_lstm(
     """States [N, T, H] of a batch-first LSTM and its last hidden and cell states [L, N, H].
 
     With bfloat16 factors the inputs, the states and the weights are rounded; gates and sums are float32 within the layer.
+    Under autocast the layer is float32 on a processor that has no bfloat16 form of it.
 
     Args:
         lstm: one direction; says its layers, dropout and mode.
@@ -26,11 +28,33 @@ def run_lstm(
     own: list[Tensor] = list(lstm._flat_weights if weights is None else weights)  # type: ignore[arg-type]
     options = (True, lstm.num_layers, lstm.dropout, lstm.training, False, True)
     if bfloat16_in_use() != "all":
-        return torch.lstm(inputs, state, own, *options)
+        device = inputs.device.type
+        if not torch.is_autocast_enabled(device) or autocast_has_lstm(device):
+            return torch.lstm(inputs, state, own, *options)
+        hidden, cell = (part.to(own[0].dtype) for part in state)
+        with torch.autocast(device, enabled=False):
+            return torch.lstm(inputs.to(own[0].dtype), (hidden, cell), own, *options)
     narrow = [part.to(torch.bfloat16) for part in (inputs, *state, *own)]
     found = torch.lstm(narrow[0], (narrow[1], narrow[2]), narrow[3:], *options)
     states, hidden, cell = (part.to(inputs.dtype) for part in found)
     return states, hidden, cell
+
+
+@cache
+def autocast_has_lstm(device: str) -> bool:
+    """Whether a layer runs under autocast to bfloat16 on a kind of device.
+
+    On a CPU without AVX-512 it does not: oneDNN has no bfloat16 LSTM there, and torch calls it all the same.
+    """
+    if device != "cpu":
+        return True
+    state, weight, bias = torch.zeros(1, 1, 1), torch.zeros(4, 1), torch.zeros(4)
+    try:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            torch.lstm(state, (state, state), [weight, weight, bias, bias], True, 1, 0.0, False, False, True)
+    except RuntimeError:
+        return False
+    return True
 
 
 def step_lstm(

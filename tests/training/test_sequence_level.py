@@ -53,6 +53,7 @@ def gradient_of(loss: Tensor, actor: nn.Module) -> dict[str, Tensor]:
 def assert_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor], clip: float = 5.0) -> None:
     """Equal after clipping, within float32."""
     norm = torch.stack([one.norm() for one in wanted.values()]).norm()
+    assert norm > 1e-3  # below it differences are float32's own
     scale = min(1.0, clip / float(norm))
     for name, expected in wanted.items():
         torch.testing.assert_close(
@@ -106,7 +107,7 @@ def test_the_policy_gradient_written_out(task: Task, algorithm: str, baseline: s
 @pytest.mark.parametrize("with_reference", [True, False])
 def test_minimum_risk_written_out(task: Task, with_reference: bool) -> None:
     overrides = {
-        "algorithm": "mrt", "sequence.objective": "minimum_risk", "sequence.alpha": "0.3",
+        "algorithm": "mrt", "sequence.objective": "minimum_risk", "sequence.alpha": "0.05",
         "sequence.with_reference": str(with_reference).lower(),
         "sequence.samples": "8", "payoff.references": "all",
     }  # fmt: skip
@@ -135,7 +136,7 @@ def test_minimum_risk_written_out(task: Task, with_reference: bool) -> None:
             seen.setdefault(words, (reference[source], float(own.sum())))
         scores = torch.stack([score for score, _ in seen.values()])
         values = torch.tensor([value for _, value in seen.values()], dtype=torch.float64)
-        losses.append(-((0.3 * scores).softmax(0) * values).sum())
+        losses.append(-((0.05 * scores).softmax(0) * values).sum())
     assert_gradients(gradients, gradient_of(torch.stack(losses).mean(), parts.actor))
     assert 1.0 <= float(sums["effective_samples"]) / 4 <= 9.0
 
