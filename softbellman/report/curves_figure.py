@@ -7,8 +7,8 @@ from typing import Any
 
 from softbellman.core.files import write_atomically
 from softbellman.experiments.curves import Axis, Curves
+from softbellman.report.drawing import GREY, INK, dress, new_figure, saved, styles_of
 from softbellman.report.results import title as metric_title
-from softbellman.report.study_figures import GREY, INK, PALETTE, dress, new_figure, saved
 
 FORMATS = (".png", ".pdf")
 _MANY_POINTS = 40  # more get no markers
@@ -21,13 +21,17 @@ def draw_curves(curves: Curves, *, metric: str, axis: Axis, title: str = "") -> 
     axes = figure.subplots()
     last = max(band.position[-1] for band in curves.bands.values())
     scale, unit = _unit(last, axis)
-    for number, (name, band) in enumerate(curves.bands.items()):
-        colour = PALETTE[number % len(PALETTE)]
+    styles = styles_of(list(curves.bands))
+    for name, band in curves.bands.items():
+        colour, line, marker = styles[name]
         place = [position / scale for position in band.position]
-        marker = "o" if len(place) < _MANY_POINTS else ""
+        if len(place) >= _MANY_POINTS:
+            marker = ""
         runs = len(curves.lines[name])
         label = name if runs == 1 else f"{name} ({runs} runs)"
-        axes.plot(place, band.mean, color=colour, linewidth=1.7, marker=marker, markersize=3, label=label)
+        axes.plot(
+            place, band.mean, color=colour, linestyle=line, linewidth=1.7, marker=marker, markersize=3, label=label
+        )  # fmt: skip
         if runs > 1:
             axes.fill_between(place, band.low, band.high, color=colour, alpha=0.14, linewidth=0)
     axes.set_xlabel(unit, color=INK, fontsize=9.5)

@@ -13,7 +13,9 @@ from softbellman.experiments.orderings import show_interval
 from softbellman.experiments.series import Grid, find_grid
 from softbellman.experiments.study import Section, Study, spread
 from softbellman.report import page
-from softbellman.report.study_figures import VERDICT_COLOURS, contrasts_of, draw_section, png, save
+from softbellman.report.drawing import png
+from softbellman.report.scores_figure import VERDICT_COLOURS, contrasts_of
+from softbellman.report.study_figures import draw_section, save
 from softbellman.report.study_text import (
     METHOD,
     choices,

@@ -15,7 +15,7 @@ from study_runs import write_run, write_table
 from softbellman.experiments.contrasts import Contrast
 from softbellman.experiments.resampling import Difference, Interval, PairedTest
 from softbellman.experiments.study import build_study
-from softbellman.report import study_figures
+from softbellman.report import drawing, scores_figure
 from softbellman.report.study_figures import draw_section
 from softbellman.report.study_markdown import write_markdown
 from softbellman.report.study_page import write_report
@@ -127,8 +127,8 @@ def test_an_interval_that_runs_out_of_the_figure_has_an_arrow_there() -> None:
         Contrast("B", "A", pairs=(), tests={"bleu": tests[0]}, unpaired=()),
         Contrast("C", "A", pairs=(), tests={"bleu": tests[1]}, unpaired=()),
     ]
-    axes = study_figures.new_figure(4, 2).add_subplot()
-    study_figures._draw_forest(axes, contrasts, "bleu")
+    axes = drawing.new_figure(4, 2).add_subplot()
+    scores_figure._draw_forest(axes, contrasts, "bleu")
     arrows = [
         (line.get_marker(), line.get_xdata()[0], line.get_ydata()[0])
         for line in axes.get_lines()
@@ -137,6 +137,31 @@ def test_an_interval_that_runs_out_of_the_figure_has_an_arrow_there() -> None:
     left, right = axes.get_xlim()
     assert arrows == [("<", left, 1), (">", right, 1)]
     assert left < within.low and right > within.high
+
+
+def test_of_many_systems_one_far_from_all_others_leaves_the_panel_with_its_number() -> None:
+    axes = drawing.new_figure(4, 4).add_subplot()
+    scores = [60.0, 61.0, 62.0, 60.5, 61.5, 62.5, 60.2, 61.2, 63.0, 44.25]
+    groups: Any = [
+        SimpleNamespace(
+            name=f"system {score}", values=lambda _, score=score: {1: score - 0.1, 2: score + 0.1}
+        )
+        for score in scores
+    ]
+    section: Any = SimpleNamespace(groups=groups)
+    scores_figure._draw_dots(axes, section, "bleu", drawing.styles_of([group.name for group in groups]))
+    left, right = axes.get_xlim()
+    assert 55 < left < 60 and 63 < right < 66
+    shown = {text.get_text(): text.xy for text in axes.texts}
+    assert len(shown) == 10 and shown["44.25"] == (left, 9) and shown["63.00"][0] == pytest.approx(63.0)
+    few = drawing.new_figure(4, 4).add_subplot()
+    scores_figure._draw_dots(
+        few,
+        SimpleNamespace(groups=groups[-3:]),
+        "bleu",
+        drawing.styles_of(["system 44.25", "system 63.0", "system 61.2"]),
+    )
+    assert few.get_xlim()[0] < 44
 
 
 def test_two_settings_that_vary_together_have_a_table(tmp_path: Path) -> None:
@@ -186,12 +211,9 @@ def test_markdown_says_the_same(report: Path, tmp_path: Path) -> None:
 
 
 def test_a_system_of_the_paper_has_its_colour_in_every_figure() -> None:
-    def colours(*names: str) -> dict[str, str]:
-        groups: Any = [SimpleNamespace(name=name) for name in names]
-        return study_figures.colours_of(groups)
-
-    some, more = colours("MLE", "AC", "ERAC", "mine"), colours("MLE", "RAML", "mine", "ERAC", "yours")
+    styles = drawing.styles_of
+    some, more = styles(["MLE", "AC", "ERAC", "mine"]), styles(["MLE", "RAML", "mine", "ERAC", "yours"])
     assert some["ERAC"] == more["ERAC"] and some["MLE"] == more["MLE"]
     assert len(set(some.values())) == 4 and len(set(more.values())) == 5
-    many = colours(*map(str, range(20)))
-    assert len(many) == 20 and set(many.values()) == set(study_figures.PALETTE)
+    many = styles([*map(str, range(20)), "ERAC"])
+    assert len(set(many.values())) == 21 and {style.colour for style in many.values()} == set(drawing.PALETTE)
