@@ -2,9 +2,10 @@
 
     python -m benchmarks.training [--data DIR] [--stages joint,oracle] [--threads 1] [--cpu-time] [--json FILE]
     python -m benchmarks.training --device cuda --cuda-graphs [--data DIR] [--json FILE]
+    python -m benchmarks.training --table FILE [--page docs/performance.md]
 
 Both take the same batches in turn, from the same start weights. `benchmarks/README.md` says what the reconstruction
-does and what our side computes."""
+does and what our side computes. The third form measures nothing: it sets the stages of a record side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -30,8 +31,10 @@ from benchmarks._harness import (
     synchronizer,
 )
 from benchmarks._memory import peak_bytes
+from benchmarks._options import add_table_options, tables_shown
 from benchmarks._training_cases import STAGES, Case, load_data, make_case, settings_of, warm_actor
 from benchmarks._training_parts import operator_table, time_parts
+from benchmarks._training_tables import END, START, table
 from softbellman.data import Batch
 from softbellman.models.projection import Bfloat16
 
@@ -146,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a step of our sampling is a CUDA graph (cuda_graphs: true)",
     )
+    add_table_options(parser)
     return parser
 
 
@@ -178,9 +182,14 @@ def choose_clock(
     return (time.process_time, "processor") if arguments.cpu_time else (time.perf_counter, "wall")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     options = parser()
-    arguments = options.parse_args()
+    arguments = options.parse_args(argv)
+    try:
+        if tables_shown(options, arguments, table, START, END):
+            return
+    except ValueError as error:
+        options.error(str(error))
     clock, time_name = choose_clock(options, arguments)
     if arguments.device != "cpu" and (arguments.cpu_time or arguments.profile):
         options.error("--cpu-time and --profile are for the CPU")

@@ -180,3 +180,27 @@ def test_a_stage_that_the_paper_s_code_lacks_is_timed_alone(benchmark, monkeypat
     drawn = {row["stage"]: row["sequences_per_source"] for row in ours_alone}
     assert drawn["scst"] == 5 and drawn["mrt"] == 6 and drawn["scheduled"] == 1
     assert "pcl: " in capsys.readouterr().out
+    training.main(["--table", str(target)])
+    told = capsys.readouterr().out
+    (line,) = (line for line in told.splitlines() if line.startswith("| `raml`"))
+    assert line.split("|")[4].strip() == "1.00" and told.count("\n| `") == 12
+
+
+def test_the_page_sets_the_recorded_stages_side_by_side(benchmark, tmp_path, capsys):
+    from benchmarks import training
+
+    page, record = (
+        ROOT / "docs" / "performance.md",
+        ROOT / "benchmarks" / "results" / "training-side-by-side-cpu.json",
+    )
+    copied = tmp_path / "page.md"
+    copied.write_text(page.read_text())
+    training.main(["--table", str(record), "--page", str(copied)])
+    assert copied.read_text() == page.read_text(), "benchmarks/README.md says how to renew it"
+    content = json.loads(record.read_text())
+    assert {row["stage"] for row in content["rows"]} == set(training.STAGES) - {"oracle", "critic"}
+    content["rows"] = [row for row in content["rows"] if row["stage"] != "raml"]
+    (tmp_path / "without.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit):
+        training.main(["--table", str(tmp_path / "without.json")])
+    assert "the record has no raml" in capsys.readouterr().err
