@@ -62,8 +62,9 @@ def beam_search(
     finished. Log-probabilities are those of the distribution over the allowed tokens, the same that `sample`
     draws from.
 
-    Of a `LastScore` model a hypothesis is worth its last score alone: no softmax, no sum. Since a score may rise again, a
-    source is done when its K best extensions all end, or at its `max_length`.
+    Of a `LastScore` model a hypothesis is worth its last score alone: no softmax, no sum. Where its scores are `comparable` a
+    source is done when its K best extensions all end, since a score may rise again. Else it is done when the best extension
+    of a step ends, and that one is returned; a source without one has its best finished hypothesis at its `max_length`.
 
     With `best` above 1 a source is done when no open hypothesis can reach its R-th best finished one. Finished hypotheses
     stand first, best first; at `max_length` open ones fill the places left.
@@ -89,7 +90,7 @@ def beam_search(
         raise ValueError(f"best must be from 1 to the beam size {beam}, got {best}")
     if not -STEEPEST <= length_penalty <= STEEPEST:
         raise ValueError(f"length_penalty must be from {-STEEPEST:g} to {STEEPEST:g}, got {length_penalty:g}")
-    last = isinstance(model, LastScore)
+    last = model if isinstance(model, LastScore) else None
     if last and length_penalty:
         raise ValueError(
             f"length_penalty is of log-probabilities and must be 0 for scores of whole prefixes, got {length_penalty:g}"
@@ -140,13 +141,18 @@ class _Search:
         longest: int,
         length_penalty: float,
         special: SpecialTokens,
-        last: bool,
+        last: LastScore | None,
     ) -> None:
         count, device = source.shape[0], source.device
         self.model, self.beam, self.alpha, self.device = model, beam, length_penalty, device
         self.steps, self.best, self.special = longest, best, special
-        self.last = last  # a hypothesis is worth its last score
-        self.all_end = torch.zeros(count, dtype=torch.bool, device=device)  # [b], its K best extensions
+        self.last = last is not None  # a hypothesis is worth its last score
+        self.leading_end = (
+            last is not None and not last.comparable
+        )  # the best extension of a step, if it ends, is the result
+        self.ended = torch.zeros(
+            count, dtype=torch.bool, device=device
+        )  # [b], what a source of last scores waits for
         # The result, for all B sources, best first.
         self.tokens = torch.full((count, best, self.steps), special.pad, dtype=torch.int64, device=device)
         self.lengths = torch.zeros(count, best, dtype=torch.int64, device=device)
@@ -209,7 +215,10 @@ class _Search:
         parent = torch.div(place, choices, rounding_mode="floor")  # [b, .], beam of origin
 
         ends = token == self.special.eos
-        self.all_end = (ends | (score == _DEAD))[:, : self.beam].all(dim=1)
+        if self.leading_end:
+            self.ended = ends[:, 0] & (score[:, 0] > _DEAD)
+        else:
+            self.ended = (ends | (score == _DEAD))[:, : self.beam].all(dim=1)
         self._finish(score[:, : self.beam], ends[:, : self.beam], parent, length)
         # The K best that go on, in order; the others and what is dead behind them.
         score = score.masked_fill(ends, _DEAD)
@@ -237,7 +246,10 @@ class _Search:
     def _finish(self, score: Tensor, ends: Tensor, parent: Tensor, length: int) -> None:
         """Record the new finished hypotheses of each source that are among its best ones."""
         penalised = (score / length_penalty_divisor(length, self.alpha)).masked_fill(~ends, _DEAD)
-        better = (penalised.amax(dim=1) > self.scores[self.sources, -1]).nonzero().squeeze(1)
+        better = penalised.amax(dim=1) > self.scores[self.sources, -1]
+        if self.leading_end:
+            better |= self.ended
+        better = better.nonzero().squeeze(1)
         if better.shape[0] == 0:
             return
         history = self.history[better].gather(
@@ -247,16 +259,21 @@ class _Search:
         tokens = torch.full(shape, self.special.pad, dtype=torch.int64, device=self.device)
         tokens[:, :, : length - 1] = history
         tokens[:, :, length - 1] = self.special.eos
-        self._record(self.sources[better], tokens, penalised[better], length)
+        self._record(self.sources[better], tokens, penalised[better], length, self.ended[better])
 
-    def _record(self, where: Tensor, tokens: Tensor, scores: Tensor, length: int) -> None:
-        """Keep the R best of what the sources `where` [c] have and of new ones, [c, m, T] and [c, m]; equals stay in order."""
+    def _record(self, where: Tensor, tokens: Tensor, scores: Tensor, length: int, leads: Tensor) -> None:
+        """Keep the R best of what the sources `where` [c] have and of new ones, [c, m, T] and [c, m]; equals stay in order.
+
+        Where lengths are not compared the first of the new ones stands first if it `leads`, [c].
+        """
         every = torch.cat([self.scores[where], scores], dim=1)
-        ranked, rank = every.sort(dim=1, descending=True, stable=True)
-        rank = rank[:, : self.best]
+        order = every.clone()
+        if self.leading_end:
+            order[:, self.best].masked_fill_(leads, math.inf)
+        rank = order.argsort(dim=1, descending=True, stable=True)[:, : self.best]
         lengths = torch.cat([self.lengths[where], (scores > _DEAD).long() * length], dim=1)
         texts = torch.cat([self.tokens[where], tokens], dim=1)
-        self.scores[where] = ranked[:, : self.best]
+        self.scores[where] = every.gather(1, rank)
         self.lengths[where] = lengths.gather(1, rank)
         self.tokens[where] = texts.gather(1, rank[:, :, None].expand(-1, -1, self.steps))
 
@@ -269,7 +286,7 @@ class _Search:
         # still reach lies at one end of the lengths left.
         soon = leading / length_penalty_divisor(length + 1, self.alpha)
         late = leading / length_penalty_divisor(self.limits.double(), self.alpha)
-        surpassed = self.all_end if self.last else torch.maximum(soon, late) <= finished
+        surpassed = self.ended if self.last else torch.maximum(soon, late) <= finished
         done = at_limit | surpassed | (leading == _DEAD)
 
         unfinished = (at_limit & (finished == _DEAD) & (leading > _DEAD)).nonzero().squeeze(1)

@@ -17,7 +17,7 @@ from softbellman.decoding.wrappers import JointState
 
 
 class Guided:
-    """Scores of prefixes, `log p(y_1..t | x) + gamma Q(y_<t, y_t)`: to be searched as `LastScore(Guided(...))`.
+    """Scores of prefixes, `log p(y_1..t | x) + gamma Q(y_<t, y_t)`: searched as `LastScore(Guided(...), comparable=True)`.
 
     After Li, Monroe and Jurafsky, "Learning to Decode for Future Success", 2017. Q is the payoff that the whole sentence is
     expected to have, so that it stands beside the log-probability of the prefix and is not added up.
@@ -89,4 +89,4 @@ class ActionValue(nn.Module):
 
     def guide(self, actor: nn.Module | StepwiseModel, *, forbidden: Sequence[int] = ()) -> LastScore:
         """What beam search decodes with; `forbidden` as for `Guided`."""
-        return LastScore(Guided(actor, self.network, gamma=self.gamma, forbidden=forbidden))
+        return LastScore(Guided(actor, self.network, gamma=self.gamma, forbidden=forbidden), comparable=True)

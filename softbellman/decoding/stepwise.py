@@ -133,10 +133,13 @@ class LastScore:
 
     Args:
         model: has `begin` and `step`, or maps (source, prefix) to logits.
+        comparable: whether scores of hypotheses of different lengths can be compared, as log-probabilities can. Beam search
+            optimisation compares hypotheses of one length alone: of its scores the first hypothesis that ends as the best
+            extension of its step is the result.
     """
 
-    def __init__(self, model: nn.Module | StepwiseModel) -> None:
-        self.parts = (model,)
+    def __init__(self, model: nn.Module | StepwiseModel, *, comparable: bool = False) -> None:
+        self.parts, self.comparable = (model,), comparable
         self._stepwise = as_stepwise(model)
 
     def begin(self, source: Tensor) -> StepState:

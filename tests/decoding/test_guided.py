@@ -86,7 +86,8 @@ def test_gamma_zero_is_the_actor_s_own_search(beam: int) -> None:
     for seed in range(4):
         problem = Problem(seed)
         guided = LastScore(
-            Guided(problem.policy, problem.values(optimal=True), gamma=0.0, forbidden=(0, 1, 2))
+            Guided(problem.policy, problem.values(optimal=True), gamma=0.0, forbidden=(0, 1, 2)),
+            comparable=True,
         )
         own = beam_search(problem.policy, problem.sources, beam=beam, max_length=LONGEST)
         found = beam_search(guided, problem.sources, beam=beam, max_length=LONGEST)
@@ -97,9 +98,8 @@ def test_gamma_zero_is_the_actor_s_own_search(beam: int) -> None:
 def test_scores_are_the_log_probability_of_the_prefix_and_the_last_value() -> None:
     problem, gamma = Problem(9), 0.7
     values = problem.values(optimal=False)
-    found = beam_search(
-        LastScore(Guided(problem.policy, values, gamma=gamma, forbidden=(0, 1, 2))), problem.sources, beam=3, max_length=LONGEST
-    )  # fmt: skip
+    guided = LastScore(Guided(problem.policy, values, gamma=gamma, forbidden=(0, 1, 2)), comparable=True)
+    found = beam_search(guided, problem.sources, beam=3, max_length=LONGEST)
     for number in range(len(problem.sources)):
         tokens = found.tokens[number, : found.lengths[number]].tolist()
         total = 0.0
@@ -116,12 +116,16 @@ def test_exact_values_improve_the_payoff(beam: int) -> None:
     """A large weight finds the best sentence of every source; the policy's own values make sentences better in the mean."""
     for seed in range(3):
         problem = Problem(seed, sources=20)
-        best = LastScore(Guided(problem.policy, problem.values(optimal=True), gamma=1e4, forbidden=(0, 1, 2)))
+        best = LastScore(
+            Guided(problem.policy, problem.values(optimal=True), gamma=1e4, forbidden=(0, 1, 2)),
+            comparable=True,
+        )
         wanted = [max(problem.payoff[number, one] for one in problem.prefixes) for number in range(20)]
         assert problem.earned(best, beam) == pytest.approx(wanted)
         own = problem.earned(problem.policy, beam)
         mild = LastScore(
-            Guided(problem.policy, problem.values(optimal=False), gamma=1.0, forbidden=(0, 1, 2))
+            Guided(problem.policy, problem.values(optimal=False), gamma=1.0, forbidden=(0, 1, 2)),
+            comparable=True,
         )
         assert sum(problem.earned(mild, beam)) > sum(own)
         assert sum(wanted) > sum(own)

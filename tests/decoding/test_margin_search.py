@@ -125,8 +125,10 @@ def test_what_the_reference_alone_may_say_is_no_rival() -> None:
         margin_search(model, source, labels, lengths, beam=1)
 
 
-def plain_decoding(model: nn.Module, source: Tensor, beam: int, longest: int) -> tuple[list[int], float]:
-    """The best finished hypothesis by its last score; the beam holds the K best that go on."""
+def plain_decoding(
+    model: nn.Module, source: Tensor, beam: int, longest: int, comparable: bool
+) -> list[tuple[float, list[int]]]:
+    """Finished hypotheses, the result first, or the best open one; the beam holds the K best that go on."""
     open_ones, finished = [[]], []
     tokens = [word for word in range(WORDS) if not FORBIDDEN[word]]
     for _ in range(longest):
@@ -134,26 +136,77 @@ def plain_decoding(model: nn.Module, source: Tensor, beam: int, longest: int) ->
             ((score(model, source, [*one, word]), [*one, word]) for one in open_ones for word in tokens),
             key=lambda pair: -pair[0],
         )
-        finished += [pair for pair in ranked[:beam] if pair[1][-1] == EOS]
+        ended = [pair for pair in ranked[:beam] if pair[1][-1] == EOS]
+        if not comparable and ranked[0] in ended:
+            return [ranked[0], *sorted(finished + ended[1:], reverse=True)]
+        finished += ended
         best_open = [pair for pair in ranked if pair[1][-1] != EOS][:beam]
         open_ones = [one for _, one in best_open]
-        if all(pair[1][-1] == EOS for pair in ranked[:beam]):
+        if comparable and len(ended) == beam:
             break
-    value, best = max(finished or best_open[:1])
-    return best, value
+    return sorted(finished, reverse=True) or best_open[:1]
 
 
+@pytest.mark.parametrize("comparable", [True, False])
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_search_by_last_scores_takes_no_softmax_and_no_sum(seed: int, beam: int) -> None:
+def test_a_search_by_last_scores_takes_no_softmax_and_no_sum(seed: int, beam: int, comparable: bool) -> None:
     model, (source, _, _) = Scores(seed), gold(seed)
-    found = beam_search(LastScore(model), source, beam=beam, max_length=5)
+    searched = LastScore(model, comparable=comparable)
+    found = beam_search(searched, source, beam=beam, max_length=5)
+    several = beam_search(searched, source, beam=beam, max_length=5, best=beam)
+    earlier = 0
     for row in range(len(source)):
-        tokens, value = plain_decoding(model, source[row], beam, 5)
+        wanted = plain_decoding(model, source[row], beam, 5, comparable)
+        value, tokens = wanted[0]
         assert found.tokens[row, : found.lengths[row]].tolist() == tokens
         assert float(found.scores[row]) == pytest.approx(value)
+        earlier += value < max(wanted)[0]
+        for place, (one, said) in enumerate(wanted[:beam]):
+            length = int(several.lengths[row * beam + place])
+            assert several.tokens[row * beam + place, :length].tolist() == said
+            assert float(several.scores[row * beam + place]) == pytest.approx(one)
+    assert earlier == 0 or not comparable
     usual = beam_search(model, source, beam=beam, max_length=5)
     assert usual.scores.max() <= 0 < found.scores.max()
+
+
+class Prefixes(nn.Module):
+    """Scores of whole prefixes, said one by one; those of all others are small."""
+
+    def __init__(self, said: dict[tuple[int, ...], float]) -> None:
+        super().__init__()
+        self.said = said
+        self.others = torch.rand(WORDS, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, source: Tensor, prefix: Tensor) -> Tensor:
+        rows = [
+            [[self.said.get((*one[1 : t + 1], w), float(self.others[w])) for w in range(WORDS)] for t in range(len(one))]
+            for one in prefix.tolist()
+        ]  # fmt: skip
+        return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("beam", [2, 3, 4])
+def test_what_the_loss_asks_for_is_what_the_search_says(beam: int) -> None:
+    """A reference that no prefix violates is the result, though a longer sentence would end with a higher score."""
+    model = Prefixes(
+        {
+            (4,): 9.0,
+            (4, 5): 9.0,
+            (4, 5, 6): 9.0,
+            (4, 5, 6, EOS): 9.0,
+            (4, 5, 6, 7): 7.0,
+            (4, 5, 6, 7, EOS): 50.0,
+        }
+    )
+    source, labels = torch.zeros(1, 1, dtype=torch.int64), torch.tensor([[4, 5, 6, EOS]])
+    searched = margin_search(model, source, labels, torch.tensor([4]), beam=beam, forbidden=FORBIDDEN)
+    assert not searched.lengths.any()
+    found = beam_search(LastScore(model), source, beam=beam, max_length=6)
+    assert found.tokens.tolist() == [[4, 5, 6, EOS]] and found.scores.tolist() == [9.0]
+    compared = beam_search(LastScore(model, comparable=True), source, beam=beam, max_length=6)
+    assert compared.tokens.tolist() == [[4, 5, 6, 7, EOS]]
 
 
 def test_what_needs_probabilities_is_refused() -> None:
