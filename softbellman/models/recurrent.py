@@ -28,11 +28,11 @@ def run_lstm(
     own: list[Tensor] = list(lstm._flat_weights if weights is None else weights)  # type: ignore[arg-type]
     options = (True, lstm.num_layers, lstm.dropout, lstm.training, False, True)
     if bfloat16_in_use() != "all":
-        device = inputs.device.type
-        if not torch.is_autocast_enabled(device) or autocast_has_lstm(device):
+        on_cpu = inputs.device.type == "cpu"
+        if not (on_cpu and torch.is_autocast_enabled("cpu")) or autocast_has_lstm():
             return torch.lstm(inputs, state, own, *options)
         hidden, cell = (part.to(own[0].dtype) for part in state)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast("cpu", enabled=False):
             return torch.lstm(inputs.to(own[0].dtype), (hidden, cell), own, *options)
     narrow = [part.to(torch.bfloat16) for part in (inputs, *state, *own)]
     found = torch.lstm(narrow[0], (narrow[1], narrow[2]), narrow[3:], *options)
@@ -41,16 +41,14 @@ def run_lstm(
 
 
 @cache
-def autocast_has_lstm(device: str) -> bool:
-    """Whether a layer runs under autocast to bfloat16 on a kind of device.
+def autocast_has_lstm() -> bool:
+    """Whether a layer runs under autocast to bfloat16 on this CPU.
 
-    On a CPU without AVX-512 it does not: oneDNN has no bfloat16 LSTM there, and torch calls it all the same.
+    Without AVX-512 it does not: oneDNN has no bfloat16 LSTM there, and torch calls it all the same.
     """
-    if device != "cpu":
-        return True
     state, weight, bias = torch.zeros(1, 1, 1), torch.zeros(4, 1), torch.zeros(4)
     try:
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
             torch.lstm(state, (state, state), [weight, weight, bias, bias], True, 1, 0.0, False, False, True)
     except RuntimeError:
         return False
