@@ -39,6 +39,6 @@ def table(record: Mapping[str, Any]) -> str:
     changed = " with uncommitted changes" if run["uncommitted_changes"] else ""
     return (
         f"{format_table(_HEADER, cells)}\n\n`{run['command']}`: commit {run['commit'][:7]}{changed}, {run['date'][:10]}, "
-        f"{run['cpu']}, {run['cores']} cores, torch {run['torch']}, load {run['load_average'][0]:.1f}; {clock} time, medians "
-        f"and quartiles of {rows[0]['ours']['repetitions']} updates; {rows[0]['corpus']}."
+        f"{run['cpu']}, {run['cores']} cores, torch {run['torch']}, load {run['load_average'][0]:.1f}. It is {clock} time, "
+        f"medians and quartiles of {rows[0]['ours']['repetitions']} updates. Corpus: {rows[0]['corpus']}."
     )
