@@ -147,12 +147,10 @@ class _Search:
         self.model, self.beam, self.alpha, self.device = model, beam, length_penalty, device
         self.steps, self.best, self.special = longest, best, special
         self.last = last is not None  # a hypothesis is worth its last score
-        self.leading_end = (
-            last is not None and not last.comparable
-        )  # the best extension of a step, if it ends, is the result
-        self.ended = torch.zeros(
-            count, dtype=torch.bool, device=device
-        )  # [b], what a source of last scores waits for
+        # Of scores that cannot be compared between lengths the best extension of a step, if it ends, is the result.
+        self.leading_end = last is not None and not last.comparable
+        # What a source of last scores waits for, [b]: that end, or the ends of its K best extensions.
+        self.ended = torch.zeros(count, dtype=torch.bool, device=device)
         # The result, for all B sources, best first.
         self.tokens = torch.full((count, best, self.steps), special.pad, dtype=torch.int64, device=device)
         self.lengths = torch.zeros(count, best, dtype=torch.int64, device=device)
