@@ -27,6 +27,7 @@ with the package, FILE.yaml one of your own in the same form (docs/experiments.m
   ablation     Switches beside the paper's, one at a time.
   comparators  Sequence-level training and optimal completion distillation beside MLE, AC and ERAC.
   scratch      RAML and VAML from new weights, as published.
+  scenes       Captions of generated pictures: their BLEU, and whether they are true.
   presets      The paper against the published code, one row at a time.
 
 Runs that need the same stage share it. The same command continues an experiment that was stopped

@@ -11,18 +11,22 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from softbellman import config
 from softbellman.core.files import write_atomically
+from softbellman.data.scenes import Scene, SceneSplit
+from softbellman.data.scenes.generator import generate_split
 from softbellman.experiments.resampling import RESAMPLED, Array, kind_of
 from softbellman.training.files import read_json, write_json
 from softbellman.training.runfolder import RunFolder, RunFolderError, read_metrics
+from softbellman.training.settings import TRUTH, Settings
 
 TEST_SETS = "test-sets"
 POINTER = "test-set.json"
@@ -71,10 +75,17 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Hypotheses of one system, in the order of the test set."""
+    """Hypotheses of one system, in the order of the test set.
+
+    Attributes:
+        test_set: what was tested on.
+        hypotheses: one a sentence or image.
+        scenes: makes the scene of each image again, for the metric `truth`; None where they are not known.
+    """
 
     test_set: TestSet
     hypotheses: tuple[str, ...]
+    scenes: Callable[[], Sequence[Scene]] | None = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:
@@ -88,7 +99,14 @@ class Outputs:
 
     def statistics(self, kind: str, tokenize: str) -> Array:
         """`[N, S]` of a kind of metric (`resampling.kind_of`), with a tokeniser of sacrebleu's."""
-        return RESAMPLED[kind].statistics(self.hypotheses, self.test_set.references, tokenize=tokenize)
+        compared: Sequence[Any] = self.test_set.references
+        if kind == TRUTH:
+            if self.scenes is None:
+                raise ValueError(
+                    f"{TRUTH} is of captions of scenes, and those of these outputs are not known"
+                )
+            compared = self.scenes()
+        return RESAMPLED[kind].statistics(self.hypotheses, compared, tokenize=tokenize)
 
 
 @dataclass(frozen=True)
@@ -143,9 +161,11 @@ def read_outputs(run: str | Path, stage: str) -> Outputs:
     if path.is_file():
         records = read_metrics(path)
         try:
-            return Outputs(_test_set(records), tuple(str(record["hypothesis"]) for record in records))
+            test_set = _test_set(records)
+            hypotheses = tuple(str(record["hypothesis"]) for record in records)
         except (KeyError, TypeError):
             raise RunFolderError(f"{path} holds no source, references and hypothesis on every line") from None
+        return Outputs(test_set, hypotheses, partial(_scenes_of, folder.path, test_set))
     if path.with_suffix(".npz").is_file():
         raise RunFolderError(f"{run} was copied without its texts")
     hypotheses = tuple(folder.read_hypotheses(f"test-{stage}"))
@@ -154,7 +174,22 @@ def read_outputs(run: str | Path, stage: str) -> Outputs:
         raise RunFolderError(
             f"{path.with_suffix('.txt')} has {len(hypotheses)} lines, its test set {len(test_set)} sentences"
         )
-    return Outputs(test_set, hypotheses)
+    return Outputs(test_set, hypotheses, partial(_scenes_of, folder.path, test_set))
+
+
+def _scenes_of(run: Path, test_set: TestSet) -> Sequence[Scene]:
+    """The scene of each image of a run's test set, made again; raises ValueError of data that are no scenes."""
+    data = config.load(Settings, run / "config.yaml").data
+    if data.kind != "scenes":
+        raise ValueError(f"{TRUTH} is of captions of scenes, and {run} is on {data.kind} data")
+    split = _test_split(data.seed, data.test_pairs, data.difficulty)
+    by_name = dict(zip(split.names, split.scenes, strict=True))
+    return [by_name[name] for name in test_set.sources]
+
+
+@lru_cache(maxsize=1)
+def _test_split(seed: int, count: int, difficulty: float) -> SceneSplit:
+    return generate_split("test", seed=seed, count=count, difficulty=difficulty)
 
 
 def read_test_set(run: Path) -> TestSet:

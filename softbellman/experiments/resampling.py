@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.ter import TER
 
+from softbellman.data.scenes import Scene, judge_caption
 from softbellman.payoffs.text_metrics import (
     TextGroups,
     Texts,
@@ -45,7 +46,7 @@ class ResampledMetric(NamedTuple):
     """A metric that can be computed from sums over sentences.
 
     Attributes:
-        statistics: (hypotheses, references of each, tokenize=, lowercase=) to `[N, S]`.
+        statistics: (hypotheses, references of each, tokenize=, lowercase=) to `[N, S]`; of `truth` scenes in their place.
         score: sums `[..., S]` to scores `[...]`, 0 to 100.
         better: 1 where more is better, -1 where less is.
     """
@@ -100,6 +101,17 @@ def ter_statistics(
     return np.array([[score.num_edits, score.ref_length] for score in found], dtype=np.float64).reshape(-1, 2)
 
 
+def truth_statistics(
+    captions: Texts, scenes: Sequence[Scene], *, tokenize: str = "none", lowercase: bool = False
+) -> Array:
+    """Of each caption: 1 where it is true of its scene, and a one, `[N, 2]`. Its grammar decides what a word is."""
+    true = [
+        float(judge_caption(caption, scene) == "true")
+        for caption, scene in zip(captions, scenes, strict=True)
+    ]
+    return np.stack([np.array(true, dtype=np.float64), np.ones(len(true))], axis=-1)
+
+
 def _scores_as_statistics(score: Callable[..., list[float]], *texts: Any, **options: Any) -> Array:
     found = score(*texts, **options)
     return np.stack([np.array(found, dtype=np.float64), np.ones(len(found))], axis=-1)
@@ -123,9 +135,14 @@ RESAMPLED: dict[str, ResampledMetric] = {
     "cider": ResampledMetric(partial(_scores_as_statistics, cider_scores), _mean_of),
     "rouge_l": ResampledMetric(partial(_scores_as_statistics, rouge_l_scores), _mean_of),
     "ter": ResampledMetric(ter_statistics, _percent_of, better=-1),
+    "truth": ResampledMetric(truth_statistics, _percent_of),
 }
 """Metrics by the name that runs log them under. CIDEr-D keeps the document frequencies of the whole test set, a property of
 its references, in every resample. Where all sentences are drawn once the score is that of the test set."""
+
+
+MAIN_METRICS = ("bleu", "cider", "rouge_l", "truth")
+"""Those that verdicts and figures are made of."""
 
 
 def kind_of(metric: str) -> str:

@@ -8,13 +8,11 @@ from typing import Any
 
 from softbellman.experiments.contrasts import Contrast
 from softbellman.experiments.orderings import judge
-from softbellman.experiments.resampling import RESAMPLED
+from softbellman.experiments.resampling import MAIN_METRICS, RESAMPLED
 from softbellman.experiments.study import Section
 from softbellman.report.drawing import GREY, INK, Style, dress, new_figure
 from softbellman.report.results import title as metric_title
 
-MAIN_METRICS = ("bleu", "cider", "rouge_l")
-"""What is drawn of the tested metrics."""
 VERDICT_COLOURS = {
     "holds": "#2b8a57",
     "holds for these runs": "#5f9e3c",

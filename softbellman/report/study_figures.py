@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from softbellman.experiments.resampling import MAIN_METRICS
 from softbellman.experiments.series import Band, Sweep, curve_bands, find_sweep
 from softbellman.experiments.study import Section
 from softbellman.report.drawing import GREY, INK, PALETTE, Style, dress, new_figure, saved, styles_of
 from softbellman.report.results import title as metric_title
-from softbellman.report.scores_figure import MAIN_METRICS, draw_scores
+from softbellman.report.scores_figure import draw_scores
 
 SWEPT = ("credit.tau", "augmented.tau", "oracle.tau", "completion.tau")
 """Settings whose sweep gets a figure."""

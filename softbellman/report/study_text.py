@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from softbellman.experiments.contrasts import Contrast
 from softbellman.experiments.orderings import Step, judge, sentence, show_interval, show_p
-from softbellman.experiments.resampling import RESAMPLED, Difference
+from softbellman.experiments.resampling import MAIN_METRICS, RESAMPLED, Difference
 from softbellman.experiments.study import Section, Spread, spread
 from softbellman.experiments.tuning import Tuning
 from softbellman.report.results import title as metric_title
@@ -23,7 +23,7 @@ METHOD = (
 def verdicts(steps: Mapping[Step, Contrast]) -> Iterator[tuple[str, str]]:
     """The verdict on each step of an ordering by each main metric, and its sentence."""
     for step, contrast in steps.items():
-        for metric in ("bleu", *(name for name in contrast.tests if name in ("cider", "rouge_l"))):
+        for metric in MAIN_METRICS:
             test = contrast.tests.get(metric)
             if test is None:
                 continue
