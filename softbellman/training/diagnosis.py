@@ -225,6 +225,10 @@ def _significance(last: Record) -> dict[str, float | None]:
 
 def _shares(last: Record) -> dict[str, float | None]:
     """Of the sum of the terms' gradient norms. What the returns correct counts with the values, where it has a weight."""
+    if (payoff := _number(last, "gradient_payoff")) is not None:
+        likelihood = _number(last, "gradient_likelihood")
+        whole = None if likelihood is None else payoff + likelihood
+        return {"payoff_share": _over(payoff, whole), "likelihood_share": _over(likelihood, whole)}
     norms = {term: _number(last, f"gradient_{term}") for term in ("value", "entropy", "likelihood")}
     if norms["value"] is not None:
         norms["value"] += _number(last, "gradient_returns") or 0.0

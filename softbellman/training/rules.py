@@ -55,6 +55,9 @@ MEASURES = {
         _SHARE, "of the term `sum_w pi Q`, returns included: norm of its gradient over the sum of all"
     ),
     "entropy_share": Measure(_SHARE, "of the term `tau H`"),
+    "payoff_share": Measure(
+        _SHARE, "where no critic teaches: of the term that the payoff decides, beside a likelihood"
+    ),
     "likelihood_share": Measure(_SHARE, "of the weighted likelihood of the references"),
     "entropy_pull": Measure("entropy / value", "ratio of these terms' gradient norms"),
     "oracle_bleu": Measure("BLEU, 0 to 100", "of the learnt oracle's own beam search"),
@@ -206,6 +209,16 @@ RULES = (
         "the critic's values have {value_share:.0%} of the actor's gradient, so that it only repeats maximum likelihood",
         "lower joint.mle_weight, or train the critic until its values differ between tokens",
         "healthy runs on the built-in corpus have half with the weight 0.3",
+    ),
+    Rule(
+        "payoff unheard",
+        "actor",
+        (Condition("payoff_share", "below", 0.1),),
+        "what the payoff teaches has {payoff_share:.1%} of the actor's gradient, so that it only repeats maximum likelihood",
+        "lower mle_weight",
+        "0.07 in MRT with alpha 0.005 beside the weight 0.1, which learnt the likelihood alone; 0.65 to 0.92 in MRT with "
+        "alpha 1, RLOO, SCST and MIXER",
+        elsewhere="lower {stage}.mle_weight, or raise alpha where the risk of candidates has one",
     ),
     Rule(
         "falling oracle",

@@ -92,6 +92,7 @@ SICK: dict[str, tuple[str, dict[str, list[Any]], str]] = {
         {"gradient_value": [0.002] * 3, "gradient_entropy": [0.001] * 3},
         "lower joint.mle_weight",
     ),
+    "payoff unheard": ("sequence", {"gradient_payoff": [0.001] * 3}, "lower sequence.mle_weight"),
     "falling oracle": ("oracle", {"oracle_bleu": [60.0, 62.0, 50.0], "dev_td_error": [0.4, 0.3, 0.2]}, "learning_rate"),
     "one sequence has all the weight": ("augmented", {"effective_samples": [1.02, 1.01, 1.0]}, "augmented.tau"),
     "skipped updates": ("joint", {"skipped_updates": [0.0, 0.0, 7.0]}, "lower the learning rate"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from softbellman.data import Batch
 from softbellman.decoding import Sampler, sample
-from softbellman.objectives import known_distillation
+from softbellman.objectives import Objective, known_distillation
 from softbellman.payoffs import optimal_completion_values
 from softbellman.payoffs.payoff import Payoff, check_completions
 from softbellman.training.completions import complete
@@ -21,6 +21,7 @@ from softbellman.training.settings import CompletionStageSettings, LogitsForm
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.edit_source import EditSource
 from softbellman.training.stages.spec import StageSpec
+from softbellman.training.terms import Sentences, of_validation, with_gradients
 
 if TYPE_CHECKING:
     from softbellman.training.assembly import Assembly
@@ -64,12 +65,14 @@ class CompletionStage:
         judge: Judge,
         logits: LogitsForm = "whole",
         sampler: Sampler | None = None,
+        sentences: Sentences = tuple,
     ) -> None:
         self.schedule = settings.schedule
         self.start_is_candidate = settings.start == "actor"
         self.modules = {"actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
-        self.evaluate = judge
+        terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
+        self.evaluate = with_gradients(judge, actor, terms, sentences) if settings.mle_weight else judge
         self._settings, self._payoff, self._edits = settings, payoff, edits
         self._longest, self._key, self._forbidden = longest, key, forbidden
         self._logits = logits
@@ -78,16 +81,7 @@ class CompletionStage:
     def update(self, batch: Batch, step: int) -> Sums:
         settings = self._settings
         actor = self.modules["actor"].train()
-        states = self._draw(batch, step)
-        policy = vocabulary_rows(actor, batch.source, states.prefix, states.rows, logits=self._logits)
-        values = self._values(batch, states)
-        objective = known_distillation(policy, values, sources=len(states.mask), tau=settings.tau)
-        diagnostics = {
-            **objective.diagnostics,
-            "sequences": torch.as_tensor(len(states.mask)),
-            "payoff": states.payoff,
-        }
-        loss = objective.loss
+        loss, diagnostics = self._distilled(batch, step)
         if settings.mle_weight:
             likelihood = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
             loss = loss + settings.mle_weight * likelihood.loss
@@ -96,6 +90,24 @@ class CompletionStage:
             loss, actor, self.optimizers["actor"], settings.optimizer.clip, share=batch.share
         )
         return diagnostics
+
+    def _distilled(self, batch: Batch, step: int) -> Objective:
+        """What the values of completions teach."""
+        actor, states = self.modules["actor"], self._draw(batch, step)
+        policy = vocabulary_rows(actor, batch.source, states.prefix, states.rows, logits=self._logits)
+        values = self._values(batch, states)
+        objective = known_distillation(policy, values, sources=len(states.mask), tau=self._settings.tau)
+        objective.diagnostics["sequences"] = torch.as_tensor(len(states.mask))
+        objective.diagnostics["payoff"] = states.payoff
+        return objective
+
+    def _payoff_term(self, batch: Batch, step: int) -> Tensor:
+        return self._distilled(batch, step).loss
+
+    def _likelihood_term(self, batch: Batch, step: int) -> Tensor:
+        actor = self.modules["actor"]
+        likelihood = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
+        return self._settings.mle_weight * likelihood.loss
 
     def _draw(self, batch: Batch, step: int) -> States:
         actor, settings = self.modules["actor"], self._settings
@@ -148,6 +160,7 @@ def _build(parts: Assembly, own: CompletionStageSettings) -> CompletionStage:
         judge=parts.judge_actor,
         logits=parts.settings.logits,
         sampler=parts.sampler,
+        sentences=of_validation(parts.first_of_dev),
     )
 
 

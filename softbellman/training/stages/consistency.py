@@ -18,6 +18,7 @@ from softbellman.training.stages.drawing import Drawing
 from softbellman.training.stages.evaluating import frozen_copy, padded
 from softbellman.training.stages.regression import StateValue, state_regression
 from softbellman.training.stages.spec import StageSpec
+from softbellman.training.terms import Sentences, of_validation, with_gradients
 
 if TYPE_CHECKING:
     from softbellman.training.assembly import Assembly
@@ -30,6 +31,7 @@ class ConsistencyStage:
         drawing: the actor, and how sequences are drawn from it.
         settings: of the stage.
         judge: validation.
+        sentences: of the validation set, on which the terms of the actor's loss are compared.
         value: the values of states, read from the reference; None: `V = tau logsumexp(logits)` of the actor.
         prior: pi_0; None: the entropy alone is rewarded.
     """
@@ -45,6 +47,7 @@ class ConsistencyStage:
         settings: ConsistencyStageSettings,
         *,
         judge: Judge,
+        sentences: Sentences = tuple,
         value: StateValue | None = None,
         prior: nn.Module | None = None,
     ) -> None:
@@ -57,8 +60,11 @@ class ConsistencyStage:
             self.optimizers["value"] = build_optimizer(value, settings.value_optimizer)
         if prior is not None:
             self.modules["prior"] = prior
-        self.evaluate = judge
         self._settings = settings
+        terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
+        self.evaluate = (
+            with_gradients(judge, drawing.actor, terms, sentences) if settings.mle_weight else judge
+        )
 
     def update(self, batch: Batch, step: int) -> Sums:
         settings, drawing = self._settings, self.drawing
@@ -66,8 +72,7 @@ class ConsistencyStage:
         moves = step >= settings.actor_delay
         with torch.set_grad_enabled(moves):
             memory = drawing.encode(batch)
-        rollout = drawing.draw(batch, step, memory=memory)
-        paths = drawing.with_reference(batch, rollout) if settings.with_reference else rollout
+        rollout, paths = self._paths(batch, step, memory)
         with torch.set_grad_enabled(moves):
             policy_part, value_part, value = self._consistency(batch, paths, memory)
         diagnostics = policy_part.diagnostics | {
@@ -95,6 +100,21 @@ class ConsistencyStage:
                 share=batch.share,
             )
         return diagnostics
+
+    def _paths(self, batch: Batch, step: int, memory: Encoded | None) -> tuple[Rollout, Rollout]:
+        """What is drawn, and the paths that policy and values agree along."""
+        rollout = self.drawing.draw(batch, step, memory=memory)
+        if not self._settings.with_reference:
+            return rollout, rollout
+        return rollout, self.drawing.with_reference(batch, rollout)
+
+    def _payoff_term(self, batch: Batch, step: int) -> Tensor:
+        memory = self.drawing.encode(batch)
+        _, paths = self._paths(batch, step, memory)
+        return self._consistency(batch, paths, memory)[0].loss
+
+    def _likelihood_term(self, batch: Batch, step: int) -> Tensor:
+        return self._settings.mle_weight * self.drawing.likelihood(batch).loss
 
     def _consistency(
         self, batch: Batch, paths: Rollout, memory: Encoded | None
@@ -161,7 +181,12 @@ def _build(parts: Assembly, own: ConsistencyStageSettings) -> ConsistencyStage:
     prior = frozen_copy(parts.actor) if parts.settings.credit.prior == "start" else None
     drawn = parts.draws(CONSISTENCY.name, parts.actor, own.samples, own.extra_length)
     return ConsistencyStage(
-        Drawing(parts.actor, **drawn), own, judge=parts.judge_actor, value=value, prior=prior
+        Drawing(parts.actor, **drawn),
+        own,
+        judge=parts.judge_actor,
+        sentences=of_validation(parts.first_of_dev),
+        value=value,
+        prior=prior,
     )
 
 

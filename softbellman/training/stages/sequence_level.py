@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,24 @@ from softbellman.training.stages.base import Judge, Sums, build_optimizer, desce
 from softbellman.training.stages.drawing import Drawing
 from softbellman.training.stages.regression import state_regression
 from softbellman.training.stages.spec import StageSpec
+from softbellman.training.terms import Sentences, of_validation, with_gradients
 
 if TYPE_CHECKING:
     from softbellman.training.assembly import Assembly
+
+
+class Taught(NamedTuple):
+    """What drawn sequences teach.
+
+    Attributes:
+        loss: of the actor.
+        diagnostics: of the update.
+        regression: the loss of a learnt baseline.
+    """
+
+    loss: Tensor
+    diagnostics: dict[str, Tensor]
+    regression: Tensor | None = None
 
 
 class SequenceStage:
@@ -40,13 +55,23 @@ class SequenceStage:
     annealed: tuple[str, ...] = ("actor",)
     start_is_candidate = True
 
-    def __init__(self, drawing: Drawing, settings: SequenceStageSettings, *, judge: Judge) -> None:
+    def __init__(
+        self,
+        drawing: Drawing,
+        settings: SequenceStageSettings,
+        *,
+        judge: Judge,
+        sentences: Sentences = tuple,
+    ) -> None:
         self.schedule = settings.schedule
         self.drawing = drawing
         self.modules = {"actor": drawing.actor}
         self.optimizers = {"actor": build_optimizer(drawing.actor, settings.optimizer)}
-        self.evaluate = judge
         self._settings = settings
+        terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
+        self.evaluate = (
+            with_gradients(judge, drawing.actor, terms, sentences) if settings.mle_weight else judge
+        )
         if settings.objective == "policy_gradient" and settings.baseline == "learnt":
             self.modules["baseline"] = state_baseline(drawing.actor)
             self.optimizers["baseline"] = build_optimizer(
@@ -57,18 +82,15 @@ class SequenceStage:
         settings, drawing = self._settings, self.drawing
         actor = drawing.actor.train()
         memory = drawing.encode(batch)
-        kept = self._kept_reference(batch, step)
-        rollout = drawing.draw(batch, step, memory=memory, forced=kept)
-        if settings.objective == "minimum_risk":
-            objective = self._risk(batch, rollout, memory)
-        else:
-            objective = self._policy_gradient(batch, rollout, memory, kept)
-        loss, diagnostics = objective
-        diagnostics |= {
-            "tokens": rollout.mask.sum(),
-            "sequences": torch.as_tensor(len(rollout.mask)),
-            "payoff": rollout.rewards.sum(),
-        }
+        loss, diagnostics, regression = self._taught(batch, step, memory)
+        if regression is not None:
+            diagnostics["baseline_gradient"] = descend(
+                regression,
+                self.modules["baseline"],
+                self.optimizers["baseline"],
+                settings.baseline_optimizer.clip,
+                share=batch.share,
+            )
         if settings.mle_weight:
             likelihood = drawing.likelihood(batch, memory=memory)
             loss = loss + settings.mle_weight * likelihood.loss
@@ -77,6 +99,27 @@ class SequenceStage:
             loss, actor, self.optimizers["actor"], settings.optimizer.clip, share=batch.share
         )
         return diagnostics
+
+    def _taught(self, batch: Batch, step: int, memory: Encoded | None) -> Taught:
+        """The actor's loss of an update without the likelihood of the references."""
+        kept = self._kept_reference(batch, step)
+        rollout = self.drawing.draw(batch, step, memory=memory, forced=kept)
+        if self._settings.objective == "minimum_risk":
+            taught = Taught(*self._risk(batch, rollout, memory))
+        else:
+            taught = self._policy_gradient(batch, rollout, memory, kept)
+        taught.diagnostics.update(
+            tokens=rollout.mask.sum(),
+            sequences=torch.as_tensor(len(rollout.mask)),
+            payoff=rollout.rewards.sum(),
+        )
+        return taught
+
+    def _payoff_term(self, batch: Batch, step: int) -> Tensor:
+        return self._taught(batch, step, self.drawing.encode(batch)).loss
+
+    def _likelihood_term(self, batch: Batch, step: int) -> Tensor:
+        return self._settings.mle_weight * self.drawing.likelihood(batch).loss
 
     # Policy gradient --------------------------------------------------------------------------------------------------
 
@@ -92,14 +135,17 @@ class SequenceStage:
 
     def _policy_gradient(
         self, batch: Batch, rollout: Rollout, memory: Encoded | None, kept: Tensor | None
-    ) -> Objective:
+    ) -> Taught:
         policy = self.drawing.policy(batch, rollout, memory=memory)
         payoffs = rollout.rewards.sum(1)  # [N]
         steps = rollout.mask.shape[1]
         of_row = rollout.rows // steps  # sequence of each real token, [M]
-        extra: dict[str, Tensor] = {}
+        regression: Tensor | None = None
         if "baseline" in self.modules:
-            baseline, extra = self._regress(batch, rollout, payoffs[of_row])
+            baseline = self._state_baseline(batch, rollout)
+            errors = (baseline - payoffs[of_row]).square()
+            # a mean over sequences, as shares of a batch are of sequences
+            regression, baseline = errors.sum() / len(rollout.mask), baseline.detach()
         else:
             baseline = self._baseline(batch, payoffs)[of_row]
         advantages, actions = payoffs[of_row] - baseline, rollout.actions.flatten()[rollout.rows]
@@ -110,10 +156,13 @@ class SequenceStage:
             ]  # <unk> in a reference has no probability under the policy
             advantages = torch.where(given, possible.to(advantages.dtype), advantages)
             actions = actions.masked_fill(~possible, batch.special.eos)
-        objective = policy_gradient(
+        loss, diagnostics = policy_gradient(
             policy, actions, advantages, sequences=len(rollout.mask), inplace_backward=True
         )
-        return Objective(objective.loss, {**objective.diagnostics, **extra, "baseline": baseline.sum()})
+        diagnostics["baseline"] = baseline.sum()
+        if regression is not None:
+            diagnostics["baseline_squared"] = errors.detach().sum()
+        return Taught(loss, diagnostics, regression)
 
     def _given(self, kept: Tensor, rollout: Rollout) -> Tensor:
         """Which real tokens are the reference's, `[M]`: they have the weight 1, so their likelihood is raised."""
@@ -151,22 +200,14 @@ class SequenceStage:
         )
         return rewards[:, 0].sum(1)
 
-    def _regress(self, batch: Batch, rollout: Rollout, payoffs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The learnt baseline at the real tokens `[M]`, one step of its least-squares regression made behind it."""
-        actor, baseline = self.drawing.actor, self.modules["baseline"]
+    def _state_baseline(self, batch: Batch, rollout: Rollout) -> Tensor:
+        """The learnt baseline at the real tokens, `[M]`."""
+        actor = self.drawing.actor
         assert isinstance(actor, Factored)
         with torch.no_grad(), mode(actor, training=False):
             states = row_features(actor, batch.source, rollout.prefix, rollout.rows)
-        guess = baseline(states.float()).squeeze(-1)
-        errors = (guess - payoffs).square()
-        norm = descend(
-            errors.sum() / len(rollout.mask),  # a mean over sequences, as shares of a batch are of sequences
-            baseline,
-            self.optimizers["baseline"],
-            self._settings.baseline_optimizer.clip,
-            share=batch.share,
-        )
-        return guess.detach(), {"baseline_squared": errors.detach().sum(), "baseline_gradient": norm}
+        guess: Tensor = self.modules["baseline"](states.float()).squeeze(-1)
+        return guess
 
     # Minimum risk -----------------------------------------------------------------------------------------------------
 
@@ -201,7 +242,12 @@ def state_baseline(actor: nn.Module) -> nn.Module:
 
 def _build(parts: Assembly, own: SequenceStageSettings) -> SequenceStage:
     drawn = parts.draws(SEQUENCE.name, parts.actor, own.samples, own.extra_length)
-    return SequenceStage(Drawing(parts.actor, **drawn), own, judge=parts.judge_actor)
+    return SequenceStage(
+        Drawing(parts.actor, **drawn),
+        own,
+        judge=parts.judge_actor,
+        sentences=of_validation(parts.first_of_dev),
+    )
 
 
 SEQUENCE = StageSpec("sequence", _build, label="sequence level", colour="#b3541e", reads=("payoff", "credit"))
