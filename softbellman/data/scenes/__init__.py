@@ -8,12 +8,13 @@ order and detail of its own; all are true of the picture. `docs/data.md` shows s
 
 Modules, in the order of the pipeline: `shapes` (what each kind covers), `scene` (the record), `difficulty` (the one
 number), `relations` (what holds between shapes), `layout` (draws a scene), `words` and `captions` (say it), `render`
-(paints it), `reader` and `truth` (read captions back and judge them), `generator` (splits), `figure` and `files` (to look
-at).
+(paints it), `reader` and `truth` (read captions back and judge them), `generator` (splits), `payoff` (truth as what is trained
+on), `figure` and `files` (to look at).
 """
 
 from softbellman.data.scenes.difficulty import SceneDifficulty
 from softbellman.data.scenes.generator import SceneSplit, generate_scenes, scenes_dataset, scenes_of
+from softbellman.data.scenes.payoff import TrueCaption
 from softbellman.data.scenes.reader import Statement, UnreadableCaption, read_caption
 from softbellman.data.scenes.relations import Fact, facts_of, place_of
 from softbellman.data.scenes.render import SIDE, render
@@ -29,6 +30,7 @@ __all__ = [
     "SceneSplit",
     "Shape",
     "Statement",
+    "TrueCaption",
     "Truth",
     "UnreadableCaption",
     "facts_of",

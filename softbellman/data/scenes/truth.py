@@ -26,7 +26,7 @@ from softbellman.data.scenes.reader import (
     UnreadableCaption,
     read_caption,
 )
-from softbellman.data.scenes.relations import Place, Relation
+from softbellman.data.scenes.relations import Place, Relation, touches
 from softbellman.data.scenes.scene import CANVAS, Scene, Shape
 from softbellman.data.scenes.shapes import covers
 
@@ -164,7 +164,9 @@ class _View:
         return one > two and LEAST_OVERLAP < self._overlap(one, two) < MOST_OVERLAP
 
     def _touches(self, one: int, two: int) -> bool:
-        """They meet, and hardly overlap."""
+        """They meet, and hardly overlap. Small ones that share an edge have a good part of their grid points in common."""
+        if touches(self.shapes[one], self.shapes[two]):
+            return True
         near = _widened(self._masks[one]) & self._masks[two]
         return bool(near.any()) and self._overlap(one, two) <= MOST_TOUCHING
 

@@ -45,11 +45,22 @@ NESTED = Scene(
 )
 # A square that touches a cross.
 MET = Scene((shape("square", "red", 1000, 2000), shape("cross", "blue", 1940, 2000)), (255, 255, 255))
+# Two small squares that share an edge.
+SMALL = Scene(
+    (
+        shape("square", "red", 3156, 689, size="small", radius=478),
+        shape("square", "purple", 4000, 689, size="small", radius=482),
+    ),
+    (255, 255, 255),
+)
 
 
 @pytest.mark.parametrize(
     ("scene", "caption", "true"),
     [
+        (SMALL, "a purple box in contact with a red square", True),
+        (SMALL, "a red box touching a purple square", True),
+        (SMALL, "a red box overlapping a purple square", False),
         (ROW, "a red circle to the left of a blue star", True),
         (ROW, "a red disc is left of a small blue star", True),
         (ROW, "a blue star to the left of a red circle", False),
