@@ -1,8 +1,4 @@
-"""A payoff that looks at the picture: whether a caption is true of its scene.
-
-    softbellman-train --config configs/scenes_erac.yaml --payoff.metric sum \\
-        --payoff.terms "[bleu=0.5, softbellman.data.scenes:TrueCaption=0.5]"
-"""
+"""A payoff that looks at the picture: whether a caption is true of its scene. `configs/scenes_truth.yaml` trains on it."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from softbellman.data.scenes.truth import judge_caption
 class TrueCaption:
     """1 for a caption that is true of the scene which its references tell, 0 for one that is false or cannot be read.
 
-    The scene is found by its captions, among those of the data settings. Other settings than the default ones are attributes of
-    a class of your own: `class Mine(TrueCaption): seed = 2`.
+    The scene is found by its captions, among those that the data settings give by default. For others write a class of your
+    own: `class Mine(TrueCaption): seed = 2`.
 
     Attributes:
         seed, images, dev_images, test_images, difficulty: see `generate_scenes`; more scenes than the data have do no harm.
@@ -51,8 +47,8 @@ class TrueCaption:
         if len(found) != 1:
             raise ValueError(
                 f"{len(found) or 'no'} scenes of seed {self.seed} and difficulty {self.difficulty:g} have the captions "
-                f"{list(captions)!r}; say payoff.references: all, and give {type(self).__name__} the seed and difficulty "
-                "of the data"
+                f"{list(captions)!r}; say payoff.references: all, and give {type(self).__name__} the seed, difficulty "
+                "and numbers of images of the data"
             )
         return self._scenes[found.pop()]
 
