@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,13 @@ from softbellman.experiments.collect import SystemResult
 from softbellman.experiments.groups import Group
 from softbellman.experiments.outputs import Measured, Outputs
 from softbellman.experiments.resampling import RESAMPLED, Array, PairedTest, kind_of, paired_test
+from softbellman.training.settings import TRUTH
 
 _ROUNDING = 0.02
 """Scores that were logged and those from the hypotheses may differ by this much."""
+
+_CHECKED = {"bleu": "BLEU", TRUTH: "% true captions"}
+"""Metrics whose scores are compared with what was logged."""
 
 
 class Pair(NamedTuple):
@@ -103,7 +108,7 @@ class Judge:
                 resamples=self._resamples,
             )
             for metric in self._metrics
-            if all(f"test_{metric}" in side.metrics for pair in pairs for side in pair)
+            if all(self._has(side, metric) for pair in pairs for side in pair)
         }
 
     def statistics(self, result: SystemResult, metric: str) -> Array:
@@ -120,19 +125,24 @@ class Judge:
             self._known[key] = outputs.statistics(kind, tokenize)
         return self._known[key]
 
+    def _has(self, result: SystemResult, metric: str) -> bool:
+        """Whether a metric was logged, and its statistics are there."""
+        outputs = self._outputs[result.run, result.stage]
+        return f"test_{metric}" in result.metrics and not outputs.lacks(kind_of(metric))
+
     def check_logged(self, results: Sequence[SystemResult]) -> list[str]:
         """A sentence about each run whose hypotheses do not give the score that was logged."""
         found = []
-        for result in results:
-            if not self._has_outputs(result) or "bleu" not in self._metrics:
-                continue
-            logged = result.metrics.get("test_bleu")
-            score = float(RESAMPLED["bleu"].score(self.statistics(result, "bleu").sum(0)))
-            if logged is not None and abs(score - logged) > _ROUNDING:
-                found.append(
-                    f"{result.run}: the hypotheses of {result.system} give {score:.2f} BLEU, {logged:.2f} was logged; "
-                    "one of the two files was changed"
-                )
+        checked = [metric for metric in _CHECKED if metric in self._metrics]
+        for result in filter(self._has_outputs, results):
+            for metric in filter(partial(self._has, result), checked):
+                logged = result.metrics[f"test_{metric}"]
+                score = float(RESAMPLED[metric].score(self.statistics(result, metric).sum(0)))
+                if abs(score - logged) > _ROUNDING:
+                    found.append(
+                        f"{result.run}: the hypotheses of {result.system} give {score:.2f} {_CHECKED[metric]}, "
+                        f"{logged:.2f} was logged; one of the two files was changed"
+                    )
         return found
 
     def _has_outputs(self, result: SystemResult) -> bool:

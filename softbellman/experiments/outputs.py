@@ -80,7 +80,8 @@ class Outputs:
     Attributes:
         test_set: what was tested on.
         hypotheses: one a sentence or image.
-        scenes: makes the scene of each image again, for the metric `truth`; None where they are not known.
+        scenes: makes the scene of each image again, for the metric `truth`; None where they are not known. Raises ValueError
+            where it cannot.
     """
 
     test_set: TestSet
@@ -97,15 +98,31 @@ class Outputs:
         """Of the test set."""
         return self.test_set.size
 
+    def lacks(self, kind: str) -> str:
+        """Why there are no statistics of a kind of metric; empty where there are."""
+        if kind != TRUTH:
+            return ""
+        try:
+            self._compared(kind)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _compared(self, kind: str) -> Sequence[Any]:
+        """What the hypotheses are compared with."""
+        if kind != TRUTH:
+            return self.test_set.references
+        if self.scenes is None:
+            raise ValueError(f"{TRUTH} is of captions of scenes, and those of these outputs are not known")
+        return self.scenes()
+
     def statistics(self, kind: str, tokenize: str) -> Array:
-        """`[N, S]` of a kind of metric (`resampling.kind_of`), with a tokeniser of sacrebleu's."""
-        compared: Sequence[Any] = self.test_set.references
-        if kind == TRUTH:
-            if self.scenes is None:
-                raise ValueError(
-                    f"{TRUTH} is of captions of scenes, and those of these outputs are not known"
-                )
-            compared = self.scenes()
+        """`[N, S]` of a kind of metric (`resampling.kind_of`), with a tokeniser of sacrebleu's.
+
+        Raises:
+            ValueError: it `lacks` them.
+        """
+        compared = self._compared(kind)
         return RESAMPLED[kind].statistics(self.hypotheses, compared, tokenize=tokenize)
 
 
@@ -122,6 +139,10 @@ class Measured:
     digest: str
     size: TestSize
     by_kind: Mapping[str, Array]
+
+    def lacks(self, kind: str) -> str:
+        """Why there are no statistics of a kind of metric; empty where there are."""
+        return "" if kind in self.by_kind else f"the copy without texts has no numbers of {kind}"
 
     def statistics(self, kind: str, tokenize: str) -> Array:
         """`[N, S]`; raises KeyError of a kind that was not kept."""
@@ -178,13 +199,25 @@ def read_outputs(run: str | Path, stage: str) -> Outputs:
 
 
 def _scenes_of(run: Path, test_set: TestSet) -> Sequence[Scene]:
-    """The scene of each image of a run's test set, made again; raises ValueError of data that are no scenes."""
+    """The scene of each image of a run's test set, made again.
+
+    Raises:
+        ValueError: the data are no scenes, or their captions are not those that the run was tested on.
+    """
     data = config.load(Settings, run / "config.yaml").data
     if data.kind != "scenes":
         raise ValueError(f"{TRUTH} is of captions of scenes, and {run} is on {data.kind} data")
     split = _test_split(data.seed, data.test_pairs, data.difficulty)
-    by_name = dict(zip(split.names, split.scenes, strict=True))
-    return [by_name[name] for name in test_set.sources]
+    by_name = dict(zip(split.names, zip(split.scenes, split.captions, strict=True), strict=True))
+    found = []
+    for name, references in zip(test_set.sources, test_set.references, strict=True):
+        scene, captions = by_name.get(name, (None, ()))
+        if scene is None or tuple(captions) != references:
+            raise ValueError(
+                f"the scenes of {run} cannot be made again: {name} has other captions than the run was tested on"
+            )
+        found.append(scene)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -248,7 +281,9 @@ def write_measured(
     kinds = dict.fromkeys(kind_of(metric) for metric in metrics if metric in RESAMPLED)
     _check_one(outputs, run)
     for stage, found in outputs:
-        arrays: dict[str, Any] = {kind: _small(found.statistics(kind, tokenize)) for kind in kinds}
+        arrays: dict[str, Any] = {
+            kind: _small(found.statistics(kind, tokenize)) for kind in kinds if not found.lacks(kind)
+        }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         write_atomically(run / "hypotheses" / f"test-{stage}.npz", buffer.getvalue())

@@ -26,6 +26,7 @@ from softbellman.experiments.summaries import summarise
 from softbellman.experiments.tuning import Tuning, read_tuning
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.runfolder import RunFolderError
+from softbellman.training.settings import TRUTH
 
 _FIRST = ("test_bleu",)
 _LAST = ("length_ratio", "dev_bleu")
@@ -146,7 +147,9 @@ def _outputs(run: FinishedRun) -> tuple[dict[str, Outputs | Measured], list[str]
     complaints = []
     for result in run.systems:
         try:
-            found[result.stage] = read_measured(run.path, result.stage)
+            found[result.stage] = outputs = read_measured(run.path, result.stage)
+            if f"test_{TRUTH}" in result.metrics and (problem := outputs.lacks(TRUTH)):
+                complaints.append(f"no paired test of the truth of {result.system} in {run.path}: {problem}")
         except (RunFolderError, OSError) as error:
             complaints.append(f"no paired test of {result.system} in {run.path}: {error}")
     return found, complaints

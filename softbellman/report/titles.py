@@ -12,9 +12,9 @@ METRIC_TITLES = {
     "rouge_l": "ROUGE-L",
     "chrf": "chrF2",
     "ter": "TER",
-    "truth": "truth",
-    "truth_readable": "readable",
-    "truth_relating": "true relations",
+    "truth": "% true",
+    "truth_readable": "% readable",
+    "truth_relating": "% true relations",
 }
 """The metrics that `evaluation.metrics` adds, as tables name them."""
 
@@ -25,7 +25,7 @@ _SHOWN = {
     "dev_rouge_l": ("dev ROUGE-L", ".2f"),
     "dev_chrf": ("dev chrF2", ".2f"),
     "dev_ter": ("dev TER", ".2f"),
-    "dev_truth": ("dev truth", ".2f"),
+    "dev_truth": ("dev % true", ".2f"),
     "oracle_bleu": ("oracle BLEU", ".2f"),
     "dev_td_error": ("dev TD error", ".4f"),
     "rank_correlation": ("rank correlation", ".3f"),

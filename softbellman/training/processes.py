@@ -261,6 +261,17 @@ def current() -> Processes:
 
 
 @contextmanager
+def apart() -> Iterator[None]:
+    """A block that this process computes as if it were alone, for what all of them compute alike."""
+    global _current
+    kept, _current = _current, ALONE
+    try:
+        yield
+    finally:
+        _current = kept
+
+
+@contextmanager
 def joined(device: torch.device, *, minutes: float) -> Iterator[Processes]:
     """The processes of the job, which meet at the start of the block and part at its end.
 

@@ -56,7 +56,7 @@ MEASURES = {
     ),
     "entropy_share": Measure(_SHARE, "of the term `tau H`"),
     "payoff_share": Measure(
-        _SHARE, "where no critic teaches: of the term that the payoff decides, beside a likelihood"
+        _SHARE, "where no critic teaches: of all of the loss but the weighted likelihood of the references"
     ),
     "likelihood_share": Measure(_SHARE, "of the weighted likelihood of the references"),
     "entropy_pull": Measure("entropy / value", "ratio of these terms' gradient norms"),
@@ -216,8 +216,8 @@ RULES = (
         (Condition("payoff_share", "below", 0.1),),
         "what the payoff teaches has {payoff_share:.1%} of the actor's gradient, so that it only repeats maximum likelihood",
         "lower mle_weight",
-        "0.07 in MRT with alpha 0.005 beside the weight 0.1, which learnt the likelihood alone; 0.65 to 0.92 in MRT with "
-        "alpha 1, RLOO, SCST and MIXER",
+        "0.07 in MRT with alpha 0.005 beside the weight 0.1, which learnt the likelihood alone; 0.65 to 0.89 in MRT with "
+        "alpha 1, RLOO and SCST",
         elsewhere="lower {stage}.mle_weight, or raise alpha where the risk of candidates has one",
     ),
     Rule(

@@ -6,14 +6,17 @@ likelihood, unseen, where the first is small. So a validation says how large the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from softbellman.data import Batch
+from softbellman.training.precision import as_recorded
+from softbellman.training.processes import apart
 from softbellman.training.rollout import mode
+from softbellman.training.settings import ScheduleSettings
 from softbellman.training.stages.base import Judge
 from softbellman.training.vitals import SENTENCES
 
@@ -23,44 +26,89 @@ Terms = Mapping[str, Callable[[Batch, int], Tensor]]
 Sentences = Callable[[], Sequence[Batch]]
 """The validation sentences that gradients are measured on."""
 
+_MOST = 50  # sentences of a batch
 
-def with_gradients(judge: Judge, actor: nn.Module, terms: Terms, sentences: Sentences) -> Judge:
+
+def with_gradients(
+    judge: Judge,
+    actor: nn.Module,
+    terms: Terms,
+    sentences: Sentences | None,
+    *,
+    beside: Sequence[nn.Module] = (),
+) -> Judge:
     """A validation that also gives `gradient_<term>`, the norm of each term's gradient with respect to the actor's weights."""
-    return lambda: {**judge(), **gradient_norms(actor, terms, sentences())}
+    if sentences is None:
+        return judge
+    return lambda: {**judge(), **gradient_norms(actor, terms, sentences(), beside=beside)}
 
 
-def gradient_norms(actor: nn.Module, terms: Terms, batches: Sequence[Batch]) -> dict[str, float]:
+def gradient_norms(
+    actor: nn.Module, terms: Terms, batches: Sequence[Batch], *, beside: Sequence[nn.Module] = ()
+) -> dict[str, float]:
     """Norm of the gradient of each term with respect to all weights of the actor, as an update before clipping has it.
 
-    Dropout is on, as in an update. Its draws are the same at every call, and no draw of the run changes.
+    Dropout is on, as in an update. Its draws are the same at every call, and no draw of the run changes. Of several processes
+    each computes it for itself, on the same sentences.
 
     Args:
-        actor: its weights stay as they are, and so do their gradients.
+        actor: its weights and buffers stay as they are, and so do their gradients.
         terms: by name; each is called for one batch after the other.
         batches: validation sentences with their references.
+        beside: other networks that the terms run; they stay as they are, too.
 
     Returns:
         `gradient_<term>` by name, in the unit of the loss.
     """
-    weights = [weight for weight in actor.parameters() if weight.requires_grad]
     devices = [batch.source.device for batch in batches[:1] if batch.source.is_cuda]
     sources = sum(len(batch) for batch in batches)
     found = {}
     for name, term in terms.items():
-        with torch.random.fork_rng(devices), torch.enable_grad(), mode(actor, training=True):
+        with (
+            torch.random.fork_rng(devices),
+            torch.enable_grad(),
+            mode(actor, training=True),
+            apart(),
+            _kept([actor, *beside]),
+        ):
             torch.manual_seed(0)
-            total = [torch.zeros_like(weight) for weight in weights]
             for step, batch in enumerate(batches):
                 loss = term(batch, step) * (len(batch) / sources)
-                gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-                for whole, part in zip(total, gradients, strict=True):
-                    if part is not None:
-                        whole += part
-        norms = torch.stack([gradient.double().norm() for gradient in total])
-        found[f"gradient_{name}"] = float(norms.norm())
+                with as_recorded(loss.device):
+                    loss.backward()  # type: ignore[no-untyped-call]
+            norms = [weight.grad.double().norm() for weight in actor.parameters() if weight.grad is not None]
+            found[f"gradient_{name}"] = float(torch.stack(norms).norm()) if norms else 0.0
     return found
 
 
-def of_validation(first_of_dev: Callable[[int, int], list[Batch]]) -> Sentences:
-    """The first `SENTENCES` sentences of the validation set, in two batches."""
-    return partial(first_of_dev, SENTENCES, SENTENCES // 2)
+@contextmanager
+def _kept(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """A block that begins without gradients; behind it gradients and buffers, such as running means, are as before."""
+    gradients = [(weight, weight.grad) for network in networks for weight in network.parameters()]
+    buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
+    for weight, _ in gradients:
+        weight.grad = None
+    try:
+        yield
+    finally:
+        for weight, gradient in gradients:
+            weight.grad = gradient
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def of_validation(
+    first_of_dev: Callable[[int, int], list[Batch]], schedule: ScheduleSettings, *, longest: int
+) -> Sentences:
+    """The first `SENTENCES` sentences of the validation set, in batches no larger than what an update computes at one time.
+
+    Args:
+        first_of_dev: `Assembly.first_of_dev`.
+        schedule: of the stage.
+        longest: tokens of a sentence at most, for batches that are counted in tokens.
+    """
+    rows = schedule.batch_size // schedule.accumulate
+    if schedule.batch_unit == "tokens":
+        rows //= longest
+    return lambda: first_of_dev(SENTENCES, min(max(rows, 1), _MOST))

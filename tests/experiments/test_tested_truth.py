@@ -84,7 +84,7 @@ def test_truth_has_a_verdict(runs: list[Path], tmp_path: Path, texts: bool) -> N
     assert contrast.tests["truth"].pooled == wanted.pooled
     assert wanted.pooled.interval.high < 0
     said = dict(
-        (text.split(" is ")[0], verdict) for verdict, text in verdicts(section.steps) if "truth" in text
+        (text.split(" is ")[0], verdict) for verdict, text in verdicts(section.steps) if "% true" in text
     )
     assert len(said) == 1 and list(said.values()) == ["does not hold"]
 
@@ -93,3 +93,53 @@ def test_truth_of_other_data_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "erac-1", "erac", sentences=5)
     with pytest.raises(ValueError, match=r"captions of scenes, and .*erac-1 is on builtin data"):
         read_outputs(run, "joint").statistics("truth", "none")
+
+
+def changed(run: Path, old: str, new: str) -> None:
+    path = run / "config.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("  seed: 3\n", "  seed: 4\n"), (f"test_pairs: {IMAGES}", "test_pairs: 50")]
+)
+def test_scenes_of_other_settings_are_noticed(runs: list[Path], tmp_path: Path, old: str, new: str) -> None:
+    """Truth is not tested then, and the page says why; all else is."""
+    for run in runs:
+        changed(run, old, new)
+    study = build_study([tmp_path / "runs"], orderings=["MLE < ERAC"])
+    (contrast,) = study.sections[0].steps.values()
+    assert set(contrast.tests) == {"bleu"}
+    assert len(study.left_out) == 4  # two stages of two runs
+    for sentence in study.left_out:
+        assert "no paired test of the truth of" in sentence and "cannot be made again" in sentence
+    assert gather([tmp_path / "runs"], tmp_path / "copy", texts=False)
+
+
+def test_a_copy_without_texts_of_an_earlier_version_is_read(runs: list[Path], tmp_path: Path) -> None:
+    """It has no numbers of truth; what it has is tested, and it can be copied again."""
+    for run in gather([tmp_path / "runs"], tmp_path / "copy", texts=False):
+        for path in (run / "hypotheses").glob("*.npz"):
+            with np.load(path) as found:
+                kept = {kind: found[kind] for kind in found.files if kind != "truth"}
+            assert len(kept) < 2
+            np.savez_compressed(path, **kept)
+    study = build_study([tmp_path / "copy"], orderings=["MLE < ERAC"])
+    (contrast,) = study.sections[0].steps.values()
+    assert set(contrast.tests) == {"bleu"}
+    assert "the copy without texts has no numbers of truth" in study.left_out[0]
+    gather([tmp_path / "copy"], tmp_path / "again", texts=False)
+
+
+def test_a_share_that_is_not_that_of_the_captions_is_noticed(runs: list[Path], tmp_path: Path) -> None:
+    path = runs[0] / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    place = next(k for k, line in enumerate(lines) if '"test_truth": ' in line)
+    head, _, _ = lines[place].partition('"test_truth": ')
+    lines[place] = f'{head}"test_truth": 99.0}}'
+    path.write_text("\n".join(lines) + "\n")
+    (section,) = build_study([tmp_path / "runs"]).sections
+    (warning,) = [text for text in section.warnings if "true captions" in text]
+    assert "99.00 was logged" in warning and "erac-1" in warning

@@ -7,21 +7,24 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from small_updates import CPU, settings_of
 from torch import Tensor
 
 from softbellman.data import PAD, Batch
+from softbellman.training import processes
 from softbellman.training.assembly import Assembly
+from softbellman.training.own_algorithm import algorithm_of
+from softbellman.training.settings import ScheduleSettings
 from softbellman.training.stages import Stage
 from softbellman.training.task import Task, load_task
-from softbellman.training.terms import gradient_norms
+from softbellman.training.terms import gradient_norms, of_validation
 
 STAGES: dict[str, tuple[str, dict[str, str]]] = {
-    "learnt baseline": ("sequence", {"algorithm": "reinforce"}),
+    "learnt baseline": ("sequence", {"algorithm": "reinforce", "sequence.baseline": "learnt"}),
     "baseline of the batch": ("sequence", {"algorithm": "reinforce", "sequence.baseline": "batch"}),
     "self-critical": ("sequence", {"algorithm": "scst"}),
     "other samples": ("sequence", {"algorithm": "rloo", "sequence.samples": "3"}),
-    "references kept": ("sequence", {"algorithm": "mixer"}),
     "risk": ("sequence", {"algorithm": "mrt", "sequence.with_reference": "true"}),
     "risk, chunked": ("sequence", {"algorithm": "mrt", "logits": "chunked"}),
     "values of states": ("consistency", {"algorithm": "pcl", "credit.tau": "0.1"}),
@@ -49,12 +52,34 @@ def task() -> Task:
 def built(task: Task, case: str, weight: float, **overrides: str) -> tuple[Assembly, Any, list[Batch]]:
     """A stage with that weight of the likelihood, and the validation sentences it measures on."""
     stage, own = STAGES[case]
-    parts = Assembly(settings_of({**DRY, **own, f"{stage}.mle_weight": str(weight), **overrides}), task, CPU)
+    settings = settings_of({**DRY, **own, f"{stage}.mle_weight": str(weight), **overrides})
+    parts = Assembly(algorithm_of(settings).settle(settings), task, CPU)
     return parts, parts.build(stage), parts.first_of_dev(100, 50)
 
 
 def norm_of(gradients: list[Tensor | None]) -> float:
     return math.sqrt(sum(float(one.double().square().sum()) for one in gradients if one is not None))
+
+
+WHAT_IS_BUILT: dict[str, dict[str, object]] = {
+    "learnt baseline": {"objective": "policy_gradient", "baseline": "learnt"},
+    "baseline of the batch": {"objective": "policy_gradient", "baseline": "batch"},
+    "self-critical": {"objective": "policy_gradient", "baseline": "greedy"},
+    "other samples": {"objective": "policy_gradient", "baseline": "others"},
+    "risk": {"objective": "minimum_risk", "with_reference": True},
+    "risk, chunked": {"objective": "minimum_risk"},
+    "values of the policy": {"value": "unified"},
+    "values of states": {"value": "separate"},
+    "completions of drawn": {"states": "samples"},
+    "completions of edits": {"states": "edits"},
+}
+
+
+@pytest.mark.parametrize("case", STAGES)
+def test_the_cases_are_what_they_are_called(task: Task, case: str) -> None:
+    _, stage, _ = built(task, case, 0.3)
+    found = {name: getattr(stage._settings, name) for name in WHAT_IS_BUILT[case]}
+    assert found == WHAT_IS_BUILT[case]
 
 
 @pytest.mark.parametrize("case", STAGES)
@@ -114,20 +139,87 @@ def test_measuring_changes_nothing(task: Task, case: str) -> None:
     assert [first[term] for term in terms] == [second[term] for term in terms]
 
 
+class Few:
+    """A batch by its size alone."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.source = count, torch.zeros(count, 1)
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def norms(actor: torch.nn.Module, term: Any, *batches: Any) -> dict[str, float]:
+    return gradient_norms(actor, {"payoff": term}, batches)
+
+
 def test_gradients_of_several_batches_are_of_their_mean() -> None:
-    """Weighted by their sources; a term that does not reach a weight leaves it out."""
+    """Weighted by their sources; a weight that the term does not reach is left out."""
     actor = torch.nn.Linear(3, 1)
-    used = actor.weight
+    found = norms(actor, lambda batch, step: (step + 1) * actor.weight.sum(), Few(1), Few(3))
+    assert found == {"gradient_payoff": pytest.approx((0.25 * 1 + 0.75 * 2) * math.sqrt(3))}
+    assert actor.weight.grad is None and actor.bias.grad is None
 
-    class Few:
-        def __init__(self, count: int) -> None:
-            self.count, self.source = count, torch.zeros(count, 1)
 
-        def __len__(self) -> int:
-            return self.count
+def test_running_means_stay_and_checkpointed_layers_work() -> None:
+    """A model of one's own may have batch normalisation, or compute its activations again in the backward pass."""
+    inner, norm = torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)
+    actor = torch.nn.Sequential(inner, norm)
+    actor(torch.randn(4, 3)).sum().backward()
+    before = [buffer.clone() for buffer in actor.buffers()]
+    kept = [weight.grad.clone() for weight in actor.parameters() if weight.grad is not None]
+    assert len(kept) == 4
 
     def term(batch: Any, step: int) -> Tensor:
-        return (step + 1) * used.sum()
+        inputs = torch.randn(4, 3, requires_grad=True)
+        found = torch.utils.checkpoint.checkpoint(actor, inputs, use_reentrant=True)
+        total: Tensor = found.square().sum() + found.pow(3).sum()
+        return total
 
-    found = gradient_norms(actor, {"payoff": term}, [Few(1), Few(3)])  # type: ignore[list-item]
-    assert found == {"gradient_payoff": pytest.approx((0.25 * 1 + 0.75 * 2) * math.sqrt(3))}
+    assert norms(actor, term, Few(1))["gradient_payoff"] > 0
+    for left, right in zip(before, actor.buffers(), strict=True):
+        assert torch.equal(left, right)
+    for gradient, weight in zip(kept, actor.parameters(), strict=True):
+        assert weight.grad is not None and torch.equal(gradient, weight.grad)
+
+
+def test_processes_do_not_wait_for_each_other_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them measure the same sentences: sums over the processes would count each several times."""
+    monkeypatch.setattr(processes, "_current", object())
+    seen = []
+    actor = torch.nn.Linear(2, 1)
+
+    def term(batch: Any, step: int) -> Tensor:
+        seen.append(processes.current())
+        return actor.weight.sum()
+
+    norms(actor, term, Few(2))
+    assert seen == [processes.ALONE] and processes.current() is not processes.ALONE
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rows"),
+    [
+        (ScheduleSettings(batch_size=32), 32),
+        (ScheduleSettings(batch_size=400), 50),
+        (ScheduleSettings(batch_size=32, accumulate=8), 4),
+        (ScheduleSettings(batch_size=2, accumulate=8), 1),
+        (ScheduleSettings(batch_size=600, batch_unit="tokens"), 20),
+    ],
+)
+def test_batches_are_no_larger_than_those_of_updates(schedule: ScheduleSettings, rows: int) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def first_of_dev(count: int, batch_size: int) -> list[Batch]:
+        asked.append((count, batch_size))
+        return []
+
+    of_validation(first_of_dev, schedule, longest=30)()
+    assert asked == [(100, rows)]
+
+
+def test_mixer_is_left_out(task: Task) -> None:
+    """The references that it keeps are a likelihood within its own loss."""
+    settings = settings_of({**DRY, "algorithm": "mixer", "sequence.mle_weight": "0.3"})
+    stage = Assembly(algorithm_of(settings).settle(settings), task, CPU).build("sequence")
+    assert not any(name.startswith("gradient") for name in stage.evaluate())

@@ -65,7 +65,7 @@ class CompletionStage:
         judge: Judge,
         logits: LogitsForm = "whole",
         sampler: Sampler | None = None,
-        sentences: Sentences = tuple,
+        sentences: Sentences | None = None,
     ) -> None:
         self.schedule = settings.schedule
         self.start_is_candidate = settings.start == "actor"
@@ -160,7 +160,7 @@ def _build(parts: Assembly, own: CompletionStageSettings) -> CompletionStage:
         judge=parts.judge_actor,
         logits=parts.settings.logits,
         sampler=parts.sampler,
-        sentences=of_validation(parts.first_of_dev),
+        sentences=of_validation(parts.first_of_dev, own.schedule, longest=parts.settings.data.max_length),
     )
 
 

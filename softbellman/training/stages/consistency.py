@@ -47,7 +47,7 @@ class ConsistencyStage:
         settings: ConsistencyStageSettings,
         *,
         judge: Judge,
-        sentences: Sentences = tuple,
+        sentences: Sentences | None = None,
         value: StateValue | None = None,
         prior: nn.Module | None = None,
     ) -> None:
@@ -62,8 +62,11 @@ class ConsistencyStage:
             self.modules["prior"] = prior
         self._settings = settings
         terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
+        beside = [network for network in (value, prior) if network is not None]
         self.evaluate = (
-            with_gradients(judge, drawing.actor, terms, sentences) if settings.mle_weight else judge
+            with_gradients(judge, drawing.actor, terms, sentences, beside=beside)
+            if settings.mle_weight
+            else judge
         )
 
     def update(self, batch: Batch, step: int) -> Sums:
@@ -184,7 +187,7 @@ def _build(parts: Assembly, own: ConsistencyStageSettings) -> ConsistencyStage:
         Drawing(parts.actor, **drawn),
         own,
         judge=parts.judge_actor,
-        sentences=of_validation(parts.first_of_dev),
+        sentences=of_validation(parts.first_of_dev, own.schedule, longest=parts.settings.data.max_length),
         value=value,
         prior=prior,
     )

@@ -61,17 +61,17 @@ class SequenceStage:
         settings: SequenceStageSettings,
         *,
         judge: Judge,
-        sentences: Sentences = tuple,
+        sentences: Sentences | None = None,
     ) -> None:
         self.schedule = settings.schedule
         self.drawing = drawing
         self.modules = {"actor": drawing.actor}
         self.optimizers = {"actor": build_optimizer(drawing.actor, settings.optimizer)}
         self._settings = settings
-        terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
-        self.evaluate = (
-            with_gradients(judge, drawing.actor, terms, sentences) if settings.mle_weight else judge
-        )
+        self.evaluate = judge
+        if settings.mle_weight and not settings.mixer_chunk:  # MIXER's own loss has a likelihood in it
+            terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
+            self.evaluate = with_gradients(judge, drawing.actor, terms, sentences)
         if settings.objective == "policy_gradient" and settings.baseline == "learnt":
             self.modules["baseline"] = state_baseline(drawing.actor)
             self.optimizers["baseline"] = build_optimizer(
@@ -246,7 +246,7 @@ def _build(parts: Assembly, own: SequenceStageSettings) -> SequenceStage:
         Drawing(parts.actor, **drawn),
         own,
         judge=parts.judge_actor,
-        sentences=of_validation(parts.first_of_dev),
+        sentences=of_validation(parts.first_of_dev, own.schedule, longest=parts.settings.data.max_length),
     )
 
 
