@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from softbellman.training.rollout import mode
 from softbellman.training.settings import ScheduleSettings
 from softbellman.training.stages.base import Judge
 from softbellman.training.vitals import SENTENCES
+
+if TYPE_CHECKING:
+    from softbellman.training.assembly import Assembly
 
 Terms = Mapping[str, Callable[[Batch, int], Tensor]]
 """The terms of a loss by name: of a batch and the number of its draws, the mean over the batch's sources."""
@@ -32,14 +36,26 @@ _MOST = 50  # sentences of a batch
 def with_gradients(
     judge: Judge,
     actor: nn.Module,
-    terms: Terms,
-    sentences: Sentences | None,
     *,
+    payoff: Callable[[Batch, int], Tensor],
+    likelihood: Callable[[Batch], Tensor],
+    mle_weight: float,
+    sentences: Sentences | None,
     beside: Sequence[nn.Module] = (),
 ) -> Judge:
-    """A validation that also gives `gradient_<term>`, the norm of each term's gradient with respect to the actor's weights."""
-    if sentences is None:
+    """A validation that also gives `gradient_payoff` and `gradient_likelihood`, see `gradient_norms`.
+
+    Args:
+        judge: the validation.
+        actor: see `gradient_norms`, as `beside`.
+        payoff: all of the loss but the likelihood, as one of `Terms`.
+        likelihood: negative log-likelihood of the references of a batch, mean over its sources.
+        mle_weight: of the likelihood; 0: there is nothing to compare, and the validation stays as it is.
+        sentences: on which it is measured; None: not at all.
+    """
+    if sentences is None or not mle_weight:
         return judge
+    terms: Terms = {"payoff": payoff, "likelihood": lambda batch, step: mle_weight * likelihood(batch)}
     return lambda: {**judge(), **gradient_norms(actor, terms, sentences(), beside=beside)}
 
 
@@ -98,17 +114,9 @@ def _kept(networks: Sequence[nn.Module]) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def of_validation(
-    first_of_dev: Callable[[int, int], list[Batch]], schedule: ScheduleSettings, *, longest: int
-) -> Sentences:
-    """The first `SENTENCES` sentences of the validation set, in batches no larger than what an update computes at one time.
-
-    Args:
-        first_of_dev: `Assembly.first_of_dev`.
-        schedule: of the stage.
-        longest: tokens of a sentence at most, for batches that are counted in tokens.
-    """
+def of_validation(parts: Assembly, schedule: ScheduleSettings) -> Sentences:
+    """The first `SENTENCES` sentences of the validation set, in batches no larger than what an update computes at one time."""
     rows = schedule.batch_size // schedule.accumulate
     if schedule.batch_unit == "tokens":
-        rows //= longest
-    return lambda: first_of_dev(SENTENCES, min(max(rows, 1), _MOST))
+        rows //= parts.settings.data.max_length
+    return lambda: parts.first_of_dev(SENTENCES, min(max(rows, 1), _MOST))

@@ -210,11 +210,14 @@ def test_processes_do_not_wait_for_each_other_in_it(monkeypatch: pytest.MonkeyPa
 def test_batches_are_no_larger_than_those_of_updates(schedule: ScheduleSettings, rows: int) -> None:
     asked: list[tuple[int, int]] = []
 
-    def first_of_dev(count: int, batch_size: int) -> list[Batch]:
-        asked.append((count, batch_size))
-        return []
+    class Parts:
+        settings = settings_of({"data.max_length": "30"})
 
-    of_validation(first_of_dev, schedule, longest=30)()
+        def first_of_dev(self, count: int, batch_size: int) -> list[Batch]:
+            asked.append((count, batch_size))
+            return []
+
+    of_validation(Parts(), schedule)()  # type: ignore[arg-type]
     assert asked == [(100, rows)]
 
 

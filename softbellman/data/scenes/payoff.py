@@ -42,7 +42,7 @@ class TrueCaption:
             ValueError: there is none, or there are several.
         """
         known = [caption for caption in captions if "<unk>" not in caption.split()]
-        candidates = [self._by_caption.get(caption, set()) for caption in known]
+        candidates = [self._scenes.get(caption, set()) for caption in known]
         found = set.intersection(*candidates) if candidates else set()
         if len(found) != 1:
             raise ValueError(
@@ -50,12 +50,13 @@ class TrueCaption:
                 f"{list(captions)!r}; say payoff.references: all, and give {type(self).__name__} the seed, difficulty "
                 "and numbers of images of the data"
             )
-        return self._scenes[found.pop()]
+        (scene,) = found
+        return scene
 
     @cached_property
-    def _made(self) -> tuple[list[Scene], dict[str, set[int]]]:
-        scenes: list[Scene] = []
-        by_caption: dict[str, set[int]] = {}
+    def _scenes(self) -> dict[str, set[Scene]]:
+        """The scenes that each caption is said of."""
+        scenes: dict[str, set[Scene]] = {}
         for split in generate_scenes(
             seed=self.seed,
             images=self.images,
@@ -65,14 +66,5 @@ class TrueCaption:
         ).values():
             for scene, captions in zip(split.scenes, split.captions, strict=True):
                 for caption in captions:
-                    by_caption.setdefault(caption, set()).add(len(scenes))
-                scenes.append(scene)
-        return scenes, by_caption
-
-    @property
-    def _scenes(self) -> list[Scene]:
-        return self._made[0]
-
-    @property
-    def _by_caption(self) -> dict[str, set[int]]:
-        return self._made[1]
+                    scenes.setdefault(caption, set()).add(scene)
+        return scenes

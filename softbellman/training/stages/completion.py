@@ -71,8 +71,14 @@ class CompletionStage:
         self.start_is_candidate = settings.start == "actor"
         self.modules = {"actor": actor}
         self.optimizers = {"actor": build_optimizer(actor, settings.optimizer)}
-        terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
-        self.evaluate = with_gradients(judge, actor, terms, sentences) if settings.mle_weight else judge
+        self.evaluate = with_gradients(
+            judge,
+            actor,
+            payoff=lambda batch, step: self._distilled(batch, step).loss,
+            likelihood=lambda batch: self._likelihood(batch).loss,
+            mle_weight=settings.mle_weight,
+            sentences=sentences,
+        )
         self._settings, self._payoff, self._edits = settings, payoff, edits
         self._longest, self._key, self._forbidden = longest, key, forbidden
         self._logits = logits
@@ -83,7 +89,7 @@ class CompletionStage:
         actor = self.modules["actor"].train()
         loss, diagnostics = self._distilled(batch, step)
         if settings.mle_weight:
-            likelihood = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
+            likelihood = self._likelihood(batch)
             loss = loss + settings.mle_weight * likelihood.loss
             diagnostics.update(likelihood.diagnostics)
         diagnostics["actor_gradient"] = descend(
@@ -101,13 +107,9 @@ class CompletionStage:
         objective.diagnostics["payoff"] = states.payoff
         return objective
 
-    def _payoff_term(self, batch: Batch, step: int) -> Tensor:
-        return self._distilled(batch, step).loss
-
-    def _likelihood_term(self, batch: Batch, step: int) -> Tensor:
+    def _likelihood(self, batch: Batch) -> Objective:
         actor = self.modules["actor"]
-        likelihood = reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
-        return self._settings.mle_weight * likelihood.loss
+        return reference_likelihood(actor, batch, source=batch.source, logits=self._logits)
 
     def _draw(self, batch: Batch, step: int) -> States:
         actor, settings = self.modules["actor"], self._settings
@@ -160,7 +162,7 @@ def _build(parts: Assembly, own: CompletionStageSettings) -> CompletionStage:
         judge=parts.judge_actor,
         logits=parts.settings.logits,
         sampler=parts.sampler,
-        sentences=of_validation(parts.first_of_dev, own.schedule, longest=parts.settings.data.max_length),
+        sentences=of_validation(parts, own.schedule),
     )
 
 

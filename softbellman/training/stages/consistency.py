@@ -61,12 +61,14 @@ class ConsistencyStage:
         if prior is not None:
             self.modules["prior"] = prior
         self._settings = settings
-        terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
-        beside = [network for network in (value, prior) if network is not None]
-        self.evaluate = (
-            with_gradients(judge, drawing.actor, terms, sentences, beside=beside)
-            if settings.mle_weight
-            else judge
+        self.evaluate = with_gradients(
+            judge,
+            drawing.actor,
+            payoff=self._payoff_term,
+            likelihood=lambda batch: drawing.likelihood(batch).loss,
+            mle_weight=settings.mle_weight,
+            sentences=sentences,
+            beside=[network for network in (value, prior) if network is not None],
         )
 
     def update(self, batch: Batch, step: int) -> Sums:
@@ -115,9 +117,6 @@ class ConsistencyStage:
         memory = self.drawing.encode(batch)
         _, paths = self._paths(batch, step, memory)
         return self._consistency(batch, paths, memory)[0].loss
-
-    def _likelihood_term(self, batch: Batch, step: int) -> Tensor:
-        return self._settings.mle_weight * self.drawing.likelihood(batch).loss
 
     def _consistency(
         self, batch: Batch, paths: Rollout, memory: Encoded | None
@@ -187,7 +186,7 @@ def _build(parts: Assembly, own: ConsistencyStageSettings) -> ConsistencyStage:
         Drawing(parts.actor, **drawn),
         own,
         judge=parts.judge_actor,
-        sentences=of_validation(parts.first_of_dev, own.schedule, longest=parts.settings.data.max_length),
+        sentences=of_validation(parts, own.schedule),
         value=value,
         prior=prior,
     )

@@ -68,10 +68,14 @@ class SequenceStage:
         self.modules = {"actor": drawing.actor}
         self.optimizers = {"actor": build_optimizer(drawing.actor, settings.optimizer)}
         self._settings = settings
-        self.evaluate = judge
-        if settings.mle_weight and not settings.mixer_chunk:  # MIXER's own loss has a likelihood in it
-            terms = {"payoff": self._payoff_term, "likelihood": self._likelihood_term}
-            self.evaluate = with_gradients(judge, drawing.actor, terms, sentences)
+        self.evaluate = with_gradients(
+            judge,
+            drawing.actor,
+            payoff=lambda batch, step: self._taught(batch, step, drawing.encode(batch)).loss,
+            likelihood=lambda batch: drawing.likelihood(batch).loss,
+            mle_weight=settings.mle_weight,
+            sentences=None if settings.mixer_chunk else sentences,  # MIXER's own loss has a likelihood in it
+        )
         if settings.objective == "policy_gradient" and settings.baseline == "learnt":
             self.modules["baseline"] = state_baseline(drawing.actor)
             self.optimizers["baseline"] = build_optimizer(
@@ -114,12 +118,6 @@ class SequenceStage:
             payoff=rollout.rewards.sum(),
         )
         return taught
-
-    def _payoff_term(self, batch: Batch, step: int) -> Tensor:
-        return self._taught(batch, step, self.drawing.encode(batch)).loss
-
-    def _likelihood_term(self, batch: Batch, step: int) -> Tensor:
-        return self._settings.mle_weight * self.drawing.likelihood(batch).loss
 
     # Policy gradient --------------------------------------------------------------------------------------------------
 
@@ -246,7 +244,7 @@ def _build(parts: Assembly, own: SequenceStageSettings) -> SequenceStage:
         Drawing(parts.actor, **drawn),
         own,
         judge=parts.judge_actor,
-        sentences=of_validation(parts.first_of_dev, own.schedule, longest=parts.settings.data.max_length),
+        sentences=of_validation(parts, own.schedule),
     )
 
 

@@ -55,7 +55,7 @@ def test_captions_of_no_scene_are_refused(captions: list[str], words: str) -> No
 
 def test_captions_that_two_scenes_share_are_refused() -> None:
     payoff = TrueCaption()
-    payoff.__dict__["_made"] = (SPLIT.scenes[:2], {"a circle": {0, 1}, "a star": {1}})
+    payoff.__dict__["_scenes"] = {"a circle": {*SPLIT.scenes[:2]}, "a star": {SPLIT.scenes[1]}}
     with pytest.raises(ValueError, match="2 scenes of seed 1"):
         payoff.scene_of(["a circle"])
     assert payoff.scene_of(["a circle", "a star"]) == SPLIT.scenes[1]
