@@ -38,7 +38,7 @@ def score(path: Path) -> tuple[str, dict[str, float]]:
     )
     bleu = corpus_bleu(lines, test.reference_texts, tokenize=settings.evaluation.tokenize)
     others = further_metrics(
-        settings.evaluation.metrics,
+        settings.evaluation.of_texts,
         lines,
         test.reference_texts,
         settings.evaluation,

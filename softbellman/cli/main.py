@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
 
 from softbellman.cli.common import UserError, run_command
@@ -65,7 +64,3 @@ def _dispatch(arguments: Sequence[str]) -> int:
         raise UserError(f"unknown command {command!r}; nearest: {nearest(command, COMMANDS)!r}")
     module = importlib.import_module(f"softbellman.cli.{command}")
     return int(module.command(rest))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -160,7 +160,7 @@ class Run(TrainedActor):
         lines = self.decode(split, **options)
         bleu = corpus_bleu(lines, corpus.reference_texts, tokenize=settings.evaluation.tokenize)
         others = further_metrics(
-            settings.evaluation.metrics,
+            settings.evaluation.of_texts,
             lines,
             corpus.reference_texts,
             settings.evaluation,

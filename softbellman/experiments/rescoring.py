@@ -49,7 +49,7 @@ def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
             raise ValueError(
                 f"{run.path}: {TRUTH} is of captions of scenes, and the run is on {run.settings.data.kind} data"
             )
-        missing = [name for name in names if name not in run.settings.evaluation.metrics]
+        missing = [name for name in names if name not in run.settings.evaluation.measured]
         if not missing:
             return run
         test = test_set(run.settings)

@@ -13,14 +13,13 @@ from pathlib import Path
 from softbellman import config
 from softbellman.config import ConfigError
 from softbellman.core.files import write_atomically
-from softbellman.experiments.collect import read_run
-from softbellman.experiments.description import Experiment, Part
+from softbellman.experiments.collect import FinishedRun, read_run
+from softbellman.experiments.description import Condition, Experiment, Part
 from softbellman.experiments.plan import Chosen, Job
+from softbellman.training.settings import SMALLER_IS_BETTER
 
 NAME = "chosen.yaml"
 """The file of an experiment's folder that says what was chosen."""
-SCORE = "dev_bleu"
-"""What decides, as it was logged."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Trial:
     set: tuple[str, ...]
     """The settings, as KEY=VALUE."""
     scores: tuple[float, ...]
-    """Validation BLEU of each seed."""
+    """Validation score of each seed."""
 
     @property
     def mean(self) -> float:
@@ -48,11 +47,23 @@ class Choice:
     """Name of the condition."""
     trials: tuple[Trial, ...]
     """All of them, in the order of the values."""
+    by: str = "bleu"
+    """The metric of the validation set that decided: `evaluation.select_by` of the trials."""
 
     @property
     def best(self) -> Trial:
         """What was chosen."""
-        return max(self.trials, key=lambda trial: trial.mean)
+        return self._ordered[0]
+
+    @property
+    def worst(self) -> Trial:
+        """The least of them."""
+        return self._ordered[-1]
+
+    @property
+    def _ordered(self) -> list[Trial]:
+        """From best to worst, equal ones as they were tried."""
+        return sorted(self.trials, key=lambda trial: trial.mean, reverse=self.by not in SMALLER_IS_BETTER)
 
 
 @dataclass(frozen=True)
@@ -118,15 +129,13 @@ def choose(trials: Experiment, jobs: Sequence[Job]) -> Tuning:
 
     Raises:
         UnfinishedRunError: a trial is not finished; names it.
+        ConfigError: the trials of a condition are judged by different metrics.
     """
-    scores = {
-        (job.part, job.condition, job.seed): read_run(job.folder.path).systems[-1].metrics[SCORE]
-        for job in jobs
-    }
+    runs = {(job.part, job.condition, job.seed): read_run(job.folder.path) for job in jobs}
     seeds = tuple(dict.fromkeys(job.seed for job in jobs))
     parts = dict.fromkeys(job.part for job in jobs)
     choices = [
-        Choice(part.name, condition.name, tuple(_trials(part, condition.name, trials, seeds, scores)))
+        _choice(part, condition, seeds, runs)
         for part in trials.parts
         if part.name in parts
         for condition in trials.conditions
@@ -135,17 +144,24 @@ def choose(trials: Experiment, jobs: Sequence[Job]) -> Tuning:
     return Tuning(seeds, tuple(choices))
 
 
-def _trials(
-    part: Part,
-    condition: str,
-    trials: Experiment,
-    seeds: Sequence[int],
-    scores: Mapping[tuple[str, str, int], float],
-) -> Iterable[Trial]:
-    (whole,) = (entry for entry in trials.conditions if entry.name == condition)
-    for single in whole.taken_apart():
-        tried = single.set[len(whole.set) :]
-        yield Trial(tried, tuple(scores[part.name, single.name, seed] for seed in seeds))
+def _choice(
+    part: Part, whole: Condition, seeds: Sequence[int], runs: Mapping[tuple[str, str, int], FinishedRun]
+) -> Choice:
+    tried = {
+        single.set[len(whole.set) :]: [runs[part.name, single.name, seed] for seed in seeds]
+        for single in whole.taken_apart()
+    }
+    metrics = {run.settings.evaluation.select_by for found in tried.values() for run in found}
+    if len(metrics) > 1:
+        raise ConfigError(
+            f"the trials of {whole.name!r} cannot be compared: evaluation.select_by is {' and '.join(sorted(metrics))}"
+        )
+    (by,) = metrics
+    scored = [
+        Trial(values, tuple(run.systems[-1].metrics[f"dev_{by}"] for run in found))
+        for values, found in tried.items()
+    ]
+    return Choice(part.name, whole.name, tuple(scored), by)
 
 
 def write_tuning(tuning: Tuning, folder: Path) -> None:

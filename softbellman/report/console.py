@@ -68,7 +68,9 @@ class Console(Observer):
 def _comparison(result: RunResult) -> list[str]:
     rows = result.rows
     table = [
-        {"system": row.system, "dev BLEU": row.dev_bleu, "test BLEU": row.test.score,
+        {"system": row.system, "dev BLEU": row.dev_bleu,
+         **{f"dev {METRIC_TITLES.get(name, name)}": value for name, value in row.dev_others.items()},
+         "test BLEU": row.test.score,
          **{METRIC_TITLES.get(name, name): value for name, value in row.others.items()},
          "length ratio": row.test.length_ratio}
         for row in rows

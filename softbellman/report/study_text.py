@@ -62,14 +62,14 @@ def scores(section: Section) -> tuple[list[str], list[list[object]]]:
 
 def choices(tuning: Tuning) -> tuple[list[str], list[list[object]]]:
     """Header and rows, the first two columns text: what was chosen for each system, out of how many."""
-    header = ["system", "chosen", "trials", "validation BLEU", "of the worst"]
+    header = ["system", "chosen", "trials", f"validation {_judged_by(tuning)}", "of the worst"]
     rows: list[list[object]] = [
         [
             choice.condition,
             ", ".join(choice.best.set),
             len(choice.trials),
             f"{choice.best.mean:.2f}",
-            f"{min(trial.mean for trial in choice.trials):.2f}",
+            f"{choice.worst.mean:.2f}",
         ]
         for choice in tuning.choices
     ]
@@ -99,9 +99,12 @@ def chosen_on(tuning: Tuning) -> str:
     noun = "seed" if len(tuning.seeds) == 1 else "seeds"
     counts = {len(choice.trials) for choice in tuning.choices}
     each = f"{counts.pop()} trials each" if len(counts) == 1 else "unequal numbers of trials"
-    return (
-        f"Settings were chosen by validation BLEU on {noun} {seeds}, whose runs are not among these: {each}."
-    )
+    return f"Settings were chosen by validation {_judged_by(tuning)} on {noun} {seeds}, whose runs are not among these: {each}."
+
+
+def _judged_by(tuning: Tuning) -> str:
+    """The titles of the metrics that decided, as BLEU."""
+    return " or ".join(dict.fromkeys(short_title(choice.by) for choice in tuning.choices))
 
 
 def show_spread(found: Spread | None) -> str | None:

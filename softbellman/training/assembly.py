@@ -11,17 +11,11 @@ from torch import nn
 
 from softbellman.core.objects import UserCodeError
 from softbellman.data import Batch, BatchIterator, collate
-from softbellman.data.scenes import scenes_of
-from softbellman.decoding import LastScore, Sampler, sample
+from softbellman.decoding import LastScore, Sampler, StepwiseModel, sample
 from softbellman.models import PixelCaptioner, TransformerPixelCaptioner
 from softbellman.payoffs.payoff import Payoff
-from softbellman.training.evaluation import (
-    corpus_batches,
-    corpus_bleu,
-    further_metrics,
-    translate_corpus,
-    warn_of_tokenised,
-)
+from softbellman.training.evaluation import corpus_batches, warn_of_tokenised
+from softbellman.training.judging import Judged, judge_search
 from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.settings import EditSettings, ScheduleSettings, Settings, follow_data
@@ -203,19 +197,25 @@ class Assembly:
 
     def judge_actor(self, searched: LastScore | None = None) -> dict[str, float]:
         """BLEU of the actor's beam search, and the other metrics asked for; `searched` where logits are no probabilities."""
-        evaluation = self.settings.evaluation
-        lines = translate_corpus(
-            searched or self.actor, self.dev_batches, self.task.target_codec, evaluation, device=self.device
-        )
-        score = corpus_bleu(lines, self.dev.reference_texts, tokenize=evaluation.tokenize)
-        others = further_metrics(
-            evaluation.metrics, lines, self.dev.reference_texts, evaluation, scenes=scenes_of(self.dev)
-        )
+        found = self.judge(searched or self.actor)
         return {
-            "dev_bleu": score.score,
-            "dev_length_ratio": score.length_ratio,
-            **{f"dev_{name}": value for name, value in others.items()},
+            "dev_bleu": found.bleu.score,
+            "dev_length_ratio": found.bleu.length_ratio,
+            **{f"dev_{name}": value for name, value in found.others.items()},
         }
+
+    def judge(self, model: nn.Module | StepwiseModel, **options: Any) -> Judged:
+        """What a model's beam search says of the validation set, see `judge_search`."""
+        return judge_search(
+            model,
+            self.dev,
+            self.dev_batches,
+            self.settings.evaluation,
+            codec=self.task.target_codec,
+            payoff=self.payoff,
+            device=self.device,
+            **options,
+        )
 
     def first_of_dev(self, count: int, batch_size: int) -> list[Batch]:
         """The first sentences of the validation set with their first references, in batches."""

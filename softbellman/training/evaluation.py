@@ -164,7 +164,7 @@ TEXT_METRICS: dict[str, Metric] = {
 """Metrics of hypotheses against references."""
 
 METRICS = (*TEXT_METRICS, TRUTH)
-"""What `evaluation.metrics` can ask for beside BLEU."""
+"""What `evaluation.metrics` can ask for beside BLEU, of texts."""
 
 
 def further_metrics(
@@ -202,8 +202,15 @@ def corpus_batches(corpus: Examples, batch_size: int, payoff: PayoffSettings | N
     return BatchIterator(corpus, batch_size=batch_size, shuffle=False, **how)
 
 
+class Said(NamedTuple):
+    """What a search found for one source: the text, and its tokens with the end token where there is one."""
+
+    line: str
+    tokens: list[int]
+
+
 @torch.no_grad()
-def translate_corpus(
+def search_corpus(
     model: nn.Module | StepwiseModel,
     batches: BatchIterator,
     codec: Codec,
@@ -211,10 +218,10 @@ def translate_corpus(
     *,
     device: torch.device,
     reads: Literal["source", "reference"] = "source",
-) -> list[str]:
+) -> list[Said]:
     """Beam-search every source or image (or reference, for an oracle); the hypotheses come back in the corpus's order."""
 
-    def translate(batch: Batch) -> list[tuple[int, str]]:
+    def search(batch: Batch) -> list[tuple[int, Said]]:
         read = batch.source if reads == "source" else batch.critic_source
         found = beam_search(
             model,
@@ -224,11 +231,26 @@ def translate_corpus(
             length_penalty=settings.length_penalty,
             special=batch.special,
         )
-        lines = map(codec.decode, found.tokens.tolist())
-        return list(zip(batch.index.tolist(), lines, strict=True))
+        said = [
+            Said(codec.decode(tokens), tokens[:length])
+            for tokens, length in zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)
+        ]
+        return list(zip(batch.index.tolist(), said, strict=True))
 
-    parts = current().spread(batches.epoch(0), translate)
-    return [line for _, line in sorted(pair for part in parts for pair in part)]
+    parts = current().spread(batches.epoch(0), search)
+    return [said for _, said in sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])]
+
+
+def translate_corpus(
+    model: nn.Module | StepwiseModel,
+    batches: BatchIterator,
+    codec: Codec,
+    settings: EvaluationSettings,
+    *,
+    device: torch.device,
+) -> list[str]:
+    """The texts of `search_corpus`."""
+    return [said.line for said in search_corpus(model, batches, codec, settings, device=device)]
 
 
 @torch.no_grad()

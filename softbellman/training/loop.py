@@ -23,9 +23,9 @@ from softbellman.training.precision import Precision, autocast_to
 from softbellman.training.processes import ALONE, Processes
 from softbellman.training.rates import LearningRates
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import CheckpointSettings
+from softbellman.training.settings import CheckpointSettings, EvaluationSettings
 from softbellman.training.stagefiles import StageFiles
-from softbellman.training.stages import Metric, Stage, Sums, draw_key, update_in_parts
+from softbellman.training.stages import Metric, Stage, Sums, draw_key, selection_score, update_in_parts
 from softbellman.training.stopping import Stopped, StopRequest
 from softbellman.training.sums import Totals, means
 
@@ -53,6 +53,7 @@ class Cursor:
         best: best selection score so far (larger is better).
         selected: selection score of the selected weights: the best, or where the settings say so the last.
         best_step: the update after which they were selected.
+        measured: what else was measured then; empty in checkpoints of earlier versions.
         first: the first selection score; None before it.
         validations: validations done.
         seconds: training time so far, validation included.
@@ -67,6 +68,7 @@ class Cursor:
     best: float = -math.inf
     selected: float = -math.inf
     best_step: int = -1
+    measured: dict[str, float] = field(default_factory=dict)
     first: float | None = None
     validations: int = 0
     seconds: float = 0.0
@@ -102,6 +104,7 @@ class StageRunner:
         steps_before, seconds_before: of the stages before this one.
         processes: of the job.
         metrics: how sums of a stage of the user's own are logged, by name.
+        evaluation: says which metric selects.
     """
 
     stage: Stage
@@ -118,8 +121,10 @@ class StageRunner:
     seconds_before: float = 0.0
     processes: Processes = ALONE
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
     def __post_init__(self) -> None:
+        self.selection = self.evaluation.selection(self.stage.selection)
         self.cursor, self.interval = Cursor(), Interval()
         self.rates = LearningRates(self.stage)
         self.files = StageFiles(
@@ -262,8 +267,8 @@ class StageRunner:
             )
         if cursor.ended == "collapse":
             self.observer.warned(
-                f"stage {stage.name} stopped at update {cursor.step}: {stage.selection.lstrip('-')} fell from "
-                f"{cursor.first:.4g} to {self._score(metrics):.4g}; the weights selected before are taken"
+                f"stage {stage.name} stopped at update {cursor.step}: {self.selection.lstrip('-')} fell from "
+                f"{cursor.first:.4g} to {selection_score(metrics, self.selection):.4g}; the weights selected before are taken"
             )
 
     def _decay_or_end(self, improved: bool) -> None:
@@ -285,13 +290,10 @@ class StageRunner:
         if self._collapsed:
             cursor.ended = "collapse"
 
-    def _score(self, metrics: dict[str, float]) -> float:
-        sign = -1.0 if self.stage.selection.startswith("-") else 1.0
-        return sign * metrics[self.stage.selection.lstrip("-")]
-
     def _select(self, metrics: dict[str, float]) -> bool:
         """Keep the weights if they are the result so far; returns whether their selection score is the best so far."""
-        cursor, score, schedule = self.cursor, self._score(metrics), self.stage.schedule
+        cursor, schedule = self.cursor, self.stage.schedule
+        score = selection_score(metrics, self.selection)
         cursor.validations += 1
         if cursor.first is None and math.isfinite(score):
             cursor.first = score
@@ -299,7 +301,7 @@ class StageRunner:
         improved = score > cursor.best
         cursor.best = score if improved else cursor.best
         if improved or (schedule.select == "last" and not self._collapsed):
-            cursor.selected, cursor.best_step = score, cursor.step
+            cursor.selected, cursor.best_step, cursor.measured = score, cursor.step, dict(metrics)
             self.files.select(cursor.step)
         return improved
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ class FinalRow:
         dev_bleu: BLEU on the validation set.
         test: BLEU on the test set.
         others: what `evaluation.metrics` asked for, of the test set, by name.
+        dev_others: what selected on the validation set, by name; empty where that was BLEU.
     """
 
     system: str
@@ -26,6 +27,7 @@ class FinalRow:
     dev_bleu: float
     test: BleuScore
     others: dict[str, float]
+    dev_others: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ import torch
 import softbellman
 from softbellman import config
 from softbellman.core.objects import UserObject, given_object
-from softbellman.data.scenes import scenes_of
 from softbellman.training.algorithms import Algorithm
 from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.assembly import Assembly
 from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
 from softbellman.training.diagnosis import diagnose_run
-from softbellman.training.evaluation import corpus_batches, corpus_bleu, further_metrics, translate_corpus
+from softbellman.training.evaluation import corpus_batches
 from softbellman.training.handed import ModelFunction, with_handed
 from softbellman.training.journal import Journal
+from softbellman.training.judging import judge_search
 from softbellman.training.lock import FolderLock, FolderMovedError
 from softbellman.training.loggers import Loggers
 from softbellman.training.loop import Cursor, StageRunner
@@ -300,6 +300,7 @@ class _Run:
                 seconds_before=sum(end.seconds for end in ends.values()),
                 processes=self.processes,
                 metrics=self.algorithm.spec(name).metrics,
+                evaluation=settings.evaluation,
             )
             ends[name] = runner.run()
             cache.keep(key, stage)
@@ -332,9 +333,10 @@ class _Run:
         test = self.task.test
         if settings.evaluation.drop_long:
             test = test.drop_longer(settings.data.max_length, name="test")
-        batches = corpus_batches(test, settings.evaluation.batch_size)
+        batches = corpus_batches(test, settings.evaluation.batch_size, settings.payoff)
         rows = []
         compared = [name for name in self.parts.stages if self.algorithm.spec(name).trains_actor]
+        chosen = settings.evaluation.select_by
         for stage in compared:
             spec = self.algorithm.spec(stage)
             decoder = spec.decoder(actor, self.task.special)
@@ -342,26 +344,32 @@ class _Run:
                 if self.processes.first:
                     load_modules(folder.weights(stage, "best"), {"actor": actor, **decoder.modules})
             self.processes.send([actor, *decoder.modules.values()])
-            lines = translate_corpus(
-                decoder.model, batches, self.task.target_codec, settings.evaluation, device=self.device
-            )
-            score = corpus_bleu(lines, test.reference_texts, tokenize=settings.evaluation.tokenize)
-            others = further_metrics(
-                settings.evaluation.metrics,
-                lines,
-                test.reference_texts,
+            found = judge_search(
+                decoder.model,
+                test,
+                batches,
                 settings.evaluation,
-                scenes=scenes_of(test),
+                codec=self.task.target_codec,
+                payoff=self.payoff,
+                device=self.device,
             )
             system = "MLE" if spec.likelihood else self.algorithm.title
             if stage == compared[-1]:
                 system = settings.label or system
-            row = FinalRow(system, stage, ends[stage].selected, score, others)  # selected by dev_bleu
+            measured, score = ends[stage].measured, found.bleu
+            row = FinalRow(
+                system,
+                stage,
+                measured.get("dev_bleu", ends[stage].selected),  # of earlier versions, where BLEU selected
+                score,
+                found.others,
+                {chosen: measured[f"dev_{chosen}"]} if chosen != "bleu" and measured else {},
+            )
             rows.append(row)
             if not self.processes.first:
                 continue
-            folder.write_hypotheses(f"test-{stage}", lines)
-            folder.write_examples(f"test-{stage}", self._examples(test, lines))
+            folder.write_hypotheses(f"test-{stage}", found.lines)
+            folder.write_examples(f"test-{stage}", self._examples(test, found.lines))
             folder.log(
                 kind="test",
                 stage=stage,
@@ -371,7 +379,8 @@ class _Run:
                 signature=score.signature,
                 length_ratio=score.length_ratio,
                 peak_memory_bytes=peak_memory(),
-                **{f"test_{name}": value for name, value in others.items()},
+                **{f"test_{name}": value for name, value in found.others.items()},
+                **{f"dev_{name}": value for name, value in row.dev_others.items()},
             )
         return tuple(rows)
 

@@ -44,7 +44,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def start(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "softbellman.cli.main", "experiment", *words]
+    command = [sys.executable, "-m", "softbellman", "experiment", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -134,7 +134,7 @@ def test_words_typed_in_an_ascii_locale_are_text() -> None:
 def test_a_process_of_its_own(environment: dict[str, str]) -> None:
     words = ["oracle", "--reference", "größe", "--hypothesis", "größe baum"]
     found = subprocess.run(
-        [sys.executable, "-m", "softbellman.cli.main", *words], env={**os.environ, **environment},
+        [sys.executable, "-m", "softbellman", *words], env={**os.environ, **environment},
         capture_output=True, timeout=120,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr.decode()

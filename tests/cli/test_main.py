@@ -116,7 +116,7 @@ def test_descriptions_are_in_short_sentences() -> None:
 
 @pytest.mark.parametrize("closed", (">&-", "2>&-", ">&- 2>&-"))
 def test_closed_streams_are_no_error(closed: str) -> None:
-    command = f"{sys.executable} -m softbellman.cli.main info {closed}"
+    command = f"{sys.executable} -m softbellman info {closed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr
 

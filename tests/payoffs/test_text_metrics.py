@@ -21,7 +21,7 @@ from softbellman.training.evaluation import (
     further_metrics,
     warn_of_tokenised,
 )
-from softbellman.training.settings import EvaluationSettings
+from softbellman.training.settings import MEAN_PAYOFF, EvaluationSettings
 
 HYPOTHESES = [text for text, _ in CAPTIONS]
 REFERENCES = [list(texts) for _, texts in CAPTIONS]
@@ -203,7 +203,9 @@ def test_tokenised_text_that_a_run_tokenises_again_warns(caplog):
 
 def test_every_metric_that_can_be_asked_for_exists():
     (choices, _) = get_args(get_type_hints(EvaluationSettings)["metrics"])
-    assert set(get_args(choices)) == set(METRICS)
+    assert set(get_args(choices)) == {*METRICS, MEAN_PAYOFF}
+    selecting = set(get_args(get_type_hints(EvaluationSettings)["select_by"]))
+    assert selecting == {"bleu", *get_args(choices)} - {"bleu_orders"}
     assert (*TEXT_METRICS, "truth") == METRICS
     scenes = generate_split("test", count=len(HYPOTHESES)).scenes
     found = further_metrics(METRICS, HYPOTHESES, REFERENCES, WORDS, scenes=scenes)

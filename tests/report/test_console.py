@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,11 @@ def test_quiet_shows_the_result_alone(tmp_path: Path, bars: io.StringIO) -> None
         FinalRow("MLE", "actor", 27.0, BleuScore(26.5, signature, 0.98), {"cider": 58.5}),
         FinalRow("ERAC", "joint", 28.75, BleuScore(27.8, signature, 1.01), {"cider": 61.25}),
     ]
+    selected = [replace(row, dev_others={"cider": 50.0}) for row in rows]
+    Console(progress).finished(RunResult(tmp_path / "my run", tuple(selected), "text"))
+    header = out.getvalue().splitlines()[1]
+    assert header == "system  dev BLEU  dev CIDEr-D  test BLEU  CIDEr-D  length ratio"
+    out.truncate(out.seek(0))
     Console(progress).finished(RunResult(tmp_path / "my run", tuple(rows), "text"))
     text = out.getvalue()
     assert "ERAC minus MLE on the test set: +1.30 BLEU" in text

@@ -50,13 +50,17 @@ from softbellman.training.settings.sequence_level import (
     SequenceStageSettings,
 )
 from softbellman.training.settings.task import (
+    MEAN_PAYOFF,
+    SMALLER_IS_BETTER,
     TRUTH,
     DataSettings,
     EvaluationSettings,
 )
 
 __all__ = [
+    "MEAN_PAYOFF",
     "PRESETS",
+    "SMALLER_IS_BETTER",
     "TRUTH",
     "ActorStageSettings",
     "AugmentedStageSettings",
@@ -184,9 +188,10 @@ class Settings:
         check_model(self)
         check_schedules(self)
         check_accumulation(self)
-        if TRUTH in self.evaluation.metrics and self.data.kind != "scenes":
+        if TRUTH in self.evaluation.measured and self.data.kind != "scenes":
+            asked = "metrics has" if TRUTH in self.evaluation.metrics else "select_by is"
             raise ValueError(
-                f"evaluation.metrics has {TRUTH}, which is of captions of scenes, but data.kind is {self.data.kind}; "
+                f"evaluation.{asked} {TRUTH}, which is of captions of scenes, but data.kind is {self.data.kind}; "
                 f"leave {TRUTH} out or say data.kind: scenes"
             )
 

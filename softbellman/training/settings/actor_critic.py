@@ -98,7 +98,7 @@ class JointStageSettings(AveragedSettings):
     )
     """Optimiser of the critic."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(decay=0.9))
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
     samples: Count = 1
     """Sequences sampled from the actor for each source."""
     extra_length: Natural = 10

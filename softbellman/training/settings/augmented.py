@@ -42,7 +42,7 @@ class OracleStageSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """Optimiser of the Q-network."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(max_decays=4))
-    """Epochs and decay; selection is by the BLEU of the oracle's own beam search on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` of the oracle's own beam search on the validation set."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class AugmentedStageSettings(AveragedSettings):
     )
     """Optimiser of the actor."""
     schedule: ScheduleSettings = field(default_factory=lambda: ScheduleSettings(batch_size=42))
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop_below * max(self.edits.samples, 1) <= 1.0:
@@ -104,4 +104,4 @@ class CompletionStageSettings(AveragedSettings):
     optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=2e-4))
     """Optimiser of the actor."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""

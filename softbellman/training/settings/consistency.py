@@ -39,7 +39,7 @@ class ConsistencyStageSettings(AveragedSettings):
     value_optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """separate: optimiser of the values."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
 
     def __post_init__(self) -> None:
         if self.value == "unified" and self.actor_delay:

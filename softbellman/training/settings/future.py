@@ -32,7 +32,7 @@ class FutureStageSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """Optimiser of the value."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    """Epochs and decay; selection is by BLEU on the validation set, of the search with the best weight."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set, of the search with the best weight."""
 
     def __post_init__(self) -> None:
         if any(not 0.0 <= gamma < 1e6 for gamma in self.gammas):

@@ -52,7 +52,7 @@ class SequenceStageSettings(AveragedSettings):
     baseline_optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     """policy_gradient: optimiser of the learnt baseline."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
 
     def __post_init__(self) -> None:
         if self.objective == "policy_gradient" and self.baseline == "others" and self.samples < 2:
@@ -80,7 +80,7 @@ class SearchStageSettings(AveragedSettings):
     optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=1e-4))
     """Optimiser of the actor."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
 
     def __post_init__(self) -> None:
         if self.start_beam > self.beam:
@@ -116,7 +116,7 @@ class ProfessorStageSettings(AveragedSettings):
     )
     """Optimiser of the discriminator."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
 
 
 @dataclass(frozen=True)
@@ -135,4 +135,4 @@ class ScheduledStageSettings(AveragedSettings):
     optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=1e-3))
     """Optimiser of the actor."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    """Epochs and decay; selection is by BLEU on the validation set."""
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""

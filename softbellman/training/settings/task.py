@@ -103,6 +103,12 @@ class DataSettings:
 TRUTH = "truth"
 """The one of `evaluation.metrics` that is of scenes alone."""
 
+MEAN_PAYOFF = "mean_payoff"
+"""The one that is of token ids and the run's payoff, not of texts."""
+
+SMALLER_IS_BETTER = ("ter",)
+"""Those of which less is better."""
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -116,14 +122,46 @@ class EvaluationSettings:
     """Longest hypothesis, in tokens."""
     length_penalty: Annotated[float, Range(least=-20, most=20)] = 0.0
     """Exponent of the length normalisation; 0 compares plain log-probabilities as published."""
-    metrics: tuple[Literal["bleu_orders", "cider", "rouge_l", "chrf", "ter", "truth"], ...] = ()
-    """Metrics of the validation and test sets beside BLEU, which selects. `bleu_orders`: BLEU-1, BLEU-2 and BLEU-3. `cider`:
-    CIDEr-D with the document frequencies of the split's own references. `rouge_l`: ROUGE-L. `chrf`: chrF2. `ter`: TER,
-    smaller is better. `truth`: the share of captions that are true of their scenes (docs/data.md), for `data.kind: scenes`
-    alone. All times 100."""
+    metrics: tuple[
+        Literal["bleu_orders", "cider", "rouge_l", "chrf", "ter", "truth", "mean_payoff"], ...
+    ] = ()
+    """Metrics of the validation and test sets beside BLEU. `bleu_orders`: BLEU-1, BLEU-2 and BLEU-3. `cider`: CIDEr-D with the
+    document frequencies of the split's own references. `rouge_l`: ROUGE-L. `chrf`: chrF2. `ter`: TER, smaller is better.
+    `truth`: the share of captions that are true of their scenes (docs/data.md), for `data.kind: scenes` alone. `mean_payoff`:
+    what the search's hypotheses earn, `payoff.scale` left out. All times 100."""
+    select_by: Literal["bleu", "cider", "rouge_l", "chrf", "ter", "truth", "mean_payoff"] = "bleu"
+    """The metric of the validation set that selects weights, lowers a learning rate at a plateau and chooses among trials,
+    wherever a validation searches. It is computed where `metrics` has it not."""
     tokenize: Literal["auto", "none", "13a"] = "auto"
     """sacrebleu's tokeniser, for the words of BLEU, CIDEr-D and ROUGE-L. `none`: words are what spaces part, for tokenised
     files. `13a`: sacrebleu's own, for raw text. `auto` follows `data.tokenizer`: `none` for words, `13a` for the others."""
     drop_long: bool = False
     """Drop validation and test pairs longer than `data.max_length` as the published code does (figures are then not those of
     the whole test set)."""
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What is computed beside BLEU: `metrics`, and what selects."""
+        if self.select_by in ("bleu", *self.metrics):
+            return self.metrics
+        return (*self.metrics, self.select_by)
+
+    @property
+    def of_texts(self) -> tuple[str, ...]:
+        """Those of `measured` for which texts are enough."""
+        return tuple(name for name in self.measured if name != MEAN_PAYOFF)
+
+    def selection(self, by_bleu: str) -> str:
+        """The logged metric that selects in a stage that BLEU selects by default; of another stage its own.
+
+        Args:
+            by_bleu: the stage's metric by default, as `dev_bleu` or `dev_td_error`; a leading minus means smaller is better.
+
+        Example:
+            >>> EvaluationSettings(select_by="ter").selection("dev_bleu")
+            '-dev_ter'
+        """
+        of, _, metric = by_bleu.rpartition("_")
+        if metric != "bleu":
+            return by_bleu
+        return f"{'-' if self.select_by in SMALLER_IS_BETTER else ''}{of}_{self.select_by}"

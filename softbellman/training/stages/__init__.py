@@ -21,6 +21,7 @@ from softbellman.training.stages.base import (
     descend,
     draw_key,
     ends_update,
+    selection_score,
     update_in_parts,
 )
 from softbellman.training.stages.completion import COMPLETION, CompletionStage
@@ -89,5 +90,6 @@ __all__ = [
     "frozen_copy",
     "policy_evaluation",
     "reference_likelihood",
+    "selection_score",
     "update_in_parts",
 ]

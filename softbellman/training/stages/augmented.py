@@ -19,7 +19,7 @@ from softbellman.objectives import (
 from softbellman.payoffs.payoff import check_completions
 from softbellman.training.completions import complete
 from softbellman.training.edited import Edited, share_prefixes
-from softbellman.training.evaluation import corpus_bleu, soft_residual, translate_corpus
+from softbellman.training.evaluation import soft_residual
 from softbellman.training.rollout import mode, real_rows, vocabulary_rows
 from softbellman.training.settings import (
     AugmentedStageSettings,
@@ -261,20 +261,14 @@ def _build_oracle(parts: Assembly, own: OracleStageSettings) -> OracleStage:
 
 
 def _judge_oracle(parts: Assembly, stage: OracleStage, own: OracleStageSettings) -> dict[str, float]:
-    """Soft Bellman residual on edited validation references, and BLEU of what the oracle itself would say."""
+    """Soft Bellman residual on edited validation references, BLEU of what the oracle itself would say, and what selects."""
     evaluation = parts.settings.evaluation
-    lines = translate_corpus(
-        Tempered(parts.reader, own.tau),
-        parts.dev_batches,
-        parts.task.target_codec,
-        evaluation,
-        device=parts.device,
-        reads="reference",
-    )
-    score = corpus_bleu(lines, parts.dev.reference_texts, tokenize=evaluation.tokenize)
+    selecting = () if evaluation.select_by == "bleu" else (evaluation.select_by,)
+    found = parts.judge(Tempered(parts.reader, own.tau), metrics=selecting, reads="reference")
     return {
         **soft_residual(stage, parts.dev_batches, device=parts.device),
-        "oracle_bleu": score.score,
+        "oracle_bleu": found.bleu.score,
+        **{f"oracle_{name}": value for name, value in found.others.items()},
     }
 
 

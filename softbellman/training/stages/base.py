@@ -6,7 +6,7 @@ The batch of an update may be computed in parts (`schedule.accumulate`). Then `S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -41,6 +41,24 @@ class Stage(Protocol):
     def update(self, batch: Batch, step: int) -> Sums: ...
 
     def evaluate(self) -> dict[str, float]: ...
+
+
+def selection_score(metrics: Mapping[str, float], selection: str) -> float:
+    """What selects among validations, so that larger is better.
+
+    Args:
+        metrics: of a validation.
+        selection: the name of one; a leading minus means smaller is better.
+
+    Raises:
+        ValueError: the validation did not measure it.
+    """
+    name = selection.lstrip("-")
+    if name not in metrics:
+        raise ValueError(
+            f"{name} selects, but the stage's validation did not measure it; it measured {', '.join(metrics)}"
+        )
+    return -metrics[name] if selection.startswith("-") else metrics[name]
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:

@@ -14,7 +14,7 @@ from softbellman.decoding import ActionValue, beam_search
 from softbellman.objectives import critic_objective
 from softbellman.training.rollout import LinearHead, Rollout, real_rows, vocabulary_rows
 from softbellman.training.settings import FutureStageSettings
-from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, selection_score
 from softbellman.training.stages.drawing import Drawing
 from softbellman.training.stages.regression import holders
 from softbellman.training.stages.spec import Decoder, StageSpec
@@ -109,25 +109,31 @@ class FutureStage:
 
 
 def judge_weights(
-    value: ActionValue, gammas: tuple[float, ...], judge: Callable[[], dict[str, float]]
+    value: ActionValue,
+    gammas: tuple[float, ...],
+    judge: Callable[[], dict[str, float]],
+    *,
+    by: str = "dev_bleu",
 ) -> dict[str, float]:
-    """The metrics of the best weight by BLEU, the smallest of equals, which the value then holds.
+    """The metrics of the best weight, the smallest of equals, which the value then holds.
 
     Args:
         value: its `gamma` is set.
         gammas: weights; 0 is added.
         judge: validation with the weight that the value holds.
+        by: the metric that says which is best; a leading minus means smaller is better.
 
     Returns:
-        The metrics, the weight as `dev_gamma`, and BLEU of each weight as `dev_bleu_gamma_WEIGHT`.
+        The metrics, the weight as `dev_gamma`, and the metric of each weight, as `dev_bleu_gamma_WEIGHT`.
     """
     found: dict[float, dict[str, float]] = {}
     for gamma in sorted({0.0, *gammas}):
         value.gamma.fill_(gamma)
         found[gamma] = judge()
-    best = max(found, key=lambda gamma: found[gamma]["dev_bleu"])
+    best = max(found, key=lambda gamma: selection_score(found[gamma], by))
     value.gamma.fill_(best)
-    scores = {f"dev_bleu_gamma_{gamma:g}": metrics["dev_bleu"] for gamma, metrics in found.items()}
+    name = by.lstrip("-")
+    scores = {f"{name}_gamma_{gamma:g}": metrics[name] for gamma, metrics in found.items()}
     return {**found[best], "dev_gamma": best, **scores}
 
 
@@ -155,7 +161,8 @@ def _build(parts: Assembly, own: FutureStageSettings) -> FutureStage:
 
     def judge() -> dict[str, float]:
         value.eval()
-        return judge_weights(value, own.gammas, lambda: parts.judge_actor(guided))
+        by = parts.settings.evaluation.selection(FutureStage.selection)
+        return judge_weights(value, own.gammas, lambda: parts.judge_actor(guided), by=by)
 
     return FutureStage(
         Drawing(parts.actor, **drawn), value, own, beam=parts.settings.evaluation.beam, judge=judge

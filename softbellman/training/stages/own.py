@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ActorObjective(ABC):
-    """A stage that trains the actor of the stages before down an objective, selected by BLEU on the validation set.
+    """A stage that trains the actor of the stages before down an objective; `evaluation.select_by` selects.
 
     A class that derives from it names the stage and says what `objective` is. It builds its own `StageSpec`:
     `StageSpec("mine", Mine)`.
