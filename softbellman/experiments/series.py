@@ -16,7 +16,7 @@ CURVES = (
     ("train", "payoff"),
     ("dev", "rank_correlation"),
 )  # fmt: skip
-"""Kind of record and number that are followed over a stage."""
+"""Kind of record and number that are followed over a stage; beside BLEU what selected, where that is another metric."""
 
 LEAST_VALUES = 3
 """A setting with fewer values among the systems is no sweep."""
@@ -64,12 +64,15 @@ def curve_bands(
     Args:
         start: of maximum likelihood, by the runs' start; otherwise of the stage that each run ends with.
     """
-    records = {run.path: RunFolder(run.path).read_metrics() for run in runs}
+    members = list(runs)
+    records = {run.path: RunFolder(run.path).read_metrics() for run in members}
+    selecting = [("dev", f"dev_{run.settings.evaluation.select_by}") for run in members]
+    followed = dict.fromkeys((*CURVES[:1], *selecting, *CURVES[1:]))
     found: dict[str, dict[str, Band]] = {}
     for group in groups:
         if start != any(result.stage == "actor" for result in group.results.values()):
             continue
-        for kind, name in CURVES:
+        for kind, name in followed:
             lines = [_line(records[result.run], result, kind, name) for result in group.results.values()]
             band = _band([line for line in lines if line])
             if band is not None:

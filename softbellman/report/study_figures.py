@@ -17,7 +17,6 @@ SWEPT = ("credit.tau", "augmented.tau", "oracle.tau", "completion.tau")
 """Settings whose sweep gets a figure."""
 
 _CURVE_TITLES = {
-    "dev_bleu": "BLEU on the validation set",
     "entropy": "entropy of the actor (nats a token)",
     "payoff": "payoff of the sequences it learns from",
     "rank_correlation": "critic's rank correlation",
@@ -83,7 +82,7 @@ def _draw_curves(
     final: Mapping[str, Mapping[str, Band]],
     styles: Mapping[str, Style],
 ) -> Any:
-    panels = [("maximum likelihood", "dev_bleu", start["dev_bleu"])] if "dev_bleu" in start else []
+    panels = [("maximum likelihood", name, bands) for name, bands in start.items() if name.startswith("dev_")]
     panels += [("final stage", name, bands) for name, bands in final.items()]
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
@@ -95,9 +94,9 @@ def _draw_curves(
     for panel, (stage, name, bands) in zip(axes, panels, strict=False):
         for system, band in bands.items():
             shown[system] = _draw_band(panel, band, styles[system])
-        if stage == "final stage" and name == "dev_bleu":
+        if stage == "final stage" and name.startswith("dev_"):
             _zoom(panel, bands.values())
-        panel.set_title(_CURVE_TITLES.get(name, name), fontsize=9.5, color=INK, loc="left")
+        panel.set_title(_curve_title(name), fontsize=9.5, color=INK, loc="left")
         panel.set_xlabel(f"updates, {stage}", fontsize=9, color=GREY)
         dress(panel, grid="y")
     figure.legend(
@@ -110,6 +109,12 @@ def _draw_curves(
         handlelength=3.2,
     )
     return figure
+
+
+def _curve_title(name: str) -> str:
+    if name.startswith("dev_"):
+        return f"{metric_title(name).removeprefix('validation ')} on the validation set"
+    return _CURVE_TITLES.get(name, name)
 
 
 def _draw_band(axes: Any, band: Band, style: Style) -> Any:

@@ -15,6 +15,7 @@ METRIC_TITLES = {
     "truth": "% true",
     "truth_readable": "% readable",
     "truth_relating": "% true relations",
+    "mean_payoff": "mean payoff",
 }
 """The metrics that `evaluation.metrics` adds, as tables name them."""
 
@@ -26,12 +27,14 @@ _SHOWN = {
     "dev_chrf": ("dev chrF2", ".2f"),
     "dev_ter": ("dev TER", ".2f"),
     "dev_truth": ("dev % true", ".2f"),
+    "dev_mean_payoff": ("dev mean payoff", ".2f"),
     "oracle_bleu": ("oracle BLEU", ".2f"),
     "oracle_cider": ("oracle CIDEr-D", ".2f"),
     "oracle_rouge_l": ("oracle ROUGE-L", ".2f"),
     "oracle_chrf": ("oracle chrF2", ".2f"),
     "oracle_ter": ("oracle TER", ".2f"),
     "oracle_truth": ("oracle % true", ".2f"),
+    "oracle_mean_payoff": ("oracle mean payoff", ".2f"),
     "dev_td_error": ("dev TD error", ".4f"),
     "rank_correlation": ("rank correlation", ".3f"),
     "choice_gain": ("choice gain", "+.3f"),

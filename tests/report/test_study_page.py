@@ -19,6 +19,7 @@ from softbellman.report import drawing, scores_figure
 from softbellman.report.study_figures import draw_section
 from softbellman.report.study_markdown import write_markdown
 from softbellman.report.study_page import write_report
+from softbellman.training.runfolder import RunFolder
 
 VOID = {"meta", "img", "br"}
 
@@ -114,6 +115,22 @@ def test_a_sweep_of_tau_has_a_figure_with_ac_at_zero(tmp_path: Path) -> None:
     assert list(drawings) == ["scores", "curves", "sweep-credit-tau"]
     ticks = drawings["sweep-credit-tau"].figure.axes[0].get_xticklabels()
     assert [tick.get_text() for tick in ticks] == ["0", "0.01", "0.1"]
+
+
+def test_what_selects_has_a_learning_curve_beside_bleu(tmp_path: Path) -> None:
+    def titles(**settings: str) -> list[str]:
+        root = tmp_path / "-".join(["runs", *settings.values()])
+        folder = RunFolder(write_run(root / "erac-1", "erac", **settings))
+        for step, (stage, ter) in enumerate((("actor", 60.0), ("joint", 55.0))):
+            folder.log(kind="dev", stage=stage, step=step, time=0.0, dev_ter=ter)
+        (section,) = build_study([root], resamples=50).sections
+        (curves,) = (drawing for drawing in draw_section(section) if drawing.name == "curves")
+        return [axes.get_title(loc="left") for axes in curves.figure.axes if axes.axison]
+
+    bleu, ter = "BLEU on the validation set", "TER on the validation set"
+    assert [title for title in titles() if title in (bleu, ter)] == [bleu, bleu]
+    both = titles(evaluation__select_by="ter")
+    assert [title for title in both if title in (bleu, ter)] == [bleu, ter, bleu, ter]
 
 
 def test_an_interval_that_runs_out_of_the_figure_has_an_arrow_there() -> None:
