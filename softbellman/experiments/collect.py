@@ -13,7 +13,7 @@ from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.record import NAME as RECORD
 from softbellman.training.record import RunRecord
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import Settings, follow_data
+from softbellman.training.settings import MEAN_PAYOFF, Settings, follow_data
 from softbellman.training.stages import SPECS
 
 FlatSettings = Mapping[str, Any]
@@ -178,11 +178,13 @@ def actor_stages(settings: Settings) -> list[str]:
 def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
     """What decides the actor at the end of a stage, the seed and the place of files left out.
 
-    After maximum likelihood these are data, model, precision, the stage itself and how it is selected. Later they are
-    all but the sections of stages that the algorithm does not have.
+    After maximum likelihood these are data, model, precision, the stage itself and how it is selected, by the payoff as well
+    where that selects. Later they are all but the sections of stages that the algorithm does not have.
     """
     algorithm = algorithm_of(settings)
     sections = {"data", "model", "precision", stage, "evaluation"}
+    if settings.evaluation.select_by == MEAN_PAYOFF:
+        sections.add("payoff")
     if not algorithm.spec(stage).likelihood:
         present = {key.partition(".")[0] for key in config.flatten(settings)}
         unread = {"checkpoint", "logging", *(() if algorithm.own else ("stages",))}

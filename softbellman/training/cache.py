@@ -25,7 +25,7 @@ from softbellman.training.own_model import model_object
 from softbellman.training.processes import ALONE, Processes
 from softbellman.training.record import package_digest
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import Settings
+from softbellman.training.settings import MEAN_PAYOFF, Settings
 from softbellman.training.stages import Stage
 from softbellman.training.stages.spec import Network, StageSpec
 from softbellman.training.task import Task
@@ -177,6 +177,8 @@ def deciding_facts(settings: Settings, stage: str) -> dict[str, Any] | None:
         facts["actor"] = sections["actor"]
     if "reader" in used:
         facts["reader"] = [reader["attention"], reader["dropout"]]
+    if settings.evaluation.select_by == MEAN_PAYOFF:
+        facts["payoff"] = deciding(sections["payoff"])
     for part in parts:
         facts[algorithm.key_of(part.name)] = asdict(algorithm.section(settings, part.name))
         alike = {name: asdict(section) for name, section in part.alike(settings).items()}

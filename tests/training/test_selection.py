@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from softbellman import config
 from softbellman.decoding import beam_search
+from softbellman.experiments.collect import deciding_settings
 from softbellman.payoffs import bleu_rewards
 from softbellman.training import load_run, run
 from softbellman.training.assembly import Assembly
@@ -128,6 +129,17 @@ def test_the_metric_is_part_of_what_decides(tiny_settings: Settings) -> None:
     """Runs of two metrics share no stage."""
     facts = [deciding_facts(by(tiny_settings, metric), "actor") for metric in ("bleu", "ter", "bleu")]
     assert facts[0] == facts[2] != facts[1]
+
+
+def test_a_payoff_that_selects_decides_maximum_likelihood_too(tiny_settings: Settings) -> None:
+    others = [replace(tiny_settings, payoff=PayoffSettings(metric=metric)) for metric in ("bleu", "rouge_l")]
+    by_bleu, by_payoff = (
+        [deciding_facts(by(settings, metric), "actor") for settings in others]
+        for metric in ("bleu", "mean_payoff")
+    )
+    assert by_bleu[0] == by_bleu[1] and by_payoff[0] != by_payoff[1]
+    rows = [deciding_settings(by(settings, "mean_payoff"), "actor") for settings in others]
+    assert rows[0] != rows[1]
 
 
 def test_a_run_is_not_continued_with_another_metric(tiny_settings: Settings) -> None:

@@ -13,7 +13,8 @@ from training.harness import Warnings, flip_bit, metrics_of, same_run
 from softbellman.core.files import digest
 from softbellman.training import cache as cache_module
 from softbellman.training import run
-from softbellman.training.settings import Settings
+from softbellman.training.cache import deciding_facts
+from softbellman.training.settings import PayoffSettings, Settings
 
 
 @pytest.fixture
@@ -107,6 +108,25 @@ def test_the_key_holds_device_versions_and_sources(cached: Settings, monkeypatch
     monkeypatch.setattr(cache_module.StageCache, "key", noting)
     run(cached)
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize("algorithm", ["erac", "vaml"])
+def test_the_key_of_a_reader_says_whether_it_reads_all_references(
+    tiny_settings: Settings, algorithm: str
+) -> None:
+    """The reader's input is another one, in its warm-up too."""
+    warmup = replace(tiny_settings.warmup, schedule=replace(tiny_settings.warmup.schedule, epochs=1))
+    settings = replace(
+        tiny_settings, algorithm=algorithm, warmup=warmup, payoff=PayoffSettings(references="all")
+    )
+    every = replace(settings, payoff=replace(settings.payoff, reads="references"))
+    for stage in ("warmup", "critic" if algorithm == "erac" else "oracle"):
+        assert deciding_facts(settings, stage) != deciding_facts(every, stage), stage
+    assert deciding_facts(settings, "actor") == deciding_facts(every, "actor")
+    one = replace(settings, payoff=replace(settings.payoff, references="one"))
+    assert deciding_facts(settings, "warmup") == deciding_facts(
+        one, "warmup"
+    )  # which reads the target in both
 
 
 def test_an_entry_is_built_aside(cached: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

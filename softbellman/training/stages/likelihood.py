@@ -147,7 +147,9 @@ def _check_warmup(parts: Assembly, own: WarmUpSettings) -> None:
 
 
 def _read_by_warmup(settings: Settings) -> tuple[str, ...]:
-    return ("payoff",) if settings.warmup.target == "completion" else ()
+    """The payoff where completions are valued by it, or where it says that all references are read."""
+    reads_all = settings.payoff.reads == "references"
+    return ("payoff",) if reads_all or settings.warmup.target == "completion" else ()
 
 
 ACTOR = StageSpec(
