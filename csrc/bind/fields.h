@@ -18,9 +18,9 @@
 //   within(name, pointer, count, m)  int64 numbers that lie between 0 and m (looked at on the CPU alone)
 //
 // optional_matrix, optional_number, optional_ids and optional_array are also given as None, or left out. A matrix comes as
-// (pointer, stride, rows, vocab, dtype code), tokens as (pointer, stride of a source, stride of a row, sources, rows,
-// length, dtype code), another tensor as (pointer, elements, dtype code), with a fourth element where it is a copy that
-// nobody would see written.
+// (pointer, stride, rows, vocab, dtype code), with a sixth element where it is a copy that nobody would see written, tokens
+// as (pointer, stride of a source, stride of a row, sources, rows, length, dtype code), another tensor as (pointer,
+// elements, dtype code), with a fourth element where it is a copy that nobody would see written.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -296,7 +296,7 @@ class Fields {
     static void* address(int64_t number) { return reinterpret_cast<void*>(static_cast<uintptr_t>(number)); }
 
     static PyObject* tuple(const char* name, PyObject* value, Py_ssize_t least) {
-        if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < least || PyTuple_GET_SIZE(value) > 5) {
+        if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) < least || PyTuple_GET_SIZE(value) > least + 1) {
             refuse(name, least == 5 ? "must be (pointer, stride, rows, vocab, dtype)" : "must be (pointer, elements, dtype)",
                    text(value));
         }
@@ -330,6 +330,9 @@ class Fields {
             refuse(name, "must have a row stride of at least " + std::to_string(least), std::to_string(matrix.stride));
         }
         if (matrix.data == nullptr && rows > 0) throw std::invalid_argument(null_text(name));
+        if (std::is_same_v<AnyMatrix, MutableMatrix> && PyTuple_GET_SIZE(value) > 5) {
+            throw std::invalid_argument(std::string(name) + " is written, and its rows must be contiguous.");
+        }
     }
 
     template <class T>

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from softbellman.core.checks import statistic_dtype
+from softbellman.core.products import multiply
 
 LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
 CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
@@ -145,12 +146,7 @@ def head_logits(
 ) -> None:
     """`cap(scale * hidden @ weight.T + bias)`, `[C, K]` into `out`, of some rows and some tokens of a head."""
     scale, softcap = source.scale, source.softcap
-    if bias is None:
-        torch.mm(hidden, weight.t(), out=out)
-        if scale != 1.0:
-            out.mul_(scale)
-    else:
-        torch.addmm(bias, hidden, weight.t(), alpha=scale, out=out)
+    multiply(hidden, weight.t(), out, bias=bias, scale=scale)
     if softcap:
         out.div_(softcap).tanh_().mul_(softcap)
         if bias is not None:
@@ -236,12 +232,13 @@ class HeadChunks:
             gradient = gradient.mul_(scale)
         if self.wanted & HIDDEN:
             if self.rows.index is None:
-                torch.mm(gradient, self.weight, out=self.grad_hidden[part])
+                multiply(gradient, self.weight, self.grad_hidden[part])
             else:
-                self.rows.put(self.grad_hidden, part, gradient.mm(self.weight))
+                product = self.grad_hidden.new_empty(len(gradient), self.weight.shape[1])
+                self.rows.put(self.grad_hidden, part, multiply(gradient, self.weight, product))
         if self.wanted & WEIGHT:
-            kept = 0.0 if self._is_first else 1.0  # with 0 what lies there is not read
-            self.grad_weight[: self.tokens].addmm_(gradient.t(), self._chunk, beta=kept)
+            own = self.grad_weight[: self.tokens]
+            multiply(gradient.t(), self._chunk, own, keep=not self._is_first)
             self._is_first = False
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,7 +261,7 @@ class StoredChunks:
     def logits(self, part: slice) -> Tensor:
         """The rows `[C, V]` of a chunk."""
         chunk = self.rows.take(self._values, part).to(self.dtype)
-        self._gradient = torch.empty_like(chunk) if self.wanted & HIDDEN else None
+        self._gradient = chunk.new_empty(chunk.shape) if self.wanted & HIDDEN else None
         return chunk
 
     def gradient(self) -> Tensor | None:

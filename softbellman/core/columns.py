@@ -24,6 +24,7 @@ from softbellman.core.chunks import (
     head_logits,
     through_cap,
 )
+from softbellman.core.products import multiply
 
 COLUMNS = 16  # to which columns are rounded up, at least one of them without a token
 
@@ -118,9 +119,10 @@ class HeadColumns:
         if self.source.scale != 1.0:
             gradient = gradient.mul_(self.source.scale)
         if self.wanted & HIDDEN:
-            self._add_hidden(gradient.mm(self.weight[self._block]))
+            product = gradient.new_empty(len(gradient), self.weight.shape[1])
+            self._add_hidden(multiply(gradient, self.weight[self._block], product))
         if self.wanted & WEIGHT:
-            torch.mm(gradient.t(), self.hidden, out=self.grad_weight[self._block])
+            multiply(gradient.t(), self.hidden, self.grad_weight[self._block])
 
     def _add_hidden(self, product: Tensor) -> None:
         """Some rows at a time: the CPU widens what it adds in a copy."""

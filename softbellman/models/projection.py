@@ -18,6 +18,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 
+from softbellman.core.products import linear as fast_linear
+from softbellman.core.products import new_product
+
 Bfloat16: TypeAlias = Literal["none", "gradients", "output", "all"]
 """Which matmuls have bfloat16 factors. `gradients`: those of the output layer's gradient. `output`: the logits as well,
 which are bfloat16 themselves then. `all`: those of LSTM layers and of the attention's output too. Sums run in float32, and
@@ -53,10 +56,10 @@ def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Logits `features @ weight.T + bias`: [..., H], [V, H], [V] -> [..., V]."""
     use = _used.get()
     if use == "none":
-        return linear(features, weight, bias)
+        return fast_linear(features, weight, bias)
     with torch.no_grad():
         if use == "gradients":
-            logits = linear(features, weight, bias)
+            logits = fast_linear(features, weight, bias)
         else:
             logits = _narrow_linear(features, weight, _narrow(bias))
     return known_logits(features, weight, bias, logits)
@@ -65,7 +68,7 @@ def project(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def multiply(inputs: Tensor, weight: Tensor) -> Tensor:
     """`inputs @ weight.T` of a layer that is no output layer: [..., D], [H, D] -> [..., H]."""
     if _used.get() != "all":
-        return linear(inputs, weight)
+        return fast_linear(inputs, weight, None)
     if torch.is_grad_enabled():
         return linear(_narrow(inputs), _narrow(weight)).to(inputs.dtype)
     return _narrow_linear(inputs, weight).to(inputs.dtype)
@@ -104,7 +107,7 @@ class _KnownLogits(torch.autograd.Function):
             rows, columns, weight = _narrow(rows), _narrow(columns), _narrow_weight(weight)
         elif rows.dtype != wide:  # logits of autocast, whose products are in their dtype
             columns, weight = columns.to(rows.dtype), weight.to(rows.dtype)
-        found = rows @ weight, rows.t() @ columns, rows.sum(0)
+        found = new_product(rows, weight), new_product(rows.t(), columns), rows.sum(0)
         in_features, in_weight, in_bias = found[0].to(features.dtype), found[1].to(wide), found[2].to(wide)
         return in_features.view(features.shape), in_weight, in_bias, None
 

@@ -24,6 +24,7 @@ from softbellman.payoffs import proposals
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # What no operator calls, or calls without fields: test_direct.py has them.
 DIRECT = {
+    "product",
     "exponential", "ask_for_huge_pages", "document_table_bits", "exact_log", "exact_exp", "DocumentCounter",
 }  # fmt: skip
 

@@ -245,3 +245,42 @@ def test_a_table_that_is_full_takes_no_more() -> None:
             native.cpu.fill_document_table(
                 **table, order=order, ngrams=array(ngrams), counts=array(counts[order])
             )
+
+
+SIDE = st.one_of(st.integers(0, 40), st.sampled_from([63, 64, 65, 127, 513]))
+
+
+@fuzz
+@given(
+    SIDE,
+    SIDE,
+    SIDE,
+    st.tuples(st.booleans(), st.booleans()),
+    st.sampled_from(["new", "bias", "kept"]),
+    st.integers(1, 3),
+)
+def test_products_of_any_shape_stay_within_their_memory(
+    rows: int, columns: int, inner: int, transposed: tuple[bool, bool], start: str, threads: int
+) -> None:
+    """Each matrix fills its memory to the last number; what lies beside the result stays as it was."""
+    made = torch.Generator().manual_seed(rows + 1000 * columns)
+
+    def factor(first: int, second: int, flip: bool) -> Tensor:
+        return (
+            torch.randn(second, first, generator=made).t()
+            if flip
+            else torch.randn(first, second, generator=made)
+        )
+
+    left, right = factor(rows, inner, transposed[0]), factor(inner, columns, transposed[1])
+    bias, wide = torch.randn(columns, generator=made), torch.full((rows, columns + 3), 7.0)
+    out = wide[:, 1 : columns + 1]
+    native.cpu.product(
+        rows=rows, columns=columns, inner=inner, left=(left.data_ptr(), *left.stride()),
+        right=(right.data_ptr(), *right.stride()), out=out.data_ptr(), out_row=wide.stride(0),
+        bias=bias.data_ptr() if start == "bias" else 0, scale=0.5, keep=start == "kept", threads=threads,
+    )  # fmt: skip
+    exact = 0.5 * (left.double() @ right.double())
+    exact += {"new": torch.zeros(columns), "bias": bias, "kept": torch.full((columns,), 7.0)}[start]
+    torch.testing.assert_close(out.double(), exact, rtol=1e-4, atol=1e-3)
+    assert (wide[:, 0] == 7.0).all() and (wide[:, columns + 1 :] == 7.0).all()
