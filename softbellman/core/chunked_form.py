@@ -23,7 +23,8 @@ from softbellman.core.chunks import (
     open_chunks,
 )
 from softbellman.core.columns import HeadColumns, StoredColumns, choose_columns, ids_in, open_columns
-from softbellman.core.operator import register, register_backward
+from softbellman.core.masks import weighted
+from softbellman.core.operator import register, register_backward, without_autocast
 from softbellman.core.whole_form import plain_name, split_saved
 
 if TYPE_CHECKING:
@@ -59,13 +60,13 @@ class ChunkedForm:
         self.gradient = register_backward(
             f"{operator.name}_{self.name}_backward",
             f"({arriving}{arguments}{saved}, int wanted) -> ({gradients})",
-            kernel=self.backward,
+            kernel=without_autocast(self.backward),
             fake=self.fake_backward,
         )
         self.operator = register(
             f"{operator.name}_{self.name}",
             f"({arguments}, int taken, bool inplace_backward) -> ({results}, Tensor total, {gradients})",
-            kernel=self.forward,
+            kernel=without_autocast(self.forward),
             fake=self.fake,
             backward=self.autograd,
             setup_context=self.setup_context,
@@ -106,7 +107,7 @@ class ChunkedForm:
                 unit = torch.ones_like(terms[0]) if work.weights is None else rows.take(work.weights, part)
                 upstream = (unit, *[None] * (self.of.outputs - 1))
                 work.collect(part, upstream, logits, [terms[place] for place in saved])
-        total = results[0].sum() if work.weights is None else (results[0] * work.weights).sum()
+        total = (results[0] if work.weights is None else weighted(results[0], work.weights)).sum()
         whole = (result.view(rows.shape + result.shape[1:]) for result in results)
         return *whole, total, *work.gradients()
 
@@ -211,12 +212,11 @@ class ChunkedForm:
             return [
                 gradient.mul_(factor).to(dtype) for gradient, dtype in zip(gradients, dtypes, strict=True)
             ]
-        differentiable = [
-            inputs[PARTS * place + bit] for place in self.of.differentiable_places for bit in range(3)
-        ]
+        dtypes = [inputs[PARTS * place].dtype for place in self.of.differentiable_places for _ in range(3)]
+        link = _link([one for one in inputs if isinstance(one, Tensor)])
         return tuple(
-            _scaled_gradient(factor, differentiable[number - number % 3], gradient)
-            for number, gradient in enumerate(gradients)
+            _scaled_gradient(factor, factor if link is None else link, gradient).to(dtype)
+            for gradient, dtype in zip(gradients, dtypes, strict=True)
         )
 
 
@@ -366,10 +366,18 @@ def _threes(gradients: Sequence[Tensor]) -> list[Sequence[Tensor]]:
     return [gradients[first : first + 3] for first in range(0, len(gradients), 3)]
 
 
-# The input is there for the graph: a second derivative would go through it, and is refused.
+def _link(inputs: Sequence[Tensor]) -> Tensor | None:
+    """A 0 whose graph has all inputs that have one; None where no graph is recorded."""
+    if not torch.is_grad_enabled():
+        return None
+    zeros = [one.reshape(-1)[:0].sum() for one in inputs if one.requires_grad]
+    return torch.stack([zero.float() for zero in zeros]).sum() if zeros else None
+
+
+# The link is there for the graph: a second derivative would go through it, and is refused.
 _scaled_gradient = register_backward(
     "scaled_gradient",
-    "(Tensor factor, Tensor input, Tensor gradient) -> Tensor",
-    kernel=lambda factor, like, gradient: (gradient * factor).to(like.dtype),
-    fake=lambda factor, like, gradient: torch.empty_like(gradient, dtype=like.dtype),
+    "(Tensor factor, Tensor link, Tensor gradient) -> Tensor",
+    kernel=lambda factor, _, gradient: gradient * factor,
+    fake=lambda factor, _, gradient: torch.empty_like(gradient),
 )

@@ -16,6 +16,8 @@ LONGEST_LINE = 1 << 20
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+_RETURNS = r"holds carriage returns, but only a line feed ends a line; tr '\r' '\n' makes line feeds of them"
+
 PART = ".part"
 """How the names of files end that are not written to their end."""
 
@@ -39,14 +41,19 @@ def text_lines(stream: BinaryIO) -> Iterator[str]:
     the alignment of two files. A last line without a line end counts.
 
     Raises:
-        LineError: a line of more than `LONGEST_LINE` bytes, or bytes that are not UTF-8.
+        LineError: a line of more than `LONGEST_LINE` bytes, bytes that are not UTF-8, or (after it) an only line that
+            holds carriage returns, as text with the line ends of old Macs does.
     """
+    returns = False
     for number in itertools.count(1):
         raw = stream.readline(LONGEST_LINE + 1)
+        if not raw and returns and number == 2:
+            raise LineError(f"the only line {_RETURNS}", 1)
         if not raw:
             return
         if len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
-            raise LineError(f"the line is longer than {LONGEST_LINE:,} bytes", number)
+            why = f" and {_RETURNS}" if number == 1 and b"\r" in raw else ""
+            raise LineError(f"the line is longer than {LONGEST_LINE:,} bytes{why}", number)
         if number == 1:
             raw = raw.removeprefix(_BYTE_ORDER_MARK)
         try:
@@ -54,7 +61,9 @@ def text_lines(stream: BinaryIO) -> Iterator[str]:
         except UnicodeDecodeError as error:
             message = f"invalid UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1})"
             raise LineError(message, number) from None
-        yield line.removesuffix("\n").removesuffix("\r")
+        line = line.removesuffix("\n").removesuffix("\r")
+        returns = number == 1 and "\r" in line
+        yield line
 
 
 def is_named_pipe(path: str | Path) -> bool:

@@ -14,7 +14,7 @@ NO_CODE = -1  # of a type that no kernel takes; the binding names the field
 
 
 class RowMatrix(NamedTuple):
-    """A [..., V] tensor as N rows: `tensor` keeps the memory alive, `stride` is in elements."""
+    """A [..., V] tensor as N rows: `tensor` keeps the memory alive, `stride` is in elements, a copy may only be read."""
 
     tensor: Tensor
     pointer: int
@@ -22,6 +22,7 @@ class RowMatrix(NamedTuple):
     rows: int
     vocabulary: int
     dtype_code: int
+    is_copy: bool = False
 
 
 def row_matrix(tensor: Tensor) -> RowMatrix:
@@ -31,17 +32,17 @@ def row_matrix(tensor: Tensor) -> RowMatrix:
     other than 1 is not.
     """
     vocabulary = tensor.size(-1)
-    rows, stride = tensor.numel() // vocabulary, vocabulary
+    rows, stride, is_copy = tensor.numel() // vocabulary, vocabulary, False
     if not tensor.is_contiguous():
         matrix = _collapse(tensor)
+        is_copy = matrix is None
         if matrix is None:
             tensor = tensor.contiguous()
         else:
             tensor = matrix
             stride = matrix.stride(0) if rows > 1 else vocabulary
-    return RowMatrix(
-        tensor, tensor.data_ptr(), stride, rows, vocabulary, DTYPE_CODES.get(tensor.dtype, NO_CODE)
-    )
+    code = DTYPE_CODES.get(tensor.dtype, NO_CODE)
+    return RowMatrix(tensor, tensor.data_ptr(), stride, rows, vocabulary, code, is_copy)
 
 
 def _collapse(tensor: Tensor) -> Tensor | None:
@@ -115,7 +116,7 @@ def launch(kernel: str, like: Tensor, *, share_rows: bool = False, **fields: Fie
         elif type(value) is Tensor and value.is_contiguous() and value.get_device() == index:
             passed[name] = (value.data_ptr(), value.numel(), CODES.get(value.dtype, NO_CODE))
         elif type(value) is RowMatrix and value.tensor.get_device() == index:
-            passed[name] = value[1:]
+            passed[name] = value[1:] if value.is_copy else value[1:-1]
         elif isinstance(value, (Tensor, RowMatrix)):
             passed[name] = copied(name, value, like, kept)
         else:

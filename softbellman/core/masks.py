@@ -38,3 +38,8 @@ def _shape(mask: Tensor, _: str) -> Any:
 _mask_of_integers = register(
     "mask_of_integers", "(Tensor mask, str name) -> Tensor", kernel=_convert, fake=_shape
 )
+
+
+def weighted(losses: Tensor, weights: Tensor) -> Tensor:
+    """`losses * weights`, 0 where a weight is 0, whatever the loss."""
+    return torch.where(weights == 0, 0.0, losses * weights)

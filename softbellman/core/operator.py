@@ -91,6 +91,19 @@ def register_backward(
     return call
 
 
+def without_autocast(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel whose matmuls keep the dtypes of their factors where a forward or a backward pass runs under autocast."""
+
+    def call(*arguments: Any) -> Any:
+        device = next(one for one in arguments if isinstance(one, Tensor)).device.type
+        if not torch.is_autocast_enabled(device):
+            return kernel(*arguments)
+        with torch.autocast(device, enabled=False):
+            return kernel(*arguments)
+
+    return call
+
+
 def differentiable(
     name: str,
     operator: Callable[..., Any],

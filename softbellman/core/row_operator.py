@@ -25,6 +25,7 @@ from softbellman.core.checks import check_numbers, statistic_dtype
 from softbellman.core.chunked_form import ChunkedForm
 from softbellman.core.chunks import BIAS, HIDDEN, WEIGHT
 from softbellman.core.head import Head, Rows
+from softbellman.core.masks import weighted
 from softbellman.core.sharded_form import ShardedForm
 from softbellman.core.shards import Shards, number_of, shared_hidden
 from softbellman.core.whole_form import WholeForm, plain_name
@@ -110,7 +111,9 @@ class RowOperator:
         """
         kind, weights, inplace = reduction
         whole = not any(isinstance(one, Head) for one in rows)
-        if kind == "none" or whole or self._goes_by_columns(rows):
+        # A gradient of float16 that is taken along before it is divided by the number of rows could overflow.
+        half = any(isinstance(one, Head) and one.cast().hidden.dtype == torch.float16 for one in rows)
+        if kind == "none" or whole or half or self._goes_by_columns(rows):
             first, *others = self(rows, inputs, mask)
             if kind == "none":
                 return reduced(first, reduction, mask), *others
@@ -192,7 +195,7 @@ def reduced(losses: Tensor, reduction: Reduction, mask: Tensor | None) -> Tensor
     """Losses `[...]` of rows, 0 where masked, as `RowOperator.reduce` says."""
     kind, weights, _ = reduction
     if weights is not None:
-        losses = losses * _real(weights.detach().to(losses.dtype), mask)
+        losses = weighted(losses, _real(weights.detach().to(losses.dtype), mask))
     if kind == "none":
         return losses
     return _mean(losses.sum(), losses, mask) if kind == "mean" else losses.sum()

@@ -78,9 +78,19 @@ def path_consistency(
 
 
 def along_paths(numbers: Tensor, steps: int) -> Tensor:
-    """Sums over the `steps` positions from each one on, over all of them for 0. `[N, T]` -> `[N, T]`."""
-    to_end = numbers.flip(1).cumsum(1).flip(1)
-    return to_end - ahead_of_paths(to_end, steps) if steps else to_end
+    """Sums over the `steps` positions from each one on, over all of them for 0. `[N, T]` -> `[N, T]`.
+
+    A sum has its own positions alone: what is not finite elsewhere does not reach it.
+    """
+    left = min(steps, numbers.shape[1]) if steps else numbers.shape[1]
+    total, summed, width = torch.zeros_like(numbers), 0, 1
+    while left:  # by the binary digits of the length; `numbers` holds sums over `width` positions
+        if left & 1:
+            total, summed = total + ahead_of_paths(numbers, summed), summed + width
+        left >>= 1
+        if left:
+            numbers, width = numbers + ahead_of_paths(numbers, width), 2 * width
+    return total
 
 
 def ahead_of_paths(numbers: Tensor, steps: int) -> Tensor:

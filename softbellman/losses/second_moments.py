@@ -19,6 +19,7 @@ from torch.nn.functional import embedding
 
 from softbellman.core.checks import statistic_dtype
 from softbellman.core.head import Head
+from softbellman.core.operator import register, register_backward
 
 
 def moments_pay(head: Head) -> bool:
@@ -30,7 +31,17 @@ def moments_pay(head: Head) -> bool:
 def moments_terms(
     head: Head, actions: Tensor, targets: Tensor, mask: Tensor | None, *, needs_spread_gradient: bool
 ) -> tuple[Tensor, Tensor]:
-    """`q(a) - target` and the spread of every row `[...]`, differentiable in the head; 0 in masked rows."""
+    """`q(a) - target` and the spread of every row `[...]`, differentiable in the head; 0 in masked rows.
+
+    Sums run in the statistic type, under autocast too. Second derivatives in the weights raise.
+    """
+    with torch.autocast(head.hidden.device.type, enabled=False):
+        return _terms(head, actions, targets, mask, needs_spread_gradient)
+
+
+def _terms(
+    head: Head, actions: Tensor, targets: Tensor, mask: Tensor | None, needs_spread_gradient: bool
+) -> tuple[Tensor, Tensor]:
     dtype = statistic_dtype(head.hidden.dtype)
     hidden, weight = head.hidden.to(dtype) * head.scale, head.weight.to(dtype)
     bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.to(dtype)
@@ -68,10 +79,30 @@ def vocabulary_spread(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     level = bias.masked_fill(possible == 0, 0.0)
     # The spread does not change with the means: their gradient is 0.
     mean = possible @ weight.detach() / count  # (H,)
-    centred = (weight - mean) * possible.unsqueeze(1)  # (V, H)
-    level = (level - (possible @ level.detach()) / count) * possible
-    # The gradient with respect to G is symmetric, so one of its two equal products is enough.
+    centred = _centre(weight, mean, possible)  # (V, H)
+    mean_level = (possible @ level.detach()) / count
+    level = _centre(level.unsqueeze(1), mean_level.unsqueeze(0), possible).squeeze(1)
+    # The gradient with respect to G is symmetric, so one of its two equal products is enough: in the first derivative alone,
+    # which is why `_centre` has no second one.
     half = centred.detach().t() @ centred  # (H, H)
     moments = 2.0 * half - half.detach()
     cross = centred.t() @ level  # (H,)
     return ((hidden @ moments) * hidden).sum(-1) + 2.0 * (hidden @ cross) + level.square().sum()
+
+
+_centre_backward = register_backward(
+    "centred_backward",
+    "(Tensor grad, Tensor weight, Tensor possible) -> Tensor",
+    kernel=lambda grad, _, possible: grad * possible.unsqueeze(1),
+    fake=lambda grad, _, possible: torch.empty_like(grad),
+)
+
+# `(weight - mean) * possible`, [V, H], [H], [V] -> [V, H]; the weight's derivative alone is taken, and once.
+_centre = register(
+    "centred",
+    "(Tensor weight, Tensor mean, Tensor possible) -> Tensor",
+    kernel=lambda weight, mean, possible: (weight - mean) * possible.unsqueeze(1),
+    fake=lambda weight, mean, possible: torch.empty_like(weight),
+    backward=lambda ctx, grad: (_centre_backward(grad, *ctx.saved_tensors), None, None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], inputs[2]),
+)

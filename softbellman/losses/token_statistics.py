@@ -284,7 +284,10 @@ def token_objective_backward(
     correction: Tensor,
     grad_logits: Tensor,
 ) -> None:
-    """Fill the gradient of rows `[..., V]`, a tensor like them."""
+    """Fill the gradient of rows `[..., V]`, a tensor like them; 0 in rows whose weights are all 0."""
+    given = log_prob_weights, entropy_weights, normalizer_weights, squared_normalizer_weights
+    counts = torch.stack([weights != 0 for weights in given if weights is not None]).any(0)
+    mask = counts if mask is None else mask & counts
     of_target, of_entropy, of_normalizer = (
         None if weights is None else grad_objective * weights
         for weights in (log_prob_weights, entropy_weights, normalizer_weights)
