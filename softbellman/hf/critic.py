@@ -67,7 +67,15 @@ class TargetNetwork(TrainerCallback):
         return found
 
     def load(self, folder: str | Path) -> None:
-        """Read what `on_save` wrote into a checkpoint's folder."""
+        """Read what `on_save` wrote into a checkpoint's folder.
+
+        Raises:
+            ValueError: there is nothing.
+        """
+        if not (Path(folder) / FILE).is_file():
+            raise ValueError(
+                f"{folder} holds no {FILE}, so its critic cannot be continued; train from the start"
+            )
         found = torch.load(Path(folder) / FILE, map_location="cpu", weights_only=True)
         self.network.load_state_dict(found["target"])
         if self.optimizer is not None:

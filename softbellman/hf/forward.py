@@ -69,7 +69,7 @@ def add_head(model: nn.Module) -> None:
     """
     verify_head(model)
     target = transformers_model(model)
-    if any(name.startswith(f"{_BEFORE}_on_head") for name in vars(target)):
+    if any(name.startswith(f"{_BEFORE}_on_head") for name in vars(target)) and not _is_restored(target):
         return
 
     def on_head_forward(
@@ -112,6 +112,11 @@ def add_token_statistics(model: nn.Module, *, temperature: float = 1.0) -> None:
         return TokenOutput(log_probs, entropies)
 
     _replace_forward(transformers_model(model), statistics_forward)
+
+
+def _is_restored(target: Any) -> bool:
+    """Whether `forward` is the class's again, as after pickling, though a replaced one was kept."""
+    return getattr(target.forward, "__func__", None) is type(target).forward
 
 
 def _replace_forward(target: Any, function: Callable[..., Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,8 +60,8 @@ def with_one_end(tokens: Sequence[int], ends: Sequence[int]) -> list[int]:
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Token ids `[N, T]`, 0 behind the lengths `[N]`."""
-    lengths = torch.tensor([len(row) for row in rows])
-    tokens = torch.zeros(len(rows), max(int(lengths.max()), 1), dtype=torch.int64)
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    tokens = torch.zeros(len(rows), max(lengths.tolist(), default=0) or 1, dtype=torch.int64)
     for row, ids in zip(tokens, rows, strict=True):
         row[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
     return tokens, lengths
@@ -121,7 +122,8 @@ class PrefixReward:
 class RewardRecord:
     """Keeps what reward functions gave each token, and hands TRL their sums.
 
-    A number in place of a list is the reward of the last token, None no reward at all.
+    A number in place of a list is the reward of the last token; None and NaN are no reward at all. An empty completion has no
+    token: its number reaches TRL alone.
     """
 
     def __init__(self) -> None:
@@ -152,7 +154,10 @@ class RewardRecord:
                     function(completion_ids=completion_ids, **given), completion_ids, strict=True
                 )
             ]
-            self._rewards[index] = found
+            self._rewards[index] = [
+                None if row is None else row[: len(tokens)]
+                for row, tokens in zip(found, completion_ids, strict=True)
+            ]
             return [None if row is None else sum(row) for row in found]
 
         return recorded
@@ -164,10 +169,10 @@ class RewardRecord:
             weights: of the functions, `[F]`.
 
         Returns:
-            Rewards `[N, T]`, float32; lengths `[N]`; whether some function gave a reward, bool `[N]`.
+            Rewards `[N, T]`, float32, T at least 1; lengths `[N]`; whether some function gave a reward, bool `[N]`.
         """
         lengths = [len(row) for row in self.completions]
-        rewards = torch.zeros(len(lengths), max(lengths))
+        rewards = torch.zeros(len(lengths), max(lengths, default=0) or 1)
         counted = torch.zeros(len(lengths), dtype=torch.bool)
         for index, weight in enumerate(weights.tolist()):
             for number, row in enumerate(self._rewards[index]):
@@ -184,9 +189,14 @@ def _row(reward: Any, length: int, name: str) -> list[float] | None:
     if isinstance(reward, Tensor) or hasattr(reward, "tolist"):
         reward = reward.tolist()
     if not isinstance(reward, (list, tuple)):
-        return [0.0] * (length - 1) + [float(reward)]
+        return None if math.isnan(reward) else [0.0] * (length - 1) + [float(reward)]
     if len(reward) != length:
         raise ValueError(
             f"{name} must give each of the {length} tokens in completion_ids a reward, got {len(reward)}"
         )
+    for place, number in enumerate(reward):
+        if number is None or math.isnan(number):
+            raise ValueError(
+                f"{name} must give each token a number, got {number} for token {place}; None in place of the list is no reward"
+            )
     return [float(number) for number in reward]

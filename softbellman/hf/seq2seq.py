@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from softbellman.core.head import Head, scaled
 from softbellman.hf.critic import TargetNetwork
 from softbellman.hf.forward import add_head
+from softbellman.hf.layers import transformers_model
 from softbellman.hf.metrics import NotedMetrics
 from softbellman.hf.sequences import (
     CreditSettings,
@@ -67,7 +68,8 @@ class Seq2SeqCreditTrainer(NotedMetrics, Seq2SeqTrainer):
         oracle, actor, critic: the second network of "vaml", "critic", "erac": a model like the first, with its vocabulary.
 
     Raises:
-        ValueError: a missing or needless second network; no processing_class; several processes or float16 with "erac".
+        ValueError: a missing or needless second network; no processing_class; several processes or float16 with "erac"; a
+            model whose decoder begins with a label, as that of mBART.
 
     Example:
         >>> credit = CreditSettings(objective="raml", tau=0.4)
@@ -98,6 +100,7 @@ class Seq2SeqCreditTrainer(NotedMetrics, Seq2SeqTrainer):
                 raise ValueError(f"{name} {verb} with objective {credit.objective!r}")
         if self.processing_class is None:
             raise ValueError("processing_class must be given: it says which tokens are special")
+        check_start(self.model)
         beside = oracle or actor or critic
         if beside is not None and credit.objective != "erac":
             beside.eval().requires_grad_(False)
@@ -126,7 +129,10 @@ class Seq2SeqCreditTrainer(NotedMetrics, Seq2SeqTrainer):
         """As transformers, the critic continued too."""
         if resume_from_checkpoint and self.target is not None:
             found = resume_from_checkpoint
-            self.target.load(get_last_checkpoint(self.args.output_dir) if found is True else found)
+            folder = get_last_checkpoint(self.args.output_dir) if found is True else found
+            if folder is None:
+                raise ValueError(f"{self.args.output_dir} holds no checkpoint to resume from")
+            self.target.load(folder)
         return super().train(resume_from_checkpoint, *arguments, **options)
 
     @property
@@ -313,3 +319,18 @@ def _spread(drawn: Sequences) -> Tensor:
     """The weight of the sequence of each real token, `[B, K] -> [M]`."""
     assert drawn.weights is not None
     return drawn.weights.view(-1, 1).expand(drawn.mask.shape)[drawn.mask]
+
+
+def check_start(model: Any) -> None:
+    """Raises ValueError where the decoder of a model does not begin with the start token of its settings.
+
+    That of mBART begins with the last label, a language id. Edited and drawn sequences have none.
+    """
+    own = transformers_model(model)
+    start = own.config.decoder_start_token_id
+    labels = torch.tensor([[1, 1, 1]]) if start != 1 else torch.tensor([[2, 2, 2]])
+    shift = getattr(own, "prepare_decoder_input_ids_from_labels", None)
+    if start is None or (shift is not None and int(shift(labels)[0, 0]) != start):
+        raise ValueError(
+            f"{type(own).__name__} must begin its decoder with decoder_start_token_id, which is {start}; it begins with a label"
+        )

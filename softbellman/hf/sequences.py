@@ -5,7 +5,8 @@ Notation: B sources, K sequences a source, N = B*K, T steps with the end token, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -185,7 +186,8 @@ def drawn_sequences(
     training = model.training
     model.eval()
     try:
-        tokens = model.generate(**source, generation_config=generation)[:, 1:]  # without the start
+        with _generating_by(model, generation):
+            tokens = model.generate(**source, generation_config=generation)[:, 1:]  # without the start
     finally:
         model.train(training)
     ended = (tokens == end).cumsum(1)
@@ -194,6 +196,24 @@ def drawn_sequences(
     lengths = mask.sum(1).view(len(shaped), -1)
     rewards = payoff_rewards(shaped, lengths, references, settings, end=end)
     return _flat(shaped, mask.view(shaped.shape), rewards, None)
+
+
+@contextmanager
+def _generating_by(model: Any, generation: GenerationConfig) -> Iterator[None]:
+    """Nothing but `generation`: what it leaves open transformers would take from the model's own, beams and penalties too."""
+    holders = [
+        module
+        for module in model.modules()
+        if isinstance(vars(module).get("generation_config"), GenerationConfig)
+    ]
+    kept = [holder.generation_config for holder in holders]
+    for holder in holders:
+        holder.generation_config = generation
+    try:
+        yield
+    finally:
+        for holder, own in zip(holders, kept, strict=True):
+            holder.generation_config = own
 
 
 def payoff_rewards(

@@ -79,15 +79,15 @@ def vocabulary_spread(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     level = bias.masked_fill(possible == 0, 0.0)
     # The spread does not change with the means: their gradient is 0.
     mean = possible @ weight.detach() / count  # (H,)
-    centred = _centre(weight, mean, possible)  # (V, H)
+    centred: Tensor = _centre(weight, mean, possible)  # (V, H)
     mean_level = (possible @ level.detach()) / count
-    level = _centre(level.unsqueeze(1), mean_level.unsqueeze(0), possible).squeeze(1)
+    centred_level: Tensor = _centre(level.unsqueeze(1), mean_level.unsqueeze(0), possible).squeeze(1)
     # The gradient with respect to G is symmetric, so one of its two equal products is enough: in the first derivative alone,
     # which is why `_centre` has no second one.
     half = centred.detach().t() @ centred  # (H, H)
     moments = 2.0 * half - half.detach()
-    cross = centred.t() @ level  # (H,)
-    return ((hidden @ moments) * hidden).sum(-1) + 2.0 * (hidden @ cross) + level.square().sum()
+    cross = centred.t() @ centred_level  # (H,)
+    return ((hidden @ moments) * hidden).sum(-1) + 2.0 * (hidden @ cross) + centred_level.square().sum()
 
 
 _centre_backward = register_backward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from datasets import Dataset
 from trl_cases import EOS, common_settings, logged, prompts, word_tokenizer
 
 from softbellman.hf import CreditSettings, Seq2SeqCreditTrainer
+from softbellman.hf.forward import add_head
 from softbellman.hf.sequences import Sequences, drawn_sequences, references_of, weighted_edits
 from softbellman.payoffs import edit_distance_rewards
 
@@ -320,3 +322,74 @@ def test_a_missing_or_needless_network_is_named(tmp_path: Path) -> None:
         trainer_of(tmp_path, t5(), CreditSettings(objective="vaml", tau=0.4))
     with pytest.raises(ValueError, match="critic must be None with objective 'raml'"):
         trainer_of(tmp_path, t5(), CreditSettings(objective="raml", tau=0.4), critic=t5(1))
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_draws_are_the_models_own_whatever_its_generation_config(name: str) -> None:
+    """Beams, temperatures, penalties and forced tokens of a checkpoint are for its users, not for training."""
+    found = []
+    for changed in (False, True):
+        model = BUILDS[name]()
+        if changed:
+            model.generation_config.update(
+                num_beams=4, temperature=0.1, top_p=0.5, repetition_penalty=1.5, no_repeat_ngram_size=2, min_length=9,
+                forced_bos_token_id=0, forced_eos_token_id=EOS, bad_words_ids=[[5]], length_penalty=3.0,
+            )  # fmt: skip
+        own = model.generation_config.to_dict()
+        labels = torch.tensor([[5, 6, 7, EOS], [8, 9, EOS, -100]])
+        source = {
+            "input_ids": torch.tensor([[5, 6, EOS], [7, 8, EOS]]),
+            "attention_mask": torch.ones(2, 3).long(),
+        }
+        transformers.set_seed(3)
+        drawn = drawn_sequences(
+            model,
+            source,
+            references_of(labels, end=EOS, pad=0),
+            CreditSettings(objective="erac", tau=0.1, samples=3),
+            end=EOS,
+            pad=0,
+            start=0,
+            forbidden=[0, 2],
+        )
+        found.append((drawn.labels, drawn.mask))
+        assert model.generation_config.to_dict() == own
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
+def test_a_decoder_that_begins_with_a_label_is_refused(tmp_path: Path) -> None:
+    config = transformers.MBartConfig(
+        encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, max_position_embeddings=32, decoder_start_token_id=2, **SIZES,
+    )  # fmt: skip
+    model = transformers.MBartForConditionalGeneration(config)
+    with pytest.raises(ValueError, match="MBartForConditionalGeneration must begin its decoder with"):
+        trainer_of(tmp_path, model, CreditSettings(objective="raml", tau=0.4))
+
+
+def test_nothing_to_resume_from_is_a_sentence(tmp_path: Path) -> None:
+    credit = CreditSettings(objective="critic", tau=0.1)
+    trainer = trainer_of(tmp_path, t5(), credit, actor=t5(1))
+    with pytest.raises(ValueError, match="holds no checkpoint to resume from"):
+        trainer.train(resume_from_checkpoint=True)
+    (tmp_path / "checkpoint-1").mkdir()
+    with pytest.raises(ValueError, match=r"holds no critic\.pt"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_a_pickled_model_gets_its_head_again() -> None:
+    model = t5()
+    add_head(model)
+    again = pickle.loads(pickle.dumps(model))
+    add_head(again)
+    labels = torch.tensor([[5, 6, EOS]])
+    given = {
+        "input_ids": torch.tensor([[5, EOS]]),
+        "attention_mask": torch.ones(1, 2).long(),
+        "labels": labels,
+    }
+    rows = torch.ones(1, 3).bool()
+    found = [
+        one.eval()(**given, rows=rows, on_head=lambda head: head.hidden.detach()) for one in (model, again)
+    ]
+    assert torch.equal(*found)

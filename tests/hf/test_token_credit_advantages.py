@@ -161,3 +161,30 @@ def test_a_record_refuses_rows_of_another_length_models_and_coroutines() -> None
 
     with pytest.raises(TypeError, match="asynchronous"):
         record.wrap([later])
+
+
+def test_no_number_is_no_reward() -> None:
+    """NaN as None, as TRL takes it; within a list it is an error."""
+    record = RewardRecord()
+    (function,) = record.wrap([lambda *, completion_ids: [1.0, float("nan"), None]])
+    assert function(completion_ids=[[5, 1], [6, 7, 1], [8]]) == [1.0, None, None]
+    rewards, lengths, counted = record.take(torch.ones(1))
+    assert counted.tolist() == [True, False, False] and rewards.isfinite().all()
+    mask = torch.arange(3) < lengths[:, None]
+    values = rewards_to_go(rewards, mask)
+    assert group_advantages(values, values[:, 0], counted, group=3).isfinite().all()
+    for wrong, message in ((None, "got None for token 1"), (float("nan"), "got nan for token 1")):
+        (lists,) = record.wrap([lambda *, completion_ids, wrong=wrong: [[1.0, wrong]]])
+        with pytest.raises(ValueError, match=message):
+            lists(completion_ids=[[5, 1]])
+
+
+def test_completions_without_a_token() -> None:
+    record = RewardRecord()
+    (whole,) = record.wrap([lambda *, completion_ids: [3.0, 1.0]])
+    assert whole(completion_ids=[[], []]) == [3.0, 1.0]  # what TRL logs
+    rewards, lengths, counted = record.take(torch.ones(1))
+    assert rewards.shape == (2, 1) and not rewards.any() and lengths.tolist() == [0, 0] and counted.all()
+    (dense,) = record.wrap([PrefixReward("edit_distance", ends=[1])])
+    assert dense(completion_ids=[], reference=[]) == []
+    assert dense(completion_ids=[[], [5, 1]], reference=[[5], [5]]) == [0, 1.0]
