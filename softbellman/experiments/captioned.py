@@ -17,9 +17,9 @@ from softbellman.experiments.groups import name_among
 from softbellman.payoffs import sentence_bleu
 from softbellman.training.evaluation import corpus_batches, translate_corpus
 from softbellman.training.own_algorithm import algorithm_of
+from softbellman.training.resumption import recorded_task
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
-from softbellman.training.task import load_task
 from softbellman.training.trained import load_run
 
 
@@ -192,7 +192,7 @@ def _captions(system: _System, test: ImageTestSet, rows: Sequence[int]) -> list[
 def _decode(system: _System, images: Sequence[str]) -> list[str]:
     """Captions of the named images by the selected actor of a stage, or by its last one."""
     actor = load_run(system.folder.path, f"{system.stage}-last" if system.last else system.stage)
-    corpus = load_task(system.settings.data).test
+    corpus = recorded_task(system.folder.path, system.settings).test
     assert isinstance(corpus, CaptionCorpus)
     rows = [corpus.images.index(image) for image in images]
     chosen = replace(

@@ -21,9 +21,9 @@ from softbellman.payoffs.payoff import describe_payoff
 from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.payoffs import build_payoff
 from softbellman.training.record import recorded_objects
+from softbellman.training.resumption import recorded_task
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings, follow_data
-from softbellman.training.task import load_task
 from softbellman.training.trained import load_critic, load_oracle, load_run
 
 
@@ -43,6 +43,9 @@ def open_run(
         oracle_tau: temperature of the exact oracle; None: the learnt oracle's, else `completion.tau`.
         device: where the networks go.
         payoff: what was handed over to the run as its payoff, where no name leads to it.
+
+    Raises:
+        ResumeError: the data are no longer those of the run.
     """
     folder = RunFolder.open(path)
     settings = follow_data(config.load(Settings, folder.config_path))
@@ -50,7 +53,7 @@ def open_run(
     actor = load_run(path, checkpoint, device=device)
     critic = load_critic(path, checkpoint, device=device) if algorithm.stages_with("values") else None
     oracle = load_oracle(path, device=device) if algorithm.stages_with("oracle") else None
-    task = load_task(settings.data)
+    task = recorded_task(path, settings)
     scored_by = build_payoff(
         settings, task, device=torch.device("cpu"), given=payoff, recorded=recorded_objects(path)
     )

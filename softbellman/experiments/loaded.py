@@ -24,10 +24,9 @@ from softbellman.training.evaluation import corpus_bleu, further_metrics, senten
 from softbellman.training.handed import ModelFunction, take_handed
 from softbellman.training.images import PHOTO_SIDE, image_batches
 from softbellman.training.own_algorithm import algorithm_of
-from softbellman.training.record import RunRecord
-from softbellman.training.resumption import check_data
+from softbellman.training.resumption import recorded_task
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.task import Task, load_task
+from softbellman.training.task import Task
 from softbellman.training.trained import TrainedActor
 from softbellman.training.translation import Hypothesis, captions, decoding_of, translations
 
@@ -137,11 +136,7 @@ class Run(TrainedActor):
     @cached_property
     def task(self) -> Task:
         """The run's data, read again; raises ResumeError where they are no longer those that it was trained on."""
-        task = load_task(self.settings.data)
-        record = RunRecord.read(self.path)
-        payoff = {name: found for name, found in record.data.items() if name == "payoff"}
-        check_data(record, {**task.digests(), **payoff})
-        return task
+        return recorded_task(self.path, self.settings)
 
     def score(self, split: str = "test", **options: Any) -> dict[str, float | str]:
         """Decode a split of the run's data and score it: BLEU and the run's `evaluation.metrics`, 0 to 100.

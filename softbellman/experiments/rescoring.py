@@ -8,11 +8,11 @@ from dataclasses import replace
 from softbellman import config
 from softbellman.data import CaptionCorpus, Corpus
 from softbellman.data.scenes import scenes_of
-from softbellman.experiments.collect import Collection, FinishedRun, SystemResult
+from softbellman.experiments.collect import Collection, FinishedRun, SystemResult, recorded_data
 from softbellman.training.evaluation import METRICS, further_metrics
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import TRUTH, Settings
-from softbellman.training.task import load_task
+from softbellman.training.settings import TRUTH
+from softbellman.training.task import Task, load_task
 
 
 def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
@@ -25,24 +25,29 @@ def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
         names: of `training.evaluation.METRICS`.
 
     Raises:
-        ValueError: an unknown metric, `truth` of a run on other data than scenes, or hypotheses that are not those of the
-            test set; names the file.
+        ValueError: an unknown metric, `truth` of a run on other data than scenes, test data that changed since, or hypotheses
+            that are not those of the test set; names the file.
         DataError: the data set cannot be read.
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise ValueError(f"metric {unknown[0]!r} cannot be computed; these can: {', '.join(METRICS)}")
-    test_sets: dict[str, Corpus | CaptionCorpus] = {}
+    tasks: dict[str, tuple[Task, str]] = {}
 
-    def test_set(settings: Settings) -> Corpus | CaptionCorpus:
-        facts = {key: value for key, value in config.flatten(settings).items() if key.startswith("data.")}
-        key = repr((facts, settings.evaluation.drop_long))
-        if key not in test_sets:
-            test = load_task(settings.data).test
-            if settings.evaluation.drop_long:
-                test = test.drop_longer(settings.data.max_length, name="test")
-            test_sets[key] = test
-        return test_sets[key]
+    def test_set(run: FinishedRun) -> Corpus | CaptionCorpus:
+        settings = run.settings
+        key = repr({key: value for key, value in config.flatten(settings).items() if key.startswith("data.")})
+        if key not in tasks:
+            task = load_task(settings.data)
+            tasks[key] = task, task.digests()["test_data"]
+        task, digest = tasks[key]
+        if recorded_data(run).get("test_data", digest) != digest:
+            raise ValueError(
+                f"{run.path}: the test data are not those that the run was tested on; restore the files, or leave --compute out"
+            )
+        if settings.evaluation.drop_long:
+            return task.test.drop_longer(settings.data.max_length, name="test")
+        return task.test
 
     def completed(run: FinishedRun) -> FinishedRun:
         if TRUTH in names and run.settings.data.kind != "scenes":
@@ -52,7 +57,7 @@ def compute_missing(collection: Collection, names: Sequence[str]) -> Collection:
         missing = [name for name in names if name not in run.settings.evaluation.measured]
         if not missing:
             return run
-        test = test_set(run.settings)
+        test = test_set(run)
         systems = tuple(_completed(run, result, missing, test) for result in run.systems)
         return replace(run, systems=systems)
 

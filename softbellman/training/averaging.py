@@ -10,6 +10,7 @@ from pathlib import Path
 
 from softbellman.training.checkpoint import Weights, read_weights, save_weights
 from softbellman.training.generations import Generations
+from softbellman.training.resumption import vocabularies_of
 from softbellman.training.runfolder import RunFolder
 
 
@@ -80,5 +81,5 @@ def average_weights(folder: RunFolder, stage: str, paths: Sequence[Path], output
                 total[name] = tensor.double() / len(paths)
     averaged = {name: tensors[name].dtype for name in total if tensors[name].is_floating_point()}
     mean = {name: t.to(averaged.get(name, t.dtype)) for name, t in total.items()}
-    save_weights(output, mean, stage=stage, step=steps)
+    save_weights(output, mean, stage=stage, step=steps, origin=vocabularies_of(folder.path))
     return len(averaged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,15 @@ def save_modules(path: Path, modules: dict[str, nn.Module], *, stage: str, step:
     return save_weights(path, tensors_of(modules), stage=stage, step=step)
 
 
-def save_weights(path: Path, tensors: Weights, *, stage: str, step: int) -> str:
-    """Tensors named MODULE.PARAMETER as `save_modules` writes them; returns their digest."""
+def save_weights(
+    path: Path, tensors: Weights, *, stage: str, step: int, origin: Mapping[str, str] | None = None
+) -> str:
+    """Tensors named MODULE.PARAMETER as `save_modules` writes them; returns their digest.
+
+    `origin` is further metadata of a file that leaves its run folder, such as digests of the vocabularies.
+    """
     found = digest_of_tensors(tensors)
-    metadata = {"stage": stage, "step": str(step), "digest": found}
+    metadata = {**(origin or {}), "stage": stage, "step": str(step), "digest": found}
     write_atomically(path, save(tensors, metadata))
     return found
 

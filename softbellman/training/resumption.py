@@ -12,10 +12,11 @@ from softbellman.payoffs.settings import WITHOUT_EFFECT
 from softbellman.training.algorithms import Algorithm
 from softbellman.training.files import DamagedFile
 from softbellman.training.own_algorithm import algorithm_of
+from softbellman.training.record import NAME as RECORD
 from softbellman.training.record import RunRecord
 from softbellman.training.settings import Settings
 from softbellman.training.stages import SPECS
-from softbellman.training.task import vocabulary_digest
+from softbellman.training.task import Task, load_task, vocabulary_digest
 
 FREE = (
     "threads", "process_timeout", "keep_memory", "device", "output", "cache", "label", "data.path", "data.features",
@@ -119,6 +120,49 @@ def check_data(record: RunRecord, found: Mapping[str, str]) -> None:
             f"the data are not those that the run was started with: {', '.join(parts).replace('_', ' ')} changed "
             f"since; restore the files, or start a new run"
         )
+
+
+def recorded_task(path: Path, settings: Settings) -> Task:
+    """The data of a run, read again.
+
+    Args:
+        path: of the run folder; one of an earlier version, which has no record, is not checked.
+        settings: of the run.
+
+    Raises:
+        ResumeError: they are no longer those that the run was started with.
+        DataError: they cannot be read.
+    """
+    task = load_task(settings.data)
+    if (path / RECORD).is_file():
+        record = RunRecord.read(path)
+        payoff = {name: found for name, found in record.data.items() if name == "payoff"}
+        check_data(record, {**task.digests(), **payoff})
+    return task
+
+
+def vocabularies_of(path: Path) -> dict[str, str]:
+    """Digests of the vocabularies that a run was started with, by name; empty where its folder has no record."""
+    if not (path / RECORD).is_file():
+        return {}
+    return {name: found for name, found in RunRecord.read(path).data.items() if name.endswith("_vocabulary")}
+
+
+def check_vocabularies(weights: Path, metadata: Mapping[str, str], run: Path) -> None:
+    """Raises ValueError where weights from elsewhere were trained with other vocabularies than a run has.
+
+    Args:
+        weights: the file, of `softbellman average` or of another run's folder.
+        metadata: of the file.
+        run: the run's folder.
+    """
+    own, others = vocabularies_of(run), {**vocabularies_of(weights.parent.parent), **metadata}
+    for name, found in own.items():
+        if others.get(name, found) != found:
+            words = name.replace("_", " ")
+            raise ValueError(
+                f"{weights} was trained with another {words} than {run} has; give weights of that run"
+            )
 
 
 def load_codec(folder: Path, name: str) -> Codec:

@@ -13,13 +13,13 @@ from softbellman.core.devices import choose_device
 from softbellman.data import Codec, FeatureSpec, PixelSpec
 from softbellman.decoding import StepwiseModel
 from softbellman.training.algorithms import Algorithm
-from softbellman.training.checkpoint import load_modules
+from softbellman.training.checkpoint import load_modules, read_weights
 from softbellman.training.handed import ModelFunction, take_handed
 from softbellman.training.networks import build_actor, build_reader
 from softbellman.training.own_algorithm import algorithm_of, check_own_algorithm
 from softbellman.training.own_model import check_own_model
 from softbellman.training.pretrained import of_folder
-from softbellman.training.resumption import load_codec
+from softbellman.training.resumption import check_vocabularies, load_codec
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings, follow_data
 from softbellman.training.task import source_size
@@ -245,7 +245,14 @@ def _settings_of(folder: RunFolder) -> Settings:
 
 
 def _load_weights(folder: RunFolder, path: Path, modules: dict[str, nn.Module]) -> None:
-    """Load a file of weights; DamagedFile where it is not the one that the stage selected or its checkpoint holds."""
+    """Load a file of weights.
+
+    Raises:
+        DamagedFile: it is not the one that the stage selected or its checkpoint holds.
+        ValueError: it comes from elsewhere, and other vocabularies.
+    """
+    if path.parent.resolve() != folder.checkpoints.resolve():
+        check_vocabularies(path, read_weights(path)[1], folder.path)
     load_modules(path, modules, folder.expected_weights(path))
 
 

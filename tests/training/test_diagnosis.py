@@ -84,6 +84,8 @@ SICK: dict[str, tuple[str, dict[str, list[Any]], str]] = {
     ),
     "harmful choice": ("critic", {"choice_gain": [-0.1, -0.1, -0.1]}, "joint.actor_delay"),
     "length drift": ("joint", {"dev_length_ratio": [0.98, 1.04, 1.12]}, "joint.mle_weight"),
+    "shrinking length": ("joint", {"dev_length_ratio": [0.98, 0.93, 0.86]}, "the payoff rewards short sentences"),
+    "few words": ("actor", {"dev_length_ratio": [0.0, 0.1, 0.3]}, "train longer"),
     "endless samples": ("joint", {"dev_unended": [0.02, 0.1, 0.3]}, "the value of tokens at an end"),
     "falling score": ("joint", {"dev_bleu": [30.0, 29.0, 27.0]}, "actor's learning rate"),
     "strong entropy": ("critic", {"gradient_entropy": [0.1, 0.1, 0.1]}, "lower credit.tau"),

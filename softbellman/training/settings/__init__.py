@@ -55,6 +55,7 @@ from softbellman.training.settings.task import (
     TRUTH,
     DataSettings,
     EvaluationSettings,
+    unread_data,
 )
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "StageSettings",
     "WarmUpSettings",
     "follow_data",
+    "unread_data",
 ]
 
 

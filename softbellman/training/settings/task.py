@@ -92,12 +92,52 @@ class DataSettings:
             )
         if self.features and self.kind != "captions":
             raise ValueError(f"data.features is given, but data.kind is {self.kind}; say data.kind: captions")
+        if self.kind == "parallel" and self.source == self.target:
+            raise ValueError(
+                f"data.source and data.target are both {self.source}, which would train a copying task; say the endings of the "
+                "two sides"
+            )
         if self.tokenizer_path and self.tokenizer != "hf":
             raise ValueError(
                 f"data.tokenizer_path is given, but data.tokenizer is {self.tokenizer}; say data.tokenizer: hf"
             )
         if self.kind in ("scenes", "captions") and self.tokenizer != "word":
             raise ValueError(f"data.tokenizer must be word for {self.kind}; sub-words are for translation")
+
+
+_OF_KINDS = {
+    ("builtin", "scenes"): ("pairs", "dev_pairs", "test_pairs", "difficulty", "seed"),
+    ("captions",): ("captions", "encoder", "encoder_weights", "punctuation", "names"),
+}
+"""Keys of `data` that some kinds alone read."""
+
+
+def unread_data(data: DataSettings) -> list[str]:
+    """Sentences about settings of the data that are given and change nothing, and about splits that stand for two.
+
+    They are no errors: a configuration file that is changed on the command line may have them.
+    """
+
+    def given(name: str) -> bool:
+        return bool(getattr(data, name) != getattr(DataSettings, name))
+
+    found = []
+    for kinds, names in _OF_KINDS.items():
+        if data.kind in kinds or is_object_name(data.kind):
+            continue
+        found += [f"data.{name} is not read with data.kind: {data.kind}" for name in names if given(name)]
+    if data.tokenizer != "sentencepiece" and given("vocabulary_size"):
+        found.append(f"data.vocabulary_size is of data.tokenizer: sentencepiece, not of {data.tokenizer}")
+    if data.tokenizer in ("sentencepiece", "hf") and given("min_frequency"):
+        found.append(f"data.min_frequency is of words, not of data.tokenizer: {data.tokenizer}")
+    if data.kind in ("parallel", "captions"):
+        splits = (("dev", "train"), ("test", "train"), ("test", "dev"))
+        found += [
+            f"data.{one} and data.{other} are the same split, {getattr(data, one)}"
+            for one, other in splits
+            if getattr(data, one) == getattr(data, other)
+        ]
+    return found
 
 
 TRUTH = "truth"
