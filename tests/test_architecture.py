@@ -73,7 +73,7 @@ def complaint(importer: str, name: str) -> str | None:
 
 def complaints(path: Path) -> list[str]:
     place = path.relative_to(PACKAGE)
-    importer = place.parts[0] if len(place.parts) > 1 else ROOT
+    importer = place.parts[0] if len(place.parts) > 1 else {"__main__.py": "cli"}.get(place.name, ROOT)
     return [
         f"{place}:{line}: {name} {reason}"
         for line, name in imported_names(path.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@
 //   within(name, pointer, count, m)  int64 numbers that lie between 0 and m (looked at on the CPU alone)
 //
 // optional_matrix, optional_number, optional_ids and optional_array are also given as None, or left out. A matrix comes as
-// (pointer, stride, rows, vocab, dtype code), with a sixth element where it is a copy that nobody would see written, tokens
+// (pointer, stride, rows, vocab, dtype code), with True behind where it is a copy that nobody would see written, tokens
 // as (pointer, stride of a source, stride of a row, sources, rows, length, dtype code), another tensor as (pointer,
 // elements, dtype code), with a fourth element where it is a copy that nobody would see written.
 #pragma once
@@ -330,7 +330,8 @@ class Fields {
             refuse(name, "must have a row stride of at least " + std::to_string(least), std::to_string(matrix.stride));
         }
         if (matrix.data == nullptr && rows > 0) throw std::invalid_argument(null_text(name));
-        if (std::is_same_v<AnyMatrix, MutableMatrix> && PyTuple_GET_SIZE(value) > 5) {
+        if (std::is_same_v<AnyMatrix, MutableMatrix> && PyTuple_GET_SIZE(value) > 5 &&
+            PyTuple_GET_ITEM(value, 5) == Py_True) {
             throw std::invalid_argument(std::string(name) + " is written, and its rows must be contiguous.");
         }
     }

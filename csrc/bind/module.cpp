@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/parallel.h"
+#include "core/product.h"
 #include "core/simd.h"
 
 namespace py = pybind11;
@@ -34,6 +35,7 @@ py::dict build_info() {
     info["compiler"] = SB_COMPILER;
     info["simd_targets"] = softbellman::cpu::simd_targets();
     info["simd_active"] = softbellman::cpu::simd_name(softbellman::cpu::simd_level());
+    info["products"] = softbellman::cpu::product_is_faster() ? "native" : "blas";
     info["threading"] = softbellman::cpu::threading_name();
 #if defined(SOFTBELLMAN_WITH_CUDA)
     info["cuda"] = true;

@@ -38,6 +38,15 @@ struct Block {
     bool adds = false;
 };
 
+// Before a loop over the rows of a tile, whose sums must be registers.
+#if defined(__clang__)
+#define SB_UNROLLED _Pragma("unroll")
+#elif defined(__GNUC__)
+#define SB_UNROLLED _Pragma("GCC unroll 16")
+#else
+#define SB_UNROLLED
+#endif
+
 #if defined(__GNUC__)
 template <int kLanes>
 struct Register {
@@ -75,9 +84,7 @@ struct Tiles {
             std::memcpy(&first, panel, sizeof(Vector));
             std::memcpy(&second, panel + kLanes, sizeof(Vector));
             panel += kWidth;
-#if defined(__GNUC__)
-#pragma GCC unroll 16
-#endif
+            SB_UNROLLED
             for (int row = 0; row < kHeight; ++row) {
                 const float factor = left[row * height];
                 multiply_add(sum[row][0], factor, first);
@@ -85,9 +92,7 @@ struct Tiles {
             }
             left += step;
         }
-#if defined(__GNUC__)
-#pragma GCC unroll 16
-#endif
+        SB_UNROLLED
         for (int row = 0; row < kHeight; ++row) {
             std::memcpy(tile + row * kWidth, &sum[row][0], sizeof(Vector));
             std::memcpy(tile + row * kWidth + kLanes, &sum[row][1], sizeof(Vector));
