@@ -16,7 +16,7 @@ from pathlib import Path
 from softbellman.experiments.description import file_name
 from softbellman.experiments.study import Study, build_study
 from softbellman.report.study_figures import draw_section, save
-from softbellman.report.study_markdown import provenance, score_table, section_lines
+from softbellman.report.study_markdown import link_to, provenance, score_table, section_lines
 from softbellman.report.study_text import METHOD
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,10 +48,8 @@ def brief(study: Study, name: str, page: Path) -> str:
     section = study.sections[0]
     drawing = draw_section(section)[0]
     save(drawing, FIGURES / name, file_name(section.title))
-    picture = (FIGURES / name / f"{file_name(section.title)}-{drawing.name}.png").relative_to(page.parent)
-    return "\n\n".join(
-        [score_table(section, BRIEF), f"![{drawing.caption}]({picture.as_posix()})", provenance(section)]
-    )
+    picture = link_to(FIGURES / name / f"{file_name(section.title)}-{drawing.name}.png", page.parent)
+    return "\n\n".join([score_table(section, BRIEF), f"![{drawing.caption}]({picture})", provenance(section)])
 
 
 def main() -> None:

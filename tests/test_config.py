@@ -165,6 +165,16 @@ def test_later_files_and_overrides_win(tmp_path: Path) -> None:
     assert load(Root, write(tmp_path, "", "empty.yaml")) == Root()
 
 
+def test_a_key_may_be_given_again_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path, "actor.name: adam\nactor: {learning_rate: 0.1}\n", "base.yaml")
+    path = write(tmp_path, "base: base.yaml\nactor: {name: sgd}\nactor.learning_rate: 0.2\n")
+    assert load(Root, path).actor == Optimizer("sgd", 0.2)
+    both = [("actor", "{name: adam, learning_rate: 0.3}"), ("actor", "{name: sgd}"), ("actor.name", "adam")]
+    assert load(Root, path, overrides=both).actor == Optimizer("adam", 0.3)
+    with pytest.raises(ConfigError, match=r"--actor: key 'actor\.name' is given twice"):
+        load(Root, overrides=[("actor", "{name: adam, name: sgd}")])
+
+
 def test_base_is_relative_to_its_file_and_must_not_turn_in_a_circle(tmp_path: Path) -> None:
     write(tmp_path, "base: shared/deeper.yaml\nseed: 5\n", "top.yaml")
     write(tmp_path, "base: ../root.yaml\nseed: 6\nlimit: 7\n", "shared/deeper.yaml")
@@ -218,6 +228,10 @@ def test_presets_give_way_to_what_the_user_says(tmp_path: Path) -> None:
         ("stages: [{epochs: 1}]\n", "missing key 'stages.0.name'"),
         ("stages: [{name: a, epochs: -1}]\n", "stages.0.epochs must not be negative"),
         ("seed: 1\nseed: 2\n", r":2: key 'seed' is given twice"),
+        ("actor.name: sgd\nactor: {name: adam}\n", r":2: key 'actor.name' is given twice"),
+        ("actor:\n  name: adam\nactor.name: sgd\n", r":3: key 'actor.name' is given twice"),
+        ("actor: {learning_rate: 1}\nactor: {name: adam}\n", r":2: key 'actor' is given twice"),
+        ("stages: [{name: a, epochs: 1}]\nstages.0.epochs: 2\n", r":2: key 'stages.0.epochs' is given twice"),
         ("- 1\n", "expected a mapping of keys to values, given a list"),
         ("seed: [1\n", "not valid YAML"),
         ("seed: \t@\n", "not valid YAML"),

@@ -56,6 +56,17 @@ class TestOptions:
         again = write(tmp_path, dump(changed), "b.yaml")
         assert load(Outer, again) == changed
 
+    def test_a_key_of_theirs_is_given_once(self, tmp_path):
+        for text in (
+            "inner: {options: {a: 1}}\ninner.options.a: 2\n",
+            "inner.options.a: 1\ninner.options: {a: 2}\n",
+            "inner.options: {b: 1, a: 1, a: 2}\n",
+        ):
+            with pytest.raises(ConfigError, match=r"key 'inner\.options\.a' is given twice"):
+                load(Outer, write(tmp_path, text, "a.yaml"))
+        file = write(tmp_path, "inner: {options: {a: 1}}\ninner.options.b: 2\n", "a.yaml")
+        assert load(Outer, file).inner.options == {"a": 1, "b": 2}
+
     def test_they_are_one_value_of_a_record(self):
         settings = Outer(Inner({"a": {"b": 1}}))
         assert flatten(settings) == {"inner.options": {"a": {"b": 1}}, "inner.size": 3}

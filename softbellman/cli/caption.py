@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,8 @@ def command(arguments: Sequence[str]) -> int:
 
     actor = open_actor(options)
     if actor.features is None:
-        raise UserError(f"{options.run} translates text; softbellman translate {options.run} does that")
+        place = shlex.quote(str(options.run))
+        raise UserError(f"{options.run} translates text; softbellman translate {place} does that")
     how = chosen_decoding(actor, options)
     names, batches = _choose_reader(actor, options)(actor, options, how.batch_size)
     for name in names:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softbellman.cli.common import UserError
-from softbellman.cli.score_sources import group_references, outputs_of_run
+from softbellman.cli.score_sources import (
+    captions_by_image,
+    group_references,
+    outputs_of_run,
+    read_table,
+    references_in,
+    refuse_scored,
+)
 
 if TYPE_CHECKING:
     from softbellman.experiments.outputs import Outputs
@@ -59,13 +66,20 @@ def _read(options: argparse.Namespace) -> tuple[list[Sequence[str]], list[list[s
         path = Path(word)
         if path.is_file():
             texts.append(read_lines(path))
+            refuse_scored(texts[-1], word)
             continue
         found, own = outputs_of_run(word)
         texts.append(found.hypotheses)
         outputs.append(found)
         tokenize = tokenize or own
     tokenize = tokenize or "13a"
-    if options.references:
+    table = read_table(options)
+    if table is not None:
+        references = references_in(table, in_words(options.metrics))
+        for place, word in enumerate(options.paired):
+            captions = captions_by_image(texts[place], table, word)
+            texts[place] = [captions[name] for name in table.images]
+    elif options.references:
         files = [read_lines(path) for path in options.references]
         for path, lines in zip(options.references, files, strict=True):
             if len(lines) != len(texts[0]):

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from softbellman.cli.common import UserError, standard_input
 
 if TYPE_CHECKING:
+    from softbellman.data.captions import ImageCaptions
     from softbellman.experiments.outputs import Outputs
 
 Groups = list[list[str]]
 """The references of each line, without the empty ones."""
+
+STANDARD_INPUT = "standard input"
 
 
 class Scorable(NamedTuple):
@@ -40,13 +43,9 @@ def read_scorable(options: argparse.Namespace, metrics: str) -> Scorable:
         raise UserError(
             "the following arguments are required: --references, or RUN (softbellman score --help explains)"
         )
-    tables = [path for path in options.references if is_table(path)]
-    if tables and len(options.references) > 1:
-        raise UserError(
-            f"--references: {tables[0]} holds all captions of each image; no other file stands beside it"
-        )
-    if tables:
-        return from_table(tables[0], options.split, metrics)
+    table = read_table(options)
+    if table is not None:
+        return from_table(table, metrics)
     return from_files(options.references, metrics)
 
 
@@ -55,7 +54,33 @@ def _hypotheses() -> list[str]:
     lines = list(standard_input())
     if not lines:
         raise UserError("no hypotheses on standard input")
+    refuse_scored(lines, STANDARD_INPUT)
     return lines
+
+
+def refuse_scored(lines: Sequence[str], origin: str) -> None:
+    """Raises UserError where all lines are of several hypotheses: a number or name, a score and a text between tabs.
+
+    Args:
+        lines: hypotheses.
+        origin: where they are from, for the sentence.
+    """
+    if lines and all(map(_is_scored, lines)):
+        raise UserError(
+            f"{origin} has lines of --samples or --nbest (number or name, score, text); decode without that option, or "
+            "keep the texts with cut -f3"
+        )
+
+
+def _is_scored(line: str) -> bool:
+    cells = line.split("\t", 2)
+    if len(cells) < 3 or not cells[0]:
+        return False
+    try:
+        float(cells[1])
+    except ValueError:
+        return False
+    return True
 
 
 def from_files(paths: Sequence[Path], metrics: str) -> Scorable:
@@ -75,41 +100,72 @@ def is_table(path: Path) -> bool:
     return path.name.endswith((".tsv", ".tsv.gz"))
 
 
-def from_table(path: Path, split: str, metrics: str) -> Scorable:
-    """Captions of a table: image, split and caption, or image and caption, between tabs.
+def read_table(options: argparse.Namespace) -> ImageCaptions | None:
+    """The split of the table of captions that --references names: image, split and caption, or image and caption.
 
-    Lines that all hold a tab are an image's name and its caption, as `softbellman caption` writes them, in any order. Others
-    are captions in the order of the images.
+    None where no file of references is a table. Raises UserError where another file stands beside it, or of a split that it
+    does not have.
     """
     from softbellman.data.captions.readers import read_tsv
 
+    path = next(filter(is_table, options.references), None)
+    if path is None:
+        return None
+    if len(options.references) > 1:
+        raise UserError(
+            f"--references: {path} holds all captions of each image; no other file stands beside it"
+        )
     splits = read_tsv(path, keep_empty=True)
-    if "" not in splits and split not in splits:
-        raise UserError(f"{path} has no split {split!r}; it has: {', '.join(map(repr, splits))}")
-    table = splits[""] if "" in splits else splits[split]
-    lines = _hypotheses()
-    named = all("\t" in line for line in lines)
-    if named:
-        captions = dict(zip(table.images, table.captions, strict=True))
-        names = [_name_in(line.partition("\t")[0], captions, path) for line in lines]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"standard input names the image {twice!r} twice")
-        lines = [line.partition("\t")[2] for line in lines]
-        groups = [captions[name] for name in names]
-    else:
-        if len(lines) != len(table.images):
-            raise UserError(f"{path} has {len(table.images)} images, standard input {len(lines)} captions")
-        groups = table.captions
-    return Scorable(lines, _filled(groups, [path], "image", metrics))
+    if "" not in splits and options.split not in splits:
+        raise UserError(f"{path} has no split {options.split!r}; it has: {', '.join(map(repr, splits))}")
+    return splits[""] if "" in splits else splits[options.split]
 
 
-def _name_in(name: str, captions: dict[str, list[str]], path: Path) -> str:
-    """The image's name in the table: as it is, or without its folders."""
-    for candidate in (name, Path(name).name):
-        if candidate in captions:
-            return candidate
-    raise UserError(f"standard input names the image {name!r}, of which {path} has no captions")
+def from_table(table: ImageCaptions, metrics: str) -> Scorable:
+    """Captions on standard input, in their own order, beside those of a table."""
+    found = captions_by_image(_hypotheses(), table, STANDARD_INPUT)
+    references = dict(zip(table.images, references_in(table, metrics), strict=True))
+    return Scorable(list(found.values()), [references[name] for name in found])
+
+
+def captions_by_image(lines: Sequence[str], table: ImageCaptions, origin: str) -> dict[str, str]:
+    """A caption of every image of a table by its name, in the order of the lines.
+
+    Args:
+        lines: where all hold a tab an image's name and its caption, as `softbellman caption` writes them, in any order; else
+            captions in the order of the images.
+        table: the images of the split.
+        origin: where the lines are from, for error sentences.
+
+    Raises:
+        UserError: an image without a caption, twice, or not in the table.
+    """
+    if not all("\t" in line for line in lines):
+        if len(lines) != len(table):
+            raise UserError(f"{table.origin} has {len(table)} images, {origin} {len(lines)} captions")
+        return dict(zip(table.images, lines, strict=True))
+    known = set(table.images)
+    found: dict[str, str] = {}
+    for line in lines:
+        given, _, caption = line.partition("\t")
+        name = next((name for name in (given, Path(given).name) if name in known), None)
+        if name is None:
+            raise UserError(f"{origin} names the image {given!r}, of which {table.origin} has no captions")
+        if name in found:
+            raise UserError(f"{origin} names the image {name!r} twice")
+        found[name] = caption
+    if len(found) < len(table):
+        missing = next(name for name in table.images if name not in found)
+        raise UserError(
+            f"{origin} has captions of {len(found)} of the {len(table)} images of the split in {table.origin}; "
+            f"caption the others as well, such as {missing!r}"
+        )
+    return found
+
+
+def references_in(table: ImageCaptions, metrics: str) -> Groups:
+    """The references of each image of a table; raises UserError where all captions of one are empty."""
+    return _filled(table.captions, [Path(table.origin)], "image", metrics)
 
 
 def group_references(references: Sequence[Sequence[str]], paths: Sequence[Path], metrics: str) -> Groups:

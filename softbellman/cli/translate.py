@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -47,7 +48,8 @@ def command(arguments: Sequence[str]) -> int:
 
     actor = open_actor(options)
     if actor.source_codec is None:
-        raise UserError(f"{options.run} captions images; softbellman caption {options.run} does that")
+        place = shlex.quote(str(options.run))
+        raise UserError(f"{options.run} captions images; softbellman caption {place} does that")
     how = chosen_decoding(actor, options)
     writer = Writer(how, options.attention)
     progress = Progress(quiet=options.quiet, out=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -65,8 +65,9 @@ def load(
         left_out: gets the keys that were left out, each with the key of the choice.
 
     Raises:
-        ConfigError: an unreadable file, an unknown key or choice (naming the nearest known one), a value of
-            the wrong type, a missing key, or a ValueError of the class's own `__post_init__`.
+        ConfigError: an unreadable file, an unknown key or choice (naming the nearest known one), a key that one file
+            gives twice, dotted, nested or both, a value of the wrong type, a missing key, or a ValueError of the
+            class's own `__post_init__`.
     """
     overrides = list(overrides)
     root: type = cls
@@ -100,12 +101,12 @@ def from_mapping(cls: type[Settings], values: Mapping[str, Any], name: str) -> S
 def _read(cls: type, files: Iterable[str | Path], overrides: Overrides, *, first: Overrides = ()) -> _Reader:
     reader = _Reader(cls)
     for key, text in first:
-        reader.assign(cls, reader.values, key.split("."), option_node(text, f"--{key}"), "")
+        reader.override(key, text)
     for file in files:
         reader.read_file(Path(file), seen=())
     reader.layer += 1
     for key, text in overrides:
-        reader.assign(cls, reader.values, key.split("."), option_node(text, f"--{key}"), "")
+        reader.override(key, text)
     return reader
 
 
@@ -121,6 +122,8 @@ class _Reader:
         """Counts the files, the overrides being the last."""
         self.given: dict[str, int] = {}
         """The layer that gave a key last."""
+        self.written: set[str] = set()
+        """The full dotted keys of the mappings of one file, or of one override."""
 
     def leave_out(self) -> dict[str, str]:
         """Forget the keys that a choice of a later layer leaves unread; returns them with the key of the choice."""
@@ -148,15 +151,25 @@ class _Reader:
                     raise ConfigError(f"{origin(value)}: 'base' expects the path of one file")
                 self.read_file(path.parent / value.value, seen=(*seen, path.resolve()))
         self.layer += 1
+        self.written.clear()
         self.assign_mapping(self.root, self.values, node, "")
 
-    def assign_mapping(self, cls: type, values: _Partial, node: yaml.MappingNode, prefix: str) -> None:
-        given: set[str] = set()
+    def override(self, key: str, text: str) -> None:
+        """Sets a key to the text of an option, which may give again what files and other options gave."""
+        self.written.clear()
+        self.assign(self.root, self.values, key.split("."), option_node(text, f"--{key}"), "")
+
+    def entries(self, node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """Names, keys and values of a mapping; raises ConfigError of a key that is given twice, dotted or nested."""
         for key, value in node.value:
             name = str(key.value) if isinstance(key, yaml.ScalarNode) else show(key)
-            if name in given:
-                raise ConfigError(f"{origin(key)}: key {prefix + name!r} is given twice")
-            given.add(name)
+            if prefix + name in self.written:
+                raise ConfigError(f"{origin(key)}: key {shortened(prefix + name)} is given twice")
+            self.written.add(prefix + name)
+            yield name, key, value
+
+    def assign_mapping(self, cls: type, values: _Partial, node: yaml.MappingNode, prefix: str) -> None:
+        for name, key, value in self.entries(node, prefix):
             if not prefix and name == "base" and "base" not in fields(cls):
                 continue
             self.assign(cls, values, name.split("."), value, prefix, at=key)
@@ -247,7 +260,7 @@ class _Reader:
             node = structured(node)
             if not isinstance(node, yaml.MappingNode):
                 raise Mismatch()
-            return free_value(node)
+            return {name: free_value(value) for name, _, value in self.entries(node, f"{key}.")}
         if not isinstance(node, yaml.ScalarNode):
             raise Mismatch()
         if typing.get_origin(annotation) is Literal:

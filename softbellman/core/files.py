@@ -52,7 +52,7 @@ def text_lines(stream: BinaryIO) -> Iterator[str]:
         if not raw:
             return
         if len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
-            why = f" and {_RETURNS}" if number == 1 and b"\r" in raw else ""
+            why = f" and {_RETURNS}" if number == 1 and b"\r" in raw[:-1] else ""
             raise LineError(f"the line is longer than {LONGEST_LINE:,} bytes{why}", number)
         if number == 1:
             raw = raw.removeprefix(_BYTE_ORDER_MARK)

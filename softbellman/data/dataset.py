@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,31 +130,58 @@ def build_dataset(
     )
 
 
-def find_text(directory: str | Path, name: str, language: str) -> list[Path]:
+def side_files(wanted: Path) -> list[Path]:
+    """What is there with a name of one side of a split, in alphabetical order: numbered or not, ending in `.gz` or not.
+
+    Args:
+        wanted: `folder/name.language`.
+    """
+    named = re.compile(rf"{re.escape(wanted.name)}[0-9]*(\.gz)?")
+    folder = wanted.parent
+    return sorted(path for path in folder.iterdir() if named.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def find_text(directory: str | Path, name: str, language: str, *, other: str = "") -> list[Path]:
     """The files of one side of a split: `name.language`, or numbered references `name.language0`, `...1`, ...
 
-    Each may end in `.gz`. The plain file is preferred to its `.gz`, the unnumbered one to the numbered ones.
+    Each may end in `.gz`. The plain file is preferred to its `.gz`.
+
+    Args:
+        directory: holds them.
+        name: of the split.
+        language: ending of the side.
+        other: ending of the other side; its files are no numbered ones of this side (`fr2` of `fr`).
 
     Raises:
         MissingFileError: none of them exists; names the first choice.
-        DataError: the first choice is no file.
+        DataError: the first choice is no file, numbered files stand beside it, or the numbers do not go up from 0.
     """
     wanted = Path(directory) / f"{name}.{language}"
-
-    def existing(stem: Path) -> Path | None:
-        return next((path for path in (stem, stem.with_name(stem.name + ".gz")) if path.is_file()), None)
-
-    single = existing(wanted)
+    others = set(side_files(wanted.with_name(f"{name}.{other}"))) if len(other) > len(language) else set()
+    found: dict[str, Path] = {}
+    for path in side_files(wanted):  # the plain file before its .gz
+        if path.is_file() and path not in others:
+            found.setdefault(path.name.removesuffix(".gz"), path)
+    names = ", ".join(path.name for path in found.values())
+    single = found.pop(wanted.name, None)
+    if single is not None and found:
+        raise DataError(
+            f"the file stands beside numbered ones ({names}); keep either it or them, from 0 on", path=single
+        )
     if single is not None:
         return [single]
     if wanted.exists():
         raise DataError("is no regular file", path=wanted)
-    numbered: list[Path] = []
-    while (path := existing(wanted.with_name(f"{wanted.name}{len(numbered)}"))) is not None:
-        numbered.append(path)
-    if not numbered:
+    if not found:
         raise MissingFileError("the file does not exist (nor .gz, nor numbered references)", path=wanted)
-    return numbered
+    numbered = [f"{wanted.name}{number}" for number in range(len(found))]
+    missing = next((path for path in numbered if path not in found), None)
+    if missing is not None:
+        raise DataError(
+            f"the references are numbered from 0 without a gap, but there are {names}",
+            path=wanted.with_name(missing),
+        )
+    return [found[path] for path in numbered]
 
 
 def load_split(
@@ -165,10 +193,11 @@ def load_split(
     empty_lines: EmptyLines = "refuse",
 ) -> ParallelText:
     """Read `directory/name.{source_language,target_language}`; see `find_text` and `read_parallel`."""
-    source = find_text(directory, name, source_language)
+    source = find_text(directory, name, source_language, other=target_language)
     if len(source) > 1:
         raise DataError("a split has one source file, not several", path=source[1])
-    return read_parallel(source[0], find_text(directory, name, target_language), empty_lines=empty_lines)
+    target = find_text(directory, name, target_language, other=source_language)
+    return read_parallel(source[0], target, empty_lines=empty_lines)
 
 
 def load_splits(

@@ -5,12 +5,12 @@ What is there already is never changed: an export that is repeated finds its own
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from softbellman.core.files import write_atomically
 from softbellman.data.builtin import Split
+from softbellman.data.dataset import side_files
 from softbellman.data.errors import DataError
 from softbellman.data.scenes.files import captions_table, write_pictures
 from softbellman.data.scenes.generator import SceneSplit
@@ -49,9 +49,9 @@ def export_builtin(
     for split, name in names.items():
         files |= splits[split].files(name, source=source, target=target)
     folder = Path(directory)
-    sides = "|".join(re.escape(f"{name}.{side}") for name in names.values() for side in (source, target))
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if re.fullmatch(rf"({sides})\d*(\.gz)?", path.name) and path.name not in files:
+    sides = [f"{name}.{side}" for name in names.values() for side in (source, target)]
+    for path in (path for side in sides for path in side_files(folder / side)):
+        if path.name not in files:
             raise DataError(
                 "the file would be read with those that are written; name another folder", path=path
             )

@@ -20,8 +20,9 @@ def read_lines(path: str | Path) -> list[str]:
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: a directory, a named pipe, an unreadable file, a damaged gzip stream, bytes that are not UTF-8, or a
-            line of more than 1,048,576 bytes; names the file and, for the last three, the line.
+        DataError: a directory, a named pipe, an unreadable file, a damaged gzip stream, bytes that are not UTF-8, a line
+            of more than 1,048,576 bytes, or an only line that holds carriage returns; names the file and, for the last
+            four, the line.
     """
     path = Path(path)
     refuse_named_pipe(path)

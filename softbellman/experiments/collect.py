@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,8 +146,9 @@ def read_run(path: str | Path) -> FinishedRun:
     records = {record["stage"]: record for record in folder.test_records()}
     for stage in stages:
         if stage not in records:
+            place = shlex.quote(str(path))
             raise UnfinishedRunError(
-                f"{path} is not finished: stage {stage} has no test record; softbellman-train --resume {path} continues it"
+                f"{path} is not finished: stage {stage} has no test record; softbellman-train --resume {place} continues it"
             )
     systems = tuple(
         SystemResult(

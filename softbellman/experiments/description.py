@@ -43,7 +43,7 @@ class Condition:
     """Settings over those of the file, as KEY=VALUE."""
     vary: tuple[str, ...] = ()
     """Settings with several values, as KEY=VALUE,VALUE: a condition for each, or for each combination. Its name gets the
-    values."""
+    values. A comma within brackets or quotes is part of a value; two values may not mean the same."""
     choose: tuple[str, ...] = ()
     """Settings whose values are tried first, as KEY=VALUE,VALUE. The runs have the value, or the combination, of the best mean
     validation score over the experiment's `tuning_seeds`."""
@@ -163,6 +163,38 @@ def split_setting(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def split_values(text: str) -> list[str]:
+    """Several values of a setting: text between commas, of which those within brackets or quotes are part of a value.
+
+    Raises:
+        ConfigError: a bracket or a quote is not closed, or a bracket is not opened.
+
+    Example:
+        >>> split_values("[bleu=0.7,chrf=0.3], [bleu=1]")
+        ['[bleu=0.7,chrf=0.3]', '[bleu=1]']
+    """
+    values, depth, quote, before = [""], 0, "", ""
+    for mark in text:
+        if quote:
+            quote = "" if mark == quote else quote
+        elif mark in "'\"" and not before.isalnum():  # an apostrophe is no quote
+            quote = mark
+        elif mark in "[{":
+            depth += 1
+        elif mark in "]}":
+            depth -= 1
+        if mark == "," and not depth and not quote:
+            values.append("")
+        else:
+            values[-1] += mark
+        if depth < 0:
+            break
+        before = mark
+    if depth or quote:
+        raise ConfigError(f"a bracket or a quote has no other half in {text!r}")
+    return [value.strip() for value in values]
+
+
 def file_name(name: str) -> str:
     """The name of a part or a condition as that of a folder: small letters, digits, points and hyphens.
 
@@ -195,4 +227,4 @@ def folder_of(run: Path) -> Path | None:
 def _values(text: str) -> list[tuple[str, str]]:
     """`KEY=VALUE,VALUE` as the key with each value."""
     key, values = split_setting(text)
-    return [(key, value.strip()) for value in values.split(",")]
+    return [(key, value) for value in split_values(values)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -149,6 +149,38 @@ def make_plan(
     return Plan(ordered, tuple(left_out))
 
 
+def check_distinct(systems: Iterable[tuple[str, Settings]], where: str) -> None:
+    """Refuse values that are written otherwise and mean the same, such as 0.1 and 0.10.
+
+    Args:
+        systems: for each combination of the values its words and its settings.
+        where: what names the values, for the sentence.
+
+    Raises:
+        ConfigError: two have the same settings.
+    """
+    words_of: dict[str, str] = {}
+    for words, settings in systems:
+        same = config.dump(settings)
+        if same in words_of:
+            raise ConfigError(f"{where}: {words_of[same]} and {words} are the same settings; leave one out")
+        words_of[same] = words
+
+
+def _check_values(condition: Condition, part: Part, resolve: Resolve) -> None:
+    """Raises ConfigError where two values of a condition's `vary` are the same settings."""
+    if condition.vary:
+        names = _files_of(part, condition)
+        given = [single.set for single in condition.taken_apart()]
+        check_distinct(
+            (
+                (", ".join(own[len(condition.set) :]), resolve(names, [*map(split_setting, own)]))
+                for own in given
+            ),
+            f"condition {condition.name!r}",
+        )
+
+
 def _jobs_of(
     experiment: Experiment,
     part: Part,
@@ -159,6 +191,9 @@ def _jobs_of(
     seeds: Sequence[int],
     chosen: Chosen,
 ) -> Iterator[tuple[int, Job]]:
+    for condition in experiment.conditions:
+        if not part.conditions or condition.name in part.conditions:
+            _check_values(condition, part, resolve)
     for condition in experiment.conditions_of(part):
         tried = chosen.get((part.name, condition.name), ())
         condition = replace(condition, set=(*condition.set, *tried))
@@ -184,11 +219,16 @@ def _jobs_of(
             )
 
 
+def _files_of(part: Part, condition: Condition) -> list[str]:
+    """The settings files of a condition in a part, a later one over an earlier one."""
+    return [f"{part.prefix}{condition.config}", *filter(None, [part.config])]
+
+
 def _resolver_of(
     resolve: Resolve, part: Part, condition: Condition
 ) -> Callable[[Sequence[Override]], Settings]:
     """From what is given for all conditions to the settings of one; what its algorithm does not use is left out."""
-    names = [f"{part.prefix}{condition.config}", *filter(None, [part.config])]
+    names = _files_of(part, condition)
     own = [split_setting(text) for text in condition.set]
     algorithm = algorithm_of(resolve(names, own))
     below = [split_setting(text) for text in part.set]

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from softbellman.config import ConfigError
-from softbellman.experiments.description import Condition, Experiment, Part, split_setting
-from softbellman.experiments.plan import Override, Resolve
+from softbellman.experiments.description import Condition, Experiment, Part, split_setting, split_values
+from softbellman.experiments.plan import Override, Resolve, check_distinct
+from softbellman.training.settings import Settings
 
 PART = "runs"
 """Name of the folder of the runs within the sweep's."""
@@ -52,17 +53,15 @@ def describe_sweep(
 
     Args:
         config: the settings file.
-        vary: settings with several values, as KEY=VALUE,VALUE; every combination is a condition.
+        vary: settings with several values, as KEY=VALUE,VALUE (see `split_values`); every combination is a condition.
         overrides: settings of all runs, over those of the file.
         resolve: how settings are read.
 
     Raises:
-        ConfigError: settings that cannot be used, or a key that is varied and given, or varied twice.
+        ConfigError: settings that cannot be used, a key that is varied and given or varied twice, or two values that are the
+            same.
     """
-    axes = [
-        (key, list(filter(None, map(str.strip, values.split(",")))))
-        for key, values in map(split_setting, vary)
-    ]
+    axes = [(key, list(filter(None, split_values(values)))) for key, values in map(split_setting, vary)]
     keys = [key for key, _ in axes]
     for key, values in axes:
         if keys.count(key) > 1 or key in dict(overrides):
@@ -79,10 +78,12 @@ def describe_sweep(
 def _conditions(
     config: Path, axes: Sequence[tuple[str, list[str]]], overrides: Sequence[Override], resolve: Resolve
 ) -> Iterator[Condition]:
+    systems: list[tuple[str, Settings]] = []
     for values in itertools.product(*(values for _, values in axes)):
         chosen = list(zip((key for key, _ in axes), values, strict=True))
         own = [*overrides, *chosen]
         settings = resolve([str(config)], own)
+        systems.append((", ".join(f"{key}={value}" for key, value in chosen), settings))
         words = [
             f"{key.rpartition('.')[2].replace('_', ' ')} {value}"
             for key, value in chosen
@@ -93,3 +94,4 @@ def _conditions(
             config=str(config),
             set=tuple(f"{key}={value}" for key, value in own),
         )
+    check_distinct(systems, "--vary")

@@ -47,8 +47,8 @@ def _use(result: RunResult, data: DataSettings) -> list[str]:
         return [export, *_translate(result, folder / "test.de", references)]
     if data.kind != "parallel":  # of the user's own: no file is known
         return _general(result)
-    (source,) = find_text(data.path, data.test, data.source)
-    references = " ".join(map(_quoted, find_text(data.path, data.test, data.target)))
+    (source,) = find_text(data.path, data.test, data.source, other=data.target)
+    references = " ".join(map(_quoted, find_text(data.path, data.test, data.target, other=data.source)))
     return _translate(result, source, references)
 
 

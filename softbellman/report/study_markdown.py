@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from softbellman.core.files import write_atomically
 from softbellman.experiments.description import file_name
@@ -64,7 +65,7 @@ def section_lines(section: Section, folder: Path, home: Path) -> Iterator[str]:
     for drawing in draw_section(section):
         save(drawing, folder, file_name(section.title))
         picture = folder / f"{file_name(section.title)}-{drawing.name}.png"
-        yield f"![{drawing.caption}]({_beside(picture, home)})"
+        yield f"![{drawing.caption}]({link_to(picture, home)})"
         yield ""
     yield provenance(section)
 
@@ -83,9 +84,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]], *, columns: 
     return format_table(shown, markdown=True, right=header[2:])
 
 
-def _beside(path: Path, home: Path) -> str:
-    """A path as a link from a page in `home`."""
-    return Path(os.path.relpath(path.resolve(), home.resolve())).as_posix()
+def link_to(path: Path, home: Path) -> str:
+    """A path as a link from a page in `home`: percent-encoded, so that no character of a name ends it."""
+    return quote(os.fsencode(Path(os.path.relpath(path.resolve(), home.resolve())).as_posix()))
 
 
 def provenance(section: Section) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -66,7 +67,8 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path} is a file, not a folder")
         if (self.path / RECORD).exists() or self.metrics_path.exists():
-            raise RunFolderError(f"{self.path} already holds a run; continue it with --resume {self.path}")
+            place = shlex.quote(str(self.path))
+            raise RunFolderError(f"{self.path} already holds a run; continue it with --resume {place}")
         if any(self.checkpoints.glob("*.json")):
             raise RunFolderError(
                 f"{self.checkpoints} holds checkpoints of a run whose {RECORD} is lost; give another --output"

@@ -101,8 +101,12 @@ def test_errors_are_named(softbellman: RunCommand, actor: Any, features: Path) -
     assert "features of 4 an image do not fit a model of 3" in error("--features", str(features))
     actor.features = None
     assert "translates text; softbellman translate run does that" in error("--features", str(features))
+    other = softbellman("caption", "my run", "--features", str(features)).err
+    assert "my run translates text; softbellman translate 'my run' does that" in other
     actor.features = FeatureSpec(3)
     assert "captions images; softbellman caption run" in softbellman("translate", "run").err
+    other = softbellman("translate", "my run").err
+    assert "my run captions images; softbellman caption 'my run' does that" in other
 
 
 def test_a_broken_checkpoint_is_an_error_of_one_line(

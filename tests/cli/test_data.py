@@ -62,6 +62,9 @@ def test_what_is_there_is_not_changed(softbellman: RunCommand, tmp_path: Path) -
     (tmp_path / "test.en.gz").write_bytes(b"")
     code, _, err = softbellman(*words)
     assert code == 2 and "test.en.gz: the file would be read with those that are written" in err
+    (tmp_path / "test.en.gz").rename(tmp_path / "train.en12")
+    code, _, err = softbellman(*words)
+    assert code == 2 and "train.en12: the file would be read with those that are written" in err
     code, _, err = softbellman(*words, "--dev", "train")
     assert code == 2 and "need names of their own" in err
 

@@ -89,6 +89,12 @@ def test_only_line_feeds_end_a_line(softbellman: RunCommand, tmp_path: Path) -> 
     assert code == 0 and "BLEU = 100.00" in out
 
 
+def test_carriage_returns_alone_are_named(softbellman: RunCommand, references: list[str]) -> None:
+    code, out, err = softbellman("score", "--references", *references, stdin=b"a b\rc d\r")
+    assert code == 2 and not out
+    assert "standard input, line 1: the only line holds carriage returns, but only a line feed ends" in err
+
+
 def test_words_are_scored_as_the_coco_tools_do(softbellman: RunCommand, tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.txt" for i in range(3)]
     for i, file in enumerate(

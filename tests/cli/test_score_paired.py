@@ -91,3 +91,52 @@ def test_what_cannot_be_compared(
     }  # fmt: skip
     code, _, err = softbellman("score", "--paired", *(word.format(**places) for word in words))
     assert code == 2 and message in err
+
+
+TABLE = "".join(
+    f"{name}.jpg\t{split}\t{caption}\n"
+    for name, split in (("a", "train"), *((f"b{number}", "test") for number in range(5)))
+    for caption in (f"a dog of {name} runs", f"the {split} cat sleeps near {name}")
+)
+
+
+def test_two_systems_against_a_table_of_captions(softbellman: RunCommand, tmp_path: Path) -> None:
+    """By names in any order, and in the order of the images; the scores are those of each system alone."""
+    (tmp_path / "captions.tsv").write_text(TABLE)
+    captions = [f"a dog of b{number} runs" if number else "the cat" for number in range(5)]
+    named = [f"b{number}.jpg\t{caption}\n" for number, caption in enumerate(captions)]
+    (tmp_path / "named.tsv").write_text("".join(reversed(named)))
+    (tmp_path / "ordered.txt").write_text(
+        "".join(f"{caption}\n" for caption in captions[:4]) + "a cat sleeps\n"
+    )
+    files = [str(tmp_path / name) for name in ("named.tsv", "ordered.txt")]
+    words = ["--references", str(tmp_path / "captions.tsv"), "--tokenize", "none"]
+    code, out, err = softbellman("score", "--paired", *files, *words)
+    assert code == 0 and err == "" and "5 lines, case:mixed, tok:none" in out
+    row = cells(out.splitlines()[2])
+    assert float(row[1]) > float(row[2]) > 0
+    for file, score in zip(files, row[1:], strict=False):
+        assert f"BLEU = {score}" in softbellman("score", *words, stdin=Path(file).read_bytes()).out
+
+
+@pytest.mark.parametrize(
+    ("system", "words", "message"),
+    [
+        ("b0.jpg\tx\n", [], "has captions of 1 of the 5 images of the split in {table}; caption the others"),
+        ("x\n", [], "{table} has 5 images, {system} 1 captions"),
+        ("a.jpg\tx\n", [], "{system} names the image 'a.jpg', of which"),
+        ("x\n", ["--split", "val"], "{table} has no split 'val'; it has: 'train', 'test'"),
+        ("b0.jpg\t-1.2\tx\n", [], "{system} has lines of --samples or --nbest"),
+    ],
+)
+def test_what_a_table_does_not_fit(
+    softbellman: RunCommand, tmp_path: Path, system: str, words: list[str], message: str
+) -> None:
+    table, whole, part = (tmp_path / name for name in ("captions.tsv", "whole.txt", "part.txt"))
+    table.write_text(TABLE)
+    whole.write_text("a\nb\nc\nd\ne\n")
+    part.write_text(system)
+    code, out, err = softbellman(
+        "score", "--paired", str(whole), str(part), "--references", str(table), *words
+    )
+    assert code == 2 and not out and message.format(table=table, system=part) in err

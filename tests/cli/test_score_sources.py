@@ -68,6 +68,32 @@ def test_a_table_of_captions_by_name_or_in_order(softbellman: RunCommand, table:
     assert code == 0 and "ROUGE-L = 100.00" in out
 
 
+def test_a_part_of_the_split_is_refused(softbellman: RunCommand, table: str) -> None:
+    words = ["score", "--references", table]
+    code, out, err = softbellman(*words, stdin=text("b.jpg\ta dog of b.jpg"))
+    assert code == 2 and not out and err.count("\n") == 1
+    assert f"standard input has captions of 1 of the 2 images of the split in {table}; " in err
+    assert "caption the others as well, such as 'c.jpg'" in err
+    assert softbellman(*words, "--split", "train", stdin=text("a.jpg\ta dog of a.jpg")).code == 0
+
+
+@pytest.mark.parametrize("score", ["-1.2500", "-inf", "nan", "3"])
+def test_scored_hypotheses_are_refused(
+    softbellman: RunCommand, table: str, tmp_path: Path, score: str
+) -> None:
+    """Lines of --nbest and --samples; a single line of another form shows that the text itself holds tabs."""
+    plain = tmp_path / "plain.txt"
+    plain.write_text("a dog\nthe cat\n")
+    for references, names in ((plain, ("1", "2")), (table, ("b.jpg", "c.jpg"))):
+        lines = [f"{name}\t{score}\ta dog" for name in names]
+        words = ["score", "--references", str(references)]
+        code, out, err = softbellman(*words, stdin=text(*lines))
+        assert code == 2 and not out and err.count("\n") == 1
+        assert "standard input has lines of --samples or --nbest (number or name, score, text)" in err
+        assert "decode without that option, or keep the texts with cut -f3" in err
+        assert softbellman(*words, stdin=text(lines[0], f"{names[1]}\tthe cat")).code == 0
+
+
 def test_intervals(softbellman: RunCommand, run: Path) -> None:
     code, out, err = softbellman("score", str(run), "--metrics", "bleu", "cider", "ter", "--confidence")
     assert code == 0 and err == ""

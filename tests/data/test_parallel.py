@@ -46,6 +46,21 @@ def test_only_line_feeds_end_lines(tmp_path):
     assert read_lines(path) == ["one\u2028two\x0bthree\x85", "four"]
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_line_ends_of_old_macs_are_named(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    returns = r"holds carriage returns, but only a line feed ends a line; tr '\\r' '\\n' makes"
+    for content in (b"one two\rthree\r", b"one\rtwo", b"one\rtwo\n"):
+        with pytest.raises(DataError, match=rf"a{suffix}, line 1: the only line {returns}"):
+            read_lines(write(path, content))
+    with pytest.raises(
+        DataError, match=rf"a{suffix}, line 1: the line is longer than .* bytes and {returns}"
+    ):
+        read_lines(write(path, b"one two\r" * 200_000))
+    assert read_lines(write(path, b"one\r")) == ["one"]
+    assert read_lines(write(path, b"one\rtwo\nthree\n")) == ["one\rtwo", "three"]
+
+
 @pytest.mark.parametrize("longer", ["source", "target"])
 def test_unequal_line_counts(tmp_path, longer):
     counts = {"source": (3, 2), "target": (2, 3)}[longer]
@@ -163,6 +178,41 @@ def test_find_text_and_load_split(tmp_path):
         load_split(tmp_path, "train", source_language="de", target_language="en")
     with pytest.raises(DataError, match="one source file"):
         load_split(tmp_path, "test", source_language="en", target_language="de")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["en0", "en2"], r"test\.en1: .* numbered from 0 without a gap, but there are test\.en0, test\.en2"),
+        (["en1", "en2"], r"test\.en0: .* without a gap, but there are test\.en1, test\.en2"),
+        (["en0", "en01.gz"], r"test\.en1: .* without a gap, but there are test\.en0, test\.en01\.gz$"),
+        (
+            ["en", "en0"],
+            r"test\.en: the file stands beside numbered ones \(test\.en, test\.en0\); keep either",
+        ),
+        (
+            ["en.gz", "en3.gz"],
+            r"test\.en\.gz: the file stands beside numbered ones \(test\.en\.gz, test\.en3",
+        ),
+    ],
+)
+def test_references_that_would_be_left_out_are_named(tmp_path, names, message):
+    write(tmp_path / "test.de", "a\n")
+    for name in names:
+        write(tmp_path / f"test.{name}", "x\n")
+    with pytest.raises(DataError, match=message) as info:
+        load_split(tmp_path, "test", source_language="de", target_language="en")
+    assert not isinstance(info.value, MissingFileError)
+
+
+def test_what_is_no_numbered_file_of_a_side(tmp_path):
+    for name in ("test.en", "test.en.gz", "test.en.bpe", "test.en2", "test_2016.en0", "test.en2.gz"):
+        write(tmp_path / name, f"{name}\n")
+    (tmp_path / "test.en1").mkdir()
+    split = load_split(tmp_path, "test", source_language="en", target_language="en2")
+    assert (split.sources, split.references) == (["test.en"], [["test.en2"]])
+    split = load_split(tmp_path, "test", source_language="en2", target_language="en")
+    assert (split.sources, split.references) == (["test.en2"], [["test.en"]])
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):

@@ -47,6 +47,12 @@ def test_unfinished_runs_are_named_and_left_out(write_run):
         collect_runs([whole, whole / "checkpoints"])
 
 
+def test_the_line_that_continues_a_run_is_quoted(write_run):
+    part = write_run("a part #1", {"MLE": {"test_bleu": 30.0}})
+    with pytest.raises(UnfinishedRunError, match=r"softbellman-train --resume '.*/a part #1' continues it"):
+        read_run(part)
+
+
 def test_a_stage_of_no_epochs_is_not_waited_for(write_run):
     path = write_run("a", {"ERAC": {"test_bleu": 31.0}}, **{"actor.schedule.epochs": "0"})
     assert [r.stage for r in read_run(path).systems] == ["joint"]

@@ -20,6 +20,7 @@ from softbellman.experiments.description import (
     load_experiment,
 )
 from softbellman.experiments.plan import Job
+from softbellman.experiments.tuning import trials_of
 from softbellman.training.algorithms import ALGORITHMS
 from softbellman.training.resumption import ResumeError
 from softbellman.training.settings import PRESETS, Settings
@@ -99,6 +100,28 @@ def test_several_values_are_conditions_of_their_own(tmp_path: Path) -> None:
     assert [job.settings.credit.tau for job in jobs] == [0.1, 0.1, 0.2, 0.2]
     assert jobs[0].name == "built-in/erac-tau-0.1-target-speed-0.5-1"
     assert experiment.baseline_of(jobs[0].condition) == "AC"
+
+
+def test_values_in_brackets_and_values_that_mean_the_same(tmp_path: Path) -> None:
+    terms = Condition(
+        name="ERAC",
+        config="erac",
+        set=("payoff.metric=sum",),
+        vary=("payoff.terms=[bleu=0.7,chrf=0.3],[bleu=1]",),
+    )
+    jobs = plan_of(two(conditions=(terms,), runs=1), tmp_path).jobs
+    assert [job.settings.payoff.terms for job in jobs] == [("bleu=0.7", "chrf=0.3"), ("bleu=1",)]
+    same = replace(terms, set=("seed=3",), vary=("credit.tau=0.1,0.10", "credit.target_speed=0.5"))
+    message = (
+        r"condition 'ERAC': credit\.tau=0\.1, credit\.target_speed=0\.5 and credit\.tau=0\.10, credit\.target_speed=0\.5 "
+        "are the same settings; leave one out"
+    )
+    with pytest.raises(ConfigError, match=message):
+        plan_of(two(conditions=(same,), runs=1), tmp_path)
+    trials = trials_of(two(conditions=(replace(same, vary=(), choose=same.vary),)))
+    assert trials is not None
+    with pytest.raises(ConfigError, match=message):
+        plan_of(trials, tmp_path)
 
 
 def test_parts_without_their_data_are_left_out_and_named(tmp_path: Path) -> None:

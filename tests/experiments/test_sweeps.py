@@ -10,6 +10,7 @@ from tiny_settings_file import SETTINGS
 
 from softbellman.cli.settings import load_settings
 from softbellman.config import ConfigError
+from softbellman.experiments.description import split_setting
 from softbellman.experiments.plan import make_plan
 from softbellman.experiments.sweeps import describe_sweep, parse_seeds
 from softbellman.training.settings import Settings
@@ -80,6 +81,19 @@ def test_algorithms_are_varied_by_name(tiny: Path) -> None:
     assert describe_sweep(tiny, [], [("label", "mine")], resolve=resolve).conditions[0].name == "mine"
 
 
+def test_commas_within_brackets_and_quotes_part_no_values(tiny: Path) -> None:
+    vary = ["payoff.terms=[bleu=0.7,chrf=0.3], [bleu=1]", "label='a, b',it's"]
+    experiment = describe_sweep(tiny, vary, [("payoff.metric", "sum")], resolve=resolve)
+    assert [condition.set[1:] for condition in experiment.conditions] == [
+        (f"payoff.terms={terms}", f"label={label}")
+        for terms in ("[bleu=0.7,chrf=0.3]", "[bleu=1]")
+        for label in ("'a, b'", "it's")
+    ]
+    first = experiment.conditions[0]
+    settings = resolve([first.config], [split_setting(text) for text in first.set])
+    assert settings.payoff.terms == ("bleu=0.7", "chrf=0.3")
+
+
 @pytest.mark.parametrize(
     ("vary", "overrides", "sentence"),
     [
@@ -90,6 +104,19 @@ def test_algorithms_are_varied_by_name(tiny: Path) -> None:
         (["seed=1,2"], [], "--seeds says which seeds are trained"),
         (["credit.tav=1"], [], "unknown key 'credit.tav'; nearest: 'credit.tau'"),
         (["credit.tau=x"], [], "'credit.tau' expects"),
+        (
+            ["credit.tau=0.1,0.10"],
+            [],
+            "--vary: credit.tau=0.1 and credit.tau=0.10 are the same settings; leave",
+        ),
+        (
+            ["credit.tau=0.1,0.1"],
+            [],
+            "--vary: credit.tau=0.1 and credit.tau=0.1 are the same settings; leave",
+        ),
+        (["payoff.terms=[bleu=1,chrf=1"], [], "a bracket or a quote has no other half in '[bleu=1,chrf=1'"),
+        (["payoff.terms=bleu=1],[chrf=1"], [], "a bracket or a quote has no other half in 'bleu=1],[chrf=1'"),
+        (["label='a,b"], [], "a bracket or a quote has no other half"),
         (["oracle.tau=1,2"], [], "the algorithm 'erac' does not use it"),
     ],
 )

@@ -17,7 +17,7 @@ from softbellman.experiments.resampling import Difference, Interval, PairedTest
 from softbellman.experiments.study import build_study
 from softbellman.report import drawing, scores_figure
 from softbellman.report.study_figures import draw_section
-from softbellman.report.study_markdown import write_markdown
+from softbellman.report.study_markdown import link_to, write_markdown
 from softbellman.report.study_page import write_report
 from softbellman.training.runfolder import RunFolder
 
@@ -225,6 +225,14 @@ def test_markdown_says_the_same(report: Path, tmp_path: Path) -> None:
     page = parse(report).text
     for line in rows[1:]:
         assert line.split("|")[4].strip() in page  # the same mean and deviation
+
+
+def test_links_of_markdown_are_percent_encoded(tmp_path: Path) -> None:
+    folder = tmp_path / "figures (of \u00e5) #1? 50%"
+    assert link_to(folder / "a b.png", tmp_path / "text") == (
+        "../figures%20%28of%20%C3%A5%29%20%231%3F%2050%25/a%20b.png"
+    )
+    assert link_to(folder / "scores-1.0_x.png", folder) == "scores-1.0_x.png"
 
 
 def test_a_system_of_the_paper_has_its_colour_in_every_figure() -> None:

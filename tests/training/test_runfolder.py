@@ -49,6 +49,15 @@ def test_a_folder_holds_one_run(folder: RunFolder, tmp_path: Path) -> None:
     RunFolder(folder.path).create("seed: 2\n")  # of a start that was killed
 
 
+def test_the_line_that_continues_a_run_is_quoted(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "r/erac \u00e5 #1")
+    folder.create("seed: 1\n")
+    (folder.path / "record.json").write_text("{}")
+    with pytest.raises(RunFolderError) as caught:
+        folder.check_free()
+    assert str(caught.value).endswith(f"continue it with --resume '{folder.path}'")
+
+
 def test_records_are_json_lines_of_plain_numbers(folder: RunFolder) -> None:
     folder.log(stage="actor", kind="train", loss=torch.tensor(0.5), rank=math.nan, rate=math.inf, text="ü")
     folder.log(stage="actor", kind="dev", step=3)
