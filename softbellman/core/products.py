@@ -111,9 +111,10 @@ class _Linear(torch.autograd.Function):
 
 def _product_with_rows(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = inputs.detach().flatten(0, -2)  # (..., H) -> (M, H)
-    out = rows.new_empty(len(rows), len(weight))
+    out = rows.new_empty(*inputs.shape[:-1], len(weight))  # no view: what follows may write into it
     own = None if bias is None else bias.detach()
-    return multiply(rows, weight.detach().t(), out, bias=own).view(*inputs.shape[:-1], -1)
+    multiply(rows, weight.detach().t(), out.view(len(rows), len(weight)), bias=own)
+    return out
 
 
 def _is_large(rows: int, inner: int, columns: int) -> bool:

@@ -150,6 +150,18 @@ def test_a_gradient_alone_is_computed_alone(forced: None) -> None:
         assert [leaf.grad is not None for leaf in leaves] == [place == wanted for place in range(3)]
 
 
+def test_logits_may_be_written_in_place(forced: None) -> None:
+    """As tokens are forbidden in them."""
+    found = []
+    for layer in (products.linear, torch_linear):
+        inputs, weight = draw(4, 30, 48).requires_grad_(), draw(90, 48, seed=1).requires_grad_()
+        logits = layer(inputs, weight, None)
+        logits.index_fill_(2, torch.tensor([3, 5]), -9.0).square().sum().backward()
+        found.append((inputs.grad, weight.grad))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
+
+
 def test_second_derivatives_are_torchs(forced: None) -> None:
     found = []
     for layer in (products.linear, torch_linear):

@@ -120,6 +120,9 @@ def raw_calls() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "edit_distances", (tokens, tokens[0, :1], lengths, None, 0, output)
     for selected in (None, states):
         yield "completion_values", (tokens, tokens[0, :1], None, lengths[0, :1], 5, 0, [3, 4], selected, 2)
+    weight, possible = torch.randn(5, 3), torch.ones(5)
+    yield "centred", (weight, weight.mean(0), possible)
+    yield "centred_backward", (weight, weight, possible)
     for unmatched, float64 in ((None, False), (2, True)):
         scoring = (unmatched, 3, 2, 1.0, False)
         yield "suffix_values", (tokens, tokens, lengths, lengths, 0, *scoring, 5, [3, 4], True, float64)
