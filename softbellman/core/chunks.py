@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from softbellman.core.checks import statistic_dtype
-from softbellman.core.products import multiply
+from softbellman.core.products import multiply, new_product
 
 LARGEST_SHARE = 20  # a chunk has at most one twentieth of the rows,
 CPU_CHUNK_BYTES = 64 << 20  # and at most so many bytes of logits,
@@ -234,8 +234,7 @@ class HeadChunks:
             if self.rows.index is None:
                 multiply(gradient, self.weight, self.grad_hidden[part])
             else:
-                product = self.grad_hidden.new_empty(len(gradient), self.weight.shape[1])
-                self.rows.put(self.grad_hidden, part, multiply(gradient, self.weight, product))
+                self.rows.put(self.grad_hidden, part, new_product(gradient, self.weight))
         if self.wanted & WEIGHT:
             own = self.grad_weight[: self.tokens]
             multiply(gradient.t(), self._chunk, own, keep=not self._is_first)

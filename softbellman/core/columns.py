@@ -24,7 +24,7 @@ from softbellman.core.chunks import (
     head_logits,
     through_cap,
 )
-from softbellman.core.products import multiply
+from softbellman.core.products import multiply, new_product
 
 COLUMNS = 16  # to which columns are rounded up, at least one of them without a token
 
@@ -119,8 +119,7 @@ class HeadColumns:
         if self.source.scale != 1.0:
             gradient = gradient.mul_(self.source.scale)
         if self.wanted & HIDDEN:
-            product = gradient.new_empty(len(gradient), self.weight.shape[1])
-            self._add_hidden(multiply(gradient, self.weight[self._block], product))
+            self._add_hidden(new_product(gradient, self.weight[self._block]))
         if self.wanted & WEIGHT:
             multiply(gradient.t(), self.hidden, self.grad_weight[self._block])
 

@@ -10,7 +10,7 @@ a graph is recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -25,7 +25,13 @@ _LIBRARY: Any = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-
 _unwrapped: Any = getattr(torch.func, "debug_unwrap", None)
 
 
-def _tangent(tensor: Tensor) -> Tensor | None:
+def untransformed(tensors: Iterable[Tensor]) -> bool:
+    """Whether no transform of torch.func wraps any of these; False in torch 2.6, which cannot say."""
+    return _unwrapped is not None and all(_unwrapped(one, recurse=False) is one for one in tensors)
+
+
+def tangent_of(tensor: Tensor) -> Tensor | None:
+    """The tangent of a forward-mode derivative; None where there is none."""
     tangent: Tensor | None = forward_ad.unpack_dual(tensor).tangent  # type: ignore[no-untyped-call]
     return tangent
 
@@ -145,9 +151,10 @@ def differentiable(
         if torch.compiler.is_compiling():
             return operator(*arguments)
         tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-        plain = _unwrapped is not None and all(_unwrapped(one, recurse=False) is one for one in tensors)
-        if plain and not (torch.is_grad_enabled() and any(one.requires_grad for one in tensors)):
-            if any(_tangent(one) is not None for one in tensors):
+        if untransformed(tensors) and not (
+            torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
+        ):
+            if any(tangent_of(one) is not None for one in tensors):
                 refuse_forward_mode()
             return detached(*arguments)
         try:

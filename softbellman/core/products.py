@@ -14,19 +14,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn.functional import linear as torch_linear
 
 from softbellman.core import native
+from softbellman.core.operator import tangent_of, untransformed
 
 LEAST_SIDE = 32
 """Rows and columns of a product that is computed here, at the least: fewer leave most of a tile empty."""
 
 LEAST_WORK = 1 << 20
 """Multiplications of one."""
-
-# The tensor that a transform of torch.func wrapped; None in torch 2.6.
-_unwrapped: Any = getattr(torch.func, "debug_unwrap", None)
 
 
 def multiply(
@@ -139,13 +136,12 @@ def _is_plain(*tensors: Tensor) -> bool:
         native.cpu.PRODUCT_IS_FASTER
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and _unwrapped is not None
+        and untransformed(tensors)
         and all(
             type(one) in (Tensor, torch.nn.Parameter)
             and one.dtype == torch.float32
             and one.device.type == "cpu"
-            and _unwrapped(one, recurse=False) is one
-            and forward_ad.unpack_dual(one).tangent is None  # type: ignore[no-untyped-call]
+            and tangent_of(one) is None
             for one in tensors
         )
     )
