@@ -71,9 +71,9 @@ def load_settings(
     settled = algorithm.definition(given)
     for key, text in overrides:
         if not algorithm.uses(key):
-            raise ConfigError(
-                f"--{key}: the algorithm {given.algorithm!r} does not use it; its stages are {', '.join(algorithm.stages)}"
-            )
+            own = key.partition(".")[0] in algorithm.stages
+            stages = "" if own else f"; its stages are {', '.join(algorithm.stages)}"
+            raise ConfigError(f"--{key}: the algorithm {given.algorithm!r} does not use it{stages}")
         if key in _names(Settings) and _value(settled, key) != _value(given, key):
             raise ConfigError(
                 f"--{key}: the algorithm {given.algorithm!r} is defined by {key} = {_value(settled, key)}; "

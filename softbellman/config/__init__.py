@@ -19,7 +19,7 @@ file may start from another one: `base: other.yaml`, relative to the file that s
 
 from softbellman.config.ranges import Range, check_ranges
 from softbellman.config.reader import from_mapping, load
-from softbellman.config.schema import Key, describe, describe_sections, nearest
+from softbellman.config.schema import Key, describe, describe_sections, nearest, within
 from softbellman.config.text import ConfigError
 from softbellman.config.writer import dump, flatten, to_plain
 
@@ -36,4 +36,5 @@ __all__ = [
     "load",
     "nearest",
     "to_plain",
+    "within",
 ]

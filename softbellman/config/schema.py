@@ -83,6 +83,16 @@ def describe_sections(cls: type, *, prefix: str = "") -> dict[str, str]:
     return sections
 
 
+def within(key: str, names: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the names, or lies in a section that is.
+
+    Example:
+        >>> within("actor.schedule.epochs", ["actor.schedule"]), within("actor.schedules", ["actor.schedule"])
+        (True, False)
+    """
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known dotted name most like `name`, as a whole or in its last part; None where nothing is known."""
 

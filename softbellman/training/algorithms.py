@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from softbellman import config
-from softbellman.config import ConfigError
+from softbellman.config import ConfigError, within
 from softbellman.training.settings import Settings, follow_data
 from softbellman.training.settings.checks import check_schedule
 from softbellman.training.stages import SPECS
@@ -71,6 +71,7 @@ class Algorithm:
             those before it. One of 0 epochs is left out.
         reader: section of the settings of the network that reads the reference.
         definition: settings with what the algorithm is defined by put in, whatever was asked for.
+        unread: settings of its stages that play no part in it, by their dotted names; a section stands for all within.
         version: of an algorithm of your own, where more than its file decides what it does.
 
     Raises:
@@ -81,6 +82,7 @@ class Algorithm:
     order: tuple[str | StageSpec, ...]
     reader: Literal["critic", "oracle"] = "critic"
     definition: Callable[[Settings], Settings] = _as_given
+    unread: tuple[str, ...] = ()
     version: str | None = None
 
     def __post_init__(self) -> None:
@@ -180,28 +182,52 @@ class Algorithm:
             return rest.partition(".")[0] in own if rest else bool(own)
         if "." not in key or section in _ALWAYS:
             return True
+        if within(key, self.unread):
+            return False
         packaged = [part for part in self.order if isinstance(part, str)]
-        return section in packaged or any(section in spec.reads for spec in self.specs)
+        return section in packaged or any(spec.reads_key(key) for spec in self.specs)
 
 
+_OF_RISK = ("sequence.alpha", "sequence.with_reference")
+_OF_POLICY_GRADIENT = (
+    "sequence.baseline", "sequence.baseline_optimizer", "sequence.mixer_chunk", "sequence.mixer_updates",
+)  # fmt: skip
 _ALWAYS = ("data", "model", "evaluation", "checkpoint", "logging")
 
 ALGORITHMS = {
     "mle": Algorithm("MLE", ("actor",)),
     "scheduled": Algorithm("scheduled sampling", ("actor", "scheduled")),
-    "raml": Algorithm("RAML", ("actor", "augmented")),
+    "raml": Algorithm("RAML", ("actor", "augmented"), unread=("augmented.oracle_share", "augmented.mixing")),
     "vaml": Algorithm(
         "VAML",
         ("actor", "warmup", "oracle", "augmented"),
         reader="oracle",
         definition=_without_learning,
+        unread=("augmented.tau",),  # it has the oracle's
     ),
     "ocd": Algorithm("OCD", ("actor", "completion")),
-    "reinforce": Algorithm("REINFORCE", ("actor", "sequence"), definition=_sequence("policy_gradient")),
-    "mixer": Algorithm("MIXER", ("actor", "sequence"), definition=_mixed),
-    "scst": Algorithm("SCST", ("actor", "sequence"), definition=_sequence("policy_gradient", "greedy")),
-    "rloo": Algorithm("RLOO", ("actor", "sequence"), definition=_sequence("policy_gradient", "others")),
-    "mrt": Algorithm("MRT", ("actor", "sequence"), definition=_sequence("minimum_risk")),
+    "reinforce": Algorithm(
+        "REINFORCE",
+        ("actor", "sequence"),
+        definition=_sequence("policy_gradient"),
+        unread=(*_OF_RISK, "sequence.mixer_updates"),
+    ),
+    "mixer": Algorithm("MIXER", ("actor", "sequence"), definition=_mixed, unread=_OF_RISK),
+    "scst": Algorithm(
+        "SCST",
+        ("actor", "sequence"),
+        definition=_sequence("policy_gradient", "greedy"),
+        unread=(*_OF_RISK, "sequence.mixer_updates", "sequence.baseline_optimizer"),
+    ),
+    "rloo": Algorithm(
+        "RLOO",
+        ("actor", "sequence"),
+        definition=_sequence("policy_gradient", "others"),
+        unread=(*_OF_RISK, "sequence.mixer_updates", "sequence.baseline_optimizer"),
+    ),
+    "mrt": Algorithm(
+        "MRT", ("actor", "sequence"), definition=_sequence("minimum_risk"), unread=_OF_POLICY_GRADIENT
+    ),
     "pcl": Algorithm("PCL", ("actor", "warmup", "consistency"), definition=_consistent),
     "bso": Algorithm("BSO", ("actor", "search")),
     "future_success": Algorithm("Q(payoff)", ("actor", "future")),

@@ -183,9 +183,14 @@ def deciding_facts(settings: Settings, stage: str) -> dict[str, Any] | None:
         facts[algorithm.key_of(part.name)] = asdict(algorithm.section(settings, part.name))
         alike = {name: asdict(section) for name, section in part.alike(settings).items()}
         for name in (*part.reads, *part.also_reads(settings)):
+            name, _, single = name.partition(".")
             section = alike.get(name, sections[name])
             read = deciding(section) if name == "payoff" else section
-            kept = {key: value for key, value in read.items() if f"{name}.{key}" not in part.ignores}
+            kept = {
+                key: value
+                for key, value in read.items()
+                if f"{name}.{key}" not in part.ignores and single in ("", key)
+            }
             if name in alike:  # another stage may read the section as it is
                 facts[f"{name} of {part.name}"] = kept
             else:

@@ -44,7 +44,7 @@ from softbellman.training.record import RunRecord, package_digest
 from softbellman.training.result import FinalRow, RunResult
 from softbellman.training.resumption import changed_settings, check_data, load_codec
 from softbellman.training.runfolder import RunFolder, new_run_path
-from softbellman.training.settings import Settings, unread_data
+from softbellman.training.settings import Settings, unread_settings
 from softbellman.training.stopping import Stopped, StopRequest
 from softbellman.training.task import load_task
 from softbellman.training.watch import HealthWatch
@@ -207,7 +207,7 @@ class _Run:
         held.callback(self.payoff.close)
         wanted = self.settings.logging.to if self.processes.first else ()
         self.loggers = Loggers(wanted, self.observer.warned, self.recorded)
-        self.doubts = unread_data(self.settings.data)
+        self.doubts = unread_settings(self.settings, self.algorithm.uses)
         self.doubts += try_payoff(self.payoff, self.settings, self.task, device=self.device)
         self.parts = Assembly(self.settings, self.task, self.device, self.payoff)
         self.digests = {

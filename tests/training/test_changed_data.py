@@ -15,7 +15,7 @@ from softbellman.training import load_run, run
 from softbellman.training.averaging import average_weights, checkpoints_of
 from softbellman.training.resumption import ResumeError
 from softbellman.training.runfolder import RunFolder
-from softbellman.training.settings import DataSettings, Settings, unread_data
+from softbellman.training.settings import DataSettings, Settings, unread_settings
 
 PAIRS = {
     "ein hund": "a dog",
@@ -125,7 +125,7 @@ def test_one_ending_for_both_sides_is_refused() -> None:
     ],
 )
 def test_what_is_given_and_not_read_is_named(data: DataSettings, sentences: list[str]) -> None:
-    assert unread_data(data) == sentences
+    assert unread_settings(Settings(data=data), lambda key: True) == sentences
 
 
 def test_a_run_says_what_it_does_not_read(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ from softbellman.training.settings.augmented import (
     OracleStageSettings,
 )
 from softbellman.training.settings.checks import check_accumulation, check_model, check_schedules
+from softbellman.training.settings.choices import unread_settings
 from softbellman.training.settings.common import (
     CheckpointSettings,
     EditSettings,
@@ -55,7 +56,6 @@ from softbellman.training.settings.task import (
     TRUTH,
     DataSettings,
     EvaluationSettings,
-    unread_data,
 )
 
 __all__ = [
@@ -90,7 +90,7 @@ __all__ = [
     "StageSettings",
     "WarmUpSettings",
     "follow_data",
-    "unread_data",
+    "unread_settings",
 ]
 
 

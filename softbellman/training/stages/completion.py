@@ -176,6 +176,6 @@ COMPLETION = StageSpec(
     _build,
     label="optimal completion",
     colour="#2b8a57",
-    reads=("payoff", "credit"),
+    reads=("payoff", "credit.forbid_special"),
     check=_check,
 )

@@ -14,7 +14,7 @@ from softbellman.objectives import Objective, consistency_objective
 from softbellman.training.rollout import Encoded, Rollout, forbid, vocabulary_rows
 from softbellman.training.settings import ConsistencyStageSettings, Settings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
-from softbellman.training.stages.drawing import Drawing
+from softbellman.training.stages.drawing import DRAWN, Drawing
 from softbellman.training.stages.evaluating import frozen_copy, padded
 from softbellman.training.stages.regression import StateValue, state_regression
 from softbellman.training.stages.spec import StageSpec
@@ -206,7 +206,7 @@ CONSISTENCY = StageSpec(
     _build,
     label="path consistency",
     colour="#8a6d1f",
-    reads=("payoff", "credit", "critic"),
+    reads=("payoff", "credit.tau", "credit.prior", *DRAWN, "critic.attention", "critic.dropout"),
     trains=("actor", "reader"),
     uses=("actor", "reader"),
     with_reader=_separate,

@@ -30,6 +30,9 @@ from softbellman.training.rollout import (
 )
 from softbellman.training.settings import CreditSettings, LogitsForm
 
+DRAWN = ("credit.forbid_special", "credit.sampling_dropout")
+"""Settings of other sections that `Drawing` reads."""
+
 
 class Drawing:
     """Sequences drawn from an actor, their payoffs, and the policy at their states.

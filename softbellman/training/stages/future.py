@@ -15,7 +15,7 @@ from softbellman.objectives import critic_objective
 from softbellman.training.rollout import LinearHead, Rollout, real_rows, vocabulary_rows
 from softbellman.training.settings import FutureStageSettings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, selection_score
-from softbellman.training.stages.drawing import Drawing
+from softbellman.training.stages.drawing import DRAWN, Drawing
 from softbellman.training.stages.regression import holders
 from softbellman.training.stages.spec import Decoder, StageSpec
 
@@ -181,7 +181,7 @@ FUTURE = StageSpec(
     _build,
     label="value of the end",
     colour="#a04a7d",
-    reads=("payoff", "credit"),
+    reads=("payoff", *DRAWN),
     check=_check,
     decoder=_decoder,
 )

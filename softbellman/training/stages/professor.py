@@ -15,7 +15,7 @@ from softbellman.training.processes import current
 from softbellman.training.rollout import mode
 from softbellman.training.settings import ProfessorStageSettings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend, ends_update
-from softbellman.training.stages.drawing import Drawing
+from softbellman.training.stages.drawing import DRAWN, Drawing
 from softbellman.training.stages.spec import StageSpec
 
 if TYPE_CHECKING:
@@ -181,6 +181,6 @@ PROFESSOR = StageSpec(
     _build,
     label="professor forcing",
     colour="#5b7f3a",
-    reads=("payoff", "credit"),
+    reads=("payoff", *DRAWN),
     check=_check,
 )

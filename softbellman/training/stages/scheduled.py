@@ -157,4 +157,6 @@ def _build(parts: Assembly, own: ScheduledStageSettings) -> ScheduledStage:
     )
 
 
-SCHEDULED = StageSpec("scheduled", _build, label="scheduled sampling", colour="#7a5ca8", reads=("credit",))
+SCHEDULED = StageSpec(
+    "scheduled", _build, label="scheduled sampling", colour="#7a5ca8", reads=("credit.forbid_special",)
+)

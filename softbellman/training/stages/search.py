@@ -15,6 +15,7 @@ from softbellman.payoffs.payoff import PayoffSettings
 from softbellman.training.rollout import Encoded, Encoding, LinearHead, mode, row_features, row_logits
 from softbellman.training.settings import SearchStageSettings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
+from softbellman.training.stages.drawing import DRAWN
 from softbellman.training.stages.spec import Decoder, StageSpec
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ SEARCH = StageSpec(
     _build,
     label="beam search optimisation",
     colour="#4d7c8a",
-    reads=("payoff", "credit"),
+    reads=("payoff", *DRAWN),
     check=_check,
     decoder=lambda actor, special: Decoder(LastScore(actor), {}),
 )

@@ -24,7 +24,7 @@ from softbellman.training.rollout import (
 )
 from softbellman.training.settings import SequenceStageSettings
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
-from softbellman.training.stages.drawing import Drawing
+from softbellman.training.stages.drawing import DRAWN, Drawing
 from softbellman.training.stages.regression import state_regression
 from softbellman.training.stages.spec import StageSpec
 from softbellman.training.terms import Sentences, of_validation, with_gradients
@@ -248,4 +248,4 @@ def _build(parts: Assembly, own: SequenceStageSettings) -> SequenceStage:
     )
 
 
-SEQUENCE = StageSpec("sequence", _build, label="sequence level", colour="#b3541e", reads=("payoff", "credit"))
+SEQUENCE = StageSpec("sequence", _build, label="sequence level", colour="#b3541e", reads=("payoff", *DRAWN))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import nn
 
+from softbellman.config import within
 from softbellman.data import SpecialTokens
 from softbellman.decoding import StepwiseModel
 from softbellman.training.settings import Settings, StageSettings
@@ -63,7 +64,7 @@ class StageSpec:
         label, colour: in learning curves.
         settings: dataclass of its settings, with a `schedule`; of a stage of your own. One of the package has a section of
             `Settings`.
-        reads: other sections of the settings that decide its result.
+        reads: other sections of the settings that decide its result, or single keys of them, such as `credit.tau`.
         also_reads: those that do so by some settings alone.
         ignores: keys of these sections that do not, by their dotted name.
         alike: of sections that it reads, one form of all with the same result; `cache` takes runs of equal forms for equal.
@@ -110,6 +111,10 @@ class StageSpec:
     def trains_actor(self) -> bool:
         """Whether its selected actor is a system of the run, compared on the test set."""
         return "actor" in self.trains
+
+    def reads_key(self, key: str) -> bool:
+        """Whether a setting of another section, by its dotted name, decides its result."""
+        return within(key, self.reads) and not within(key, self.ignores)
 
     def has(self, trait: Trait) -> bool:
         """Whether it does this."""
