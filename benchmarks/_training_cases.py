@@ -69,6 +69,7 @@ STAGES = {
     "raml": Timed("raml", "augmented", _edited, published=True),
     "vaml": Timed("vaml", "augmented", _edited, published=True),
     "scheduled": Timed("scheduled", "scheduled", _one),
+    "interpolation": Timed("interpolation", "interpolated", _one),
     "ocd": Timed("ocd", "completion", lambda settings: settings.completion.edits.samples),
     "reinforce": Timed("reinforce", "sequence", _drawn),
     "mixer": Timed("mixer", "sequence", _drawn),

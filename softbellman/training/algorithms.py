@@ -232,6 +232,7 @@ ALGORITHMS = {
     "bso": Algorithm("BSO", ("actor", "search")),
     "future_success": Algorithm("Q(payoff)", ("actor", "future")),
     "professor_forcing": Algorithm("professor forcing", ("actor", "professor")),
+    "interpolation": Algorithm("interpolation", ("actor", "interpolated")),
     "ac": Algorithm("AC", ("actor", "warmup", "critic", "joint"), definition=_without_entropy),
     "erac": Algorithm("ERAC", ("actor", "warmup", "critic", "joint")),
 }

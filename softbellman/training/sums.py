@@ -24,6 +24,8 @@ METRICS = {
     "baseline": Metric("tokens", "payoff, in tokens"),
     "baseline_squared": Metric("tokens", "its square"),
     "reference_share": Metric("tokens", "share of the words read"),
+    "own_share": Metric("tokens", "share of the words said"),
+    "payoff_share": Metric("tokens", "share of the words said"),
     "advantage_size": Metric("tokens", "payoff, in tokens"),
 }
 """Means over drawn tokens, by the name of their sum."""

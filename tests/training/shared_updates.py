@@ -49,6 +49,10 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "completion, BLEU": ("completion", {"algorithm": "ocd", "completion.payoff": "bleu"}),
     "augmented, completions": ("augmented", {"algorithm": "vaml", "oracle.kind": "completion"}),
     "scheduled": ("scheduled", {"algorithm": "scheduled", "scheduled.updates": "2"}),
+    "interpolated": (
+        "interpolated",
+        {"algorithm": "interpolation", "interpolated.increments": "0.3", "interpolated.own": "0.2"},
+    ),
     "sequence, drawn ends": (
         "sequence",
         {"algorithm": "mixer", "sequence.baseline": "learnt", "sequence.mixer_chunk": "3"},

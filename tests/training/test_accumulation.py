@@ -30,6 +30,10 @@ STAGES = {
     "raml": ("augmented", {"algorithm": "raml", "augmented.tau": "0.5"}),
     "ocd": ("completion", {"algorithm": "ocd"}),
     "scheduled": ("scheduled", {"algorithm": "scheduled", "scheduled.decay": "linear"}),
+    "interpolation": (
+        "interpolated",
+        {"algorithm": "interpolation", "interpolated.increments": "0.3", "interpolated.own": "0.2"},
+    ),
     "rloo": ("sequence", {"algorithm": "rloo", "sequence.baseline": "others"}),
     "scst": ("sequence", {"algorithm": "scst", "sequence.baseline": "greedy"}),
     "mixer": ("sequence", {"algorithm": "mixer", "sequence.baseline": "learnt", "sequence.mixer_chunk": "3"}),

@@ -23,6 +23,7 @@ STAGES = {
     "augmented": {"algorithm": "raml", "augmented.start": "actor"},
     "completion": {"algorithm": "ocd", "completion.start": "actor"},
     "scheduled": {"algorithm": "scheduled", "scheduled.start": "actor"},
+    "interpolated": {"algorithm": "interpolation", "interpolated.start": "actor"},
     "sequence": {"algorithm": "scst", "sequence.baseline": "greedy"},
     "consistency": {"algorithm": "pcl", "credit.tau": "0.3", "credit.prior": "start"},
     "search": {"algorithm": "bso"},

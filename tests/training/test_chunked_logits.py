@@ -32,6 +32,7 @@ SECTIONS = (
     "consistency",
     "future",
     "professor",
+    "interpolated",
 )
 CASES: dict[str, tuple[str, dict[str, str]]] = {
     "maximum likelihood": ("actor", {"algorithm": "mle"}),
@@ -61,6 +62,10 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         {"algorithm": "reinforce", "sequence.baseline": "learnt"},
     ),
     "scheduled sampling": ("scheduled", {"algorithm": "scheduled"}),
+    "interpolation": (
+        "interpolated",
+        {"algorithm": "interpolation", "interpolated.increments": "0.3", "interpolated.own": "0.2"},
+    ),
     "drawn ends": (
         "sequence",
         {"algorithm": "mixer", "sequence.baseline": "learnt", "sequence.mixer_chunk": "3"},

@@ -38,6 +38,7 @@ STAGES = {
     "pcl": ("consistency",),
     "future_success": ("future",),
     "professor_forcing": ("professor",),
+    "interpolation": ("interpolated",),
     "erac": ("critic", "joint"),
     "ac": ("critic", "joint"),
 }
@@ -88,6 +89,8 @@ def test_every_stage_makes_an_update(settings, tmp_path, metric, references):
         unknown_id=UNK,
     )
     for algorithm, stages in STAGES.items():
+        if algorithm == "interpolation" and metric == "cider":
+            continue  # refused: a word that no reference has changes it, each by its frequency
         own = replace(settings, algorithm=algorithm, payoff=payoff_settings)
         parts = Assembly(own, task, CPU, payoff)
         for name in stages:

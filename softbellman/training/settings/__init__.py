@@ -45,6 +45,7 @@ from softbellman.training.settings.consistency import ConsistencyStageSettings
 from softbellman.training.settings.future import FutureStageSettings
 from softbellman.training.settings.model import ModelSettings, unread_keys
 from softbellman.training.settings.sequence_level import (
+    InterpolatedStageSettings,
     ProfessorStageSettings,
     ScheduledStageSettings,
     SearchStageSettings,
@@ -74,6 +75,7 @@ __all__ = [
     "EditSettings",
     "EvaluationSettings",
     "FutureStageSettings",
+    "InterpolatedStageSettings",
     "JointStageSettings",
     "LoggingSettings",
     "LogitsForm",
@@ -96,7 +98,7 @@ __all__ = [
 
 Packaged = Literal[
     "mle", "scheduled", "raml", "vaml", "ocd", "reinforce", "mixer", "scst", "rloo", "mrt", "pcl", "bso",
-    "future_success", "professor_forcing", "ac", "erac",
+    "future_success", "professor_forcing", "interpolation", "ac", "erac",
 ]  # fmt: skip
 """The algorithms of the package."""
 
@@ -112,8 +114,9 @@ class Settings:
     maximum likelihood. `ocd`: optimal completion distillation. `reinforce`, `mixer`, `scst`, `rloo`: policy gradient with a
     baseline, its start annealed, with that of the greedy translation, with that of the source's other samples. `mrt`: minimum
     risk. `pcl`: path consistency learning. `bso`: beam search optimisation. `future_success`: a value of the final payoff for
-    the search alone. `professor_forcing`: likelihood and a discriminator of states. `ac`: actor-critic, tau = 0. `erac`:
-    entropy-regularised actor-critic. `FILE.py:NAME` or `MODULE:NAME`: your own (docs/extending.md)."""
+    the search alone. `professor_forcing`: likelihood and a discriminator of states. `interpolation`: maximum likelihood on
+    words of actor, payoff and reference. `ac`: actor-critic, tau = 0. `erac`: entropy-regularised actor-critic.
+    `FILE.py:NAME` or `MODULE:NAME`: your own (docs/extending.md)."""
     preset: Literal["paper", "published"] = "paper"
     """Whose recipe. `paper`: the mathematics. `published`: the authors' code where it departs from it. Single keys given beside
     win."""
@@ -171,6 +174,7 @@ class Settings:
     search: SearchStageSettings = field(default_factory=SearchStageSettings)
     future: FutureStageSettings = field(default_factory=FutureStageSettings)
     professor: ProfessorStageSettings = field(default_factory=ProfessorStageSettings)
+    interpolated: InterpolatedStageSettings = field(default_factory=InterpolatedStageSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     stages: dict[str, Any] = field(default_factory=dict)
     """Settings of stages of your own, by the stage's name: `{mine: {schedule: {epochs: 2}}}`, or `--stages.mine.schedule.epochs

@@ -15,6 +15,7 @@ from softbellman.training.settings.common import (
     Positive,
     ScheduleSettings,
     Share,
+    Temperature,
 )
 
 Beam = Annotated[int, Range(least=2, most=4096)]
@@ -136,3 +137,44 @@ class ScheduledStageSettings(AveragedSettings):
     """Optimiser of the actor."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
+
+
+@dataclass(frozen=True)
+class InterpolatedStageSettings(AveragedSettings):
+    """Interpolation: the next token is the actor's, the payoff's or the reference's.
+
+    The shares move on a straight line within `updates`; the published code moves them by 0.06 whenever a validation falls.
+    """
+
+    start: Literal["scratch", "actor"] = "scratch"
+    """Weights at the start: new ones, as published, or those of the maximum-likelihood actor."""
+    own: Share = 0.04
+    """Probability, at the start, that the actor says the next token."""
+    own_end: Share = 0.1
+    """The same after `updates`."""
+    increments: Share = 0.0
+    """Probability, at the start, that a token drawn from softmax(r / tau) is the next one, r being what it adds to the payoff.
+    What is left of 1 is the reference's, whose token at the same position is taken."""
+    increments_end: Share = 0.24
+    """The same after `updates`."""
+    updates: Count = 5000
+    """Updates in which the shares move."""
+    tau: Temperature = 0.1
+    """Temperature of the increments, in the unit of the payoff; tau log V should stay below what a token adds, about 1.
+    Published: 1, with BLEU in [0, 1], which is nearly uniform over the vocabulary."""
+    early_end: NotNegative = 1.0
+    """What an end token loses before the reference's end, in the unit of the payoff; published: 1."""
+    extra_length: Natural = 10
+    """A sequence may be this much longer than its reference."""
+    optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=1e-3))
+    """Optimiser of the actor."""
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """Epochs and decay; selection is by `evaluation.select_by` on the validation set."""
+
+    def __post_init__(self) -> None:
+        for end in ("", "_end"):
+            own, increments = getattr(self, f"own{end}"), getattr(self, f"increments{end}")
+            if own + increments > 1.0 or own == 1.0:
+                raise ValueError(
+                    f"own{end} must be below 1, and with increments{end} at most 1, got {own} and {increments}"
+                )

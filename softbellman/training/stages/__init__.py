@@ -30,6 +30,7 @@ from softbellman.training.stages.drawing import Drawing
 from softbellman.training.stages.edit_source import EditSource
 from softbellman.training.stages.evaluating import PolicyEvaluation, frozen_copy, policy_evaluation
 from softbellman.training.stages.future import FUTURE, FutureStage
+from softbellman.training.stages.interpolated import INTERPOLATED, InterpolatedStage
 from softbellman.training.stages.likelihood import ACTOR, WARMUP, ActorStage, WarmUpStage
 from softbellman.training.stages.own import ActorObjective
 from softbellman.training.stages.professor import PROFESSOR, ProfessorStage
@@ -54,6 +55,7 @@ SPECS: dict[str, StageSpec] = {
         SEARCH,
         FUTURE,
         PROFESSOR,
+        INTERPOLATED,
     )
 }
 """The stages of the package by name."""
@@ -69,6 +71,7 @@ __all__ = [
     "Drawing",
     "EditSource",
     "FutureStage",
+    "InterpolatedStage",
     "JointStage",
     "Judge",
     "Metric",
