@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks._bench import Bench, Line
-from benchmarks._harness import Timing, format_ratio, format_seconds, print_table, save_json
+from benchmarks._harness import Timing, environment, format_ratio, format_seconds, print_table, save_json
 from benchmarks._options import add_options, parse_shapes, settle
 from benchmarks.contenders import OPERATORS
 from softbellman.training.allocator import keep_freed_memory
@@ -141,10 +141,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"medians of {arguments.repetitions} with quartiles"
     )
     records: list[dict[str, Any]] = []
+    machine = environment()  # as it is before the first figure is written
     for line in lines:
         records += run_line(line, arguments)
         if arguments.json:  # after every line: a run cut short keeps what it has
-            save_json(arguments.json, "kernels", records)
+            save_json(arguments.json, "kernels", records, machine)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from benchmarks._harness import (
     Timing,
     as_record,
     compare,
+    environment,
     format_ratio,
     format_seconds,
     print_table,
@@ -196,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.cuda_graphs and arguments.device == "cpu":
         options.error("--cuda-graphs needs --device cuda")
     repetitions, warm_up = (2, 2) if arguments.quick else (arguments.repetitions, arguments.warm_up)
-    rows = []
+    rows, machine = [], environment()  # as it is before the first figure is written
     with tempfile.TemporaryDirectory() as scratch:
         task, data = load_data(arguments.data, Path(scratch), small=arguments.quick)
     options_of = {"preset": arguments.preset, "small": arguments.quick, "device": arguments.device}
@@ -214,9 +215,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name}: {progress_of(row)}", flush=True)
         rows.append(row)
         if arguments.json:  # after every stage: a long run that is cut short keeps what it has
-            save_json(
-                arguments.json, "training", [{k: v for k, v in r.items() if k != "cells"} for r in rows]
-            )
+            stored = [{key: value for key, value in r.items() if key != "cells"} for r in rows]
+            save_json(arguments.json, "training", stored, machine)
     corpus = "Multi30k" if arguments.data else "synthetic"
     print(
         f"{corpus}: {task.describe()}; preset {arguments.preset}; "

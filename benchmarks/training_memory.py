@@ -19,7 +19,15 @@ from typing import Any
 
 import torch
 
-from benchmarks._harness import as_record, compare, format_ratio, format_seconds, print_table, save_json
+from benchmarks._harness import (
+    as_record,
+    compare,
+    environment,
+    format_ratio,
+    format_seconds,
+    print_table,
+    save_json,
+)
 from benchmarks._memory import peak_bytes
 from benchmarks._training_cases import STAGES, build_stage, load_data, settings_of, warm_actor
 from benchmarks.training import add_common_options, choose_clock
@@ -144,7 +152,7 @@ def main() -> None:
         except ValueError as error:
             options.error(str(error))
     weights = warm_actor(task, settings_of("mle", data, small=arguments.quick), warm_up)
-    rows = []
+    rows, machine = [], environment()  # as it is before the first figure is written
     for name in arguments.stages:
         row = measure(
             *(name, task, settings_of(name, data, small=arguments.quick), weights),
@@ -157,7 +165,7 @@ def main() -> None:
         print(" ".join(row["cells"]), flush=True)
         if arguments.json:  # after every stage: a long run that is cut short keeps what it has
             stored = [{key: value for key, value in r.items() if key != "cells"} for r in rows]
-            save_json(arguments.json, "training_memory", stored)
+            save_json(arguments.json, "training_memory", stored, machine)
     times = f"{time_name} time, medians of {repetitions} updates with quartiles, freed memory "
     times += "kept; " if keeps else "returned; "
     print(
