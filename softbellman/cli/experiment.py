@@ -64,8 +64,16 @@ def build_parser() -> Parser:
         "--output", metavar="DIR", type=Path, help="folder of the experiment (default: runs/NAME-SIZE)"
     )
     add_worker_options(parser)
-    parser.add_argument(
+    how_many = parser.add_mutually_exclusive_group()
+    how_many.add_argument(
         "--runs", metavar="N", type=positive, help="runs of every condition (default: as the experiment says)"
+    )
+    how_many.add_argument(
+        "--seeds",
+        metavar="SEEDS",
+        nargs="+",
+        default=[],
+        help="their seeds in place of 1, 2, ..., as 1..9 or 1,4,7",
     )
     return parser
 
@@ -80,8 +88,13 @@ def command(arguments: Sequence[str]) -> int:
 
     from softbellman.experiments.description import load_experiment
     from softbellman.experiments.plan import make_plan
+    from softbellman.experiments.sweeps import parse_seeds
     from softbellman.experiments.tuning import check_seeds, choose, read_tuning, trials_of, write_tuning
 
+    try:
+        seeds = parse_seeds(options.seeds)
+    except ValueError as error:
+        raise UserError(f"--seeds: {error}") from None
     path = find_experiment(options.experiment)
     experiment = load_experiment(path)
     root = options.output or Path("runs") / f"{path.stem}-{options.size}"
@@ -97,7 +110,8 @@ def command(arguments: Sequence[str]) -> int:
         cache=given.get("cache", ""),
     )
     device, trials, known = given.get("device", "auto"), trials_of(experiment), read_tuning(root)
-    plan = plan_of(experiment, root, runs=options.runs or 0, chosen=known.settings() if known else None)
+    plan_with = partial(plan_of, experiment, root, runs=options.runs or 0, seeds=seeds)
+    plan = plan_with(chosen=known.settings() if known else None)
     if trials is not None:
         check_seeds(experiment, plan.jobs)
         beside = root.with_name(f"{root.name}-trials")
@@ -108,7 +122,7 @@ def command(arguments: Sequence[str]) -> int:
         if not options.dry_run:
             tuning = choose(trials, tried.jobs)
             write_tuning(tuning, root)
-            plan = plan_of(experiment, root, runs=options.runs or 0, chosen=tuning.settings())
+            plan = plan_with(chosen=tuning.settings())
         elif known is None:
             print("then, with what these choose:")
     return train_plan(experiment, plan, root, options, device=device)

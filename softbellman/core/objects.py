@@ -7,6 +7,7 @@ paths of the settings. A class stands for an instance of it, made without argume
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -122,12 +123,59 @@ def given_object(value: Any) -> UserObject:
     if module is not None and _is_importable(where) and _found(module, own) is value:
         path = _path_of(module)
         return UserObject(f"{where}:{own}", value, path, _digest_of(path), _version(value, module))
-    try:
-        source = inspect.getsource(value if hasattr(value, "__qualname__") else type(value))
-    except (OSError, TypeError):
-        source = ""
+    source = source_of(value)
     found = hashlib.sha256(source.encode()).hexdigest() if source else ""
     return UserObject(f"{PYTHON}:{own}", value, "", found, str(getattr(value, "version", "")))
+
+
+def source_of(value: Any) -> str:
+    """What an object without a file can be known by; empty where there is nothing.
+
+    That is its source, of an instance its class's, with the plain values that a function has taken along: defaults, variables
+    of functions around it, arguments of a `functools.partial`. What an instance holds is not looked at: it may be a counter.
+    """
+    if isinstance(value, functools.partial):
+        taken = [*value.args, *sorted(value.keywords.items())]
+        return f"{source_of(value.func)}{[_plain(one) for one in taken]}"
+    value = getattr(value, "__func__", value)  # of a method
+    if not (inspect.isfunction(value) or inspect.isclass(value)):
+        value = type(value)
+    try:
+        source = inspect.getsource(value)
+    except (OSError, TypeError):
+        return ""
+    if inspect.isclass(value):
+        methods = [one for one in vars(value).values() if inspect.isfunction(one) and one.__closure__]
+        return source + "".join(_taken(method) for method in methods)
+    return source + _taken(value)
+
+
+def _taken(function: Any) -> str:
+    """The plain values that a function has taken along, by name; empty where it has none."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    around = [(name, cell.cell_contents) for name, cell in cells if _is_filled(cell)]
+    taken = [*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items()), *around]
+    return str([_plain(one) for one in taken]) if taken else ""
+
+
+def _is_filled(cell: Any) -> bool:
+    """Whether a variable of a function around has a value yet."""
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> str:
+    """A plain value in words; of a function its source, of anything else its type alone."""
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_plain, value))}]"
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return repr(value)
+    if inspect.isfunction(value) or isinstance(value, functools.partial):
+        return source_of(value)
+    return type(value).__qualname__
 
 
 def hand_over(value: Any, *, key: str, known: UserObject | None = None) -> str:
@@ -142,6 +190,26 @@ def hand_over(value: Any, *, key: str, known: UserObject | None = None) -> str:
     if not found.is_named:
         _handed[key, found.name] = found
     return found.name
+
+
+def same_name(name: str, other: str) -> bool:
+    """Whether two names may stand for one object: the same, or of files of one name that lie in different folders.
+
+    Example:
+        >>> same_name("/old/mine.py:model", "./mine.py:model"), same_name("mine.py:model", "mine.py:other")
+        (True, False)
+    """
+    if name == other:
+        return True
+    (place, _, own), (there, _, others) = name.rpartition(":"), other.rpartition(":")
+    files = place.endswith(".py") and there.endswith(".py")
+    return files and own == others and Path(place).name == Path(there).name
+
+
+def facts_of(recorded: Sequence[dict[str, str]], name: str) -> dict[str, str] | None:
+    """The record of an object, wherever its file was then; None where there is none."""
+    alike = [facts for facts in recorded if same_name(facts["name"], name)]
+    return next((facts for facts in alike if facts["name"] == name), alike[0] if alike else None)
 
 
 def what_changed(recorded: dict[str, str], found: UserObject) -> str | None:
@@ -182,6 +250,8 @@ def _from_file(where: str, name: str, key: str, place: str) -> ModuleType:
     """The module of a file, run once in a process for each content it has."""
     looked = [Path(place)] if place else []
     looked.append(Path(where).expanduser())
+    if looked[-1].is_absolute():  # a project that was moved, or a run on another machine
+        looked.append(Path.cwd() / looked[-1].name)
     path = next((path for path in looked if path.is_file()), None)
     if path is None:
         tried = " and ".join(dict.fromkeys(str(path.absolute()) for path in looked))

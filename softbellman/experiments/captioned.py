@@ -12,7 +12,7 @@ from softbellman import config
 from softbellman.data import CaptionCorpus, CaptionTokenizer
 from softbellman.data.captions import read_caption_splits
 from softbellman.data.captions.readers import CaptionFormat
-from softbellman.experiments.collect import SystemResult, actor_stages, deciding_settings
+from softbellman.experiments.collect import SystemResult, actor_stages, algorithm_name, deciding_settings
 from softbellman.experiments.groups import name_among
 from softbellman.payoffs import sentence_bleu
 from softbellman.training.evaluation import corpus_batches, translate_corpus
@@ -153,9 +153,8 @@ def _systems(paths: Sequence[str | Path], *, last: bool) -> list[_System]:
         settings = config.load(Settings, folder.config_path)
         stages = actor_stages(settings)
         for stage in dict.fromkeys((stages[0], stages[-1])):
-            algorithm = algorithm_of(settings)
-            named = algorithm.title if algorithm.own else settings.algorithm.upper()
-            system = "MLE" if algorithm.spec(stage).likelihood else settings.label or named
+            likelihood = algorithm_of(settings).spec(stage).likelihood
+            system = "MLE" if likelihood else settings.label or algorithm_name(settings)
             deciding = deciding_settings(settings, stage)
             result = SystemResult(
                 folder.path, settings.seed, system, stage, stage == stages[-1], deciding, {}, ""

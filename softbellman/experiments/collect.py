@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from softbellman import config
+from softbellman.core.objects import is_object_name
 from softbellman.payoffs.settings import WITHOUT_EFFECT
 from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.record import NAME as RECORD
@@ -86,6 +87,12 @@ def _system(settings: Settings, stage: str, record: Mapping[str, Any]) -> str:
     """The name of a system: the run's label of what it ends with, else that of the algorithm."""
     final = stage == actor_stages(settings)[-1]
     return settings.label if final and settings.label else str(record["system"])
+
+
+def algorithm_name(settings: Settings) -> str:
+    """The algorithm of a run in the names of systems: the title of one of the user's own."""
+    name = settings.algorithm
+    return algorithm_of(settings).title if is_object_name(name) else name.upper()
 
 
 @dataclass(frozen=True)

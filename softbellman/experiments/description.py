@@ -198,11 +198,14 @@ def split_values(text: str) -> list[str]:
 def file_name(name: str) -> str:
     """The name of a part or a condition as that of a folder: small letters, digits, points and hyphens.
 
+    No folder begins with a point, which would hide it.
+
     Example:
-        >>> file_name("ERAC, tau 0.01")
-        'erac-tau-0.01'
+        >>> file_name("ERAC, tau 0.01"), file_name("./mine.py:algorithm")
+        ('erac-tau-0.01', 'mine.py-algorithm')
     """
-    return "-".join("".join(c if c.isalnum() or c == "." else " " for c in name.lower()).split())
+    words = "".join(c if c.isalnum() or c == "." else " " for c in name.lower()).split()
+    return "-".join(words).lstrip(".-") or "unnamed"
 
 
 def experiment_of(run: Path) -> tuple[Experiment | None, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,7 @@ class Run(TrainedActor):
         checkpoint: what was loaded.
         device: where the networks are.
         payoff: what was handed over as the run's payoff; only `credit` asks for it.
+        handed: what else was handed over, by argument: another run of this process may have its own under the same names.
 
     Example:
         >>> import softbellman
@@ -67,6 +68,7 @@ class Run(TrainedActor):
     checkpoint: str = "best"
     device: str = "cpu"
     payoff: UserObject | None = None
+    handed: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         does = "captions images" if self.source_codec is None else "translates"
@@ -136,6 +138,7 @@ class Run(TrainedActor):
     @cached_property
     def task(self) -> Task:
         """The run's data, read again; raises ResumeError where they are no longer those that it was trained on."""
+        self._hand_over()
         return recorded_task(self.path, self.settings)
 
     def score(self, split: str = "test", **options: Any) -> dict[str, float | str]:
@@ -203,6 +206,7 @@ class Run(TrainedActor):
             ValueError: no such stage.
             RunFolderError: the run has no test outputs yet.
         """
+        self._hand_over()
         stages = actor_stages(self.settings)
         if stage and stage not in stages:
             raise ValueError(f"stage must be one of {', '.join(stages)}, got {stage!r}")
@@ -227,6 +231,7 @@ class Run(TrainedActor):
         Raises:
             ValueError: the run learnt no critic, or is an ensemble.
         """
+        self._hand_over()
         if not algorithm_of(self.settings).stages_with("values"):
             raise ValueError(
                 f"{self.path} is a run of {self.settings.algorithm}, which learns no critic to give credit; ac and erac do"
@@ -248,6 +253,10 @@ class Run(TrainedActor):
     @cached_property
     def _credited(self) -> CreditedRun:
         return open_run(self.path, self.checkpoint, device=self.device, payoff=self.payoff)
+
+    def _hand_over(self) -> None:
+        """Have this process know again what was handed over to this run."""
+        take_handed(self.path, **self.handed)
 
     def _one_image(self, image: Any, references: Sequence[str]) -> CaptionCorpus:
         (row,) = next(image_batches(self, [image], 1)).numpy()
@@ -285,7 +294,8 @@ def load_run(
     given = take_handed(path, algorithm=algorithm, model=model, payoff=payoff, data=data)
     actor = trained.load_run(path, checkpoint, device=device, ensemble=ensemble)
     folder = RunFolder.open(path).path
-    return Run(**vars(actor), path=folder, checkpoint=checkpoint, device=device, payoff=given)
+    handed = {"algorithm": algorithm, "model": model, "data": data}
+    return Run(**vars(actor), path=folder, checkpoint=checkpoint, device=device, payoff=given, handed=handed)
 
 
 def _single(groups: Sequence[Sequence[Hypothesis]]) -> list[str]:

@@ -18,7 +18,7 @@ from softbellman.training.lock import FolderLock, LockedError
 from softbellman.training.own_algorithm import algorithm_of, find_algorithm
 from softbellman.training.record import NAME as RECORD
 from softbellman.training.record import RunRecord
-from softbellman.training.resumption import ResumeError, changed_settings
+from softbellman.training.resumption import ResumeError, changed_settings, check_brought
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import Settings
 
@@ -129,6 +129,7 @@ def make_plan(
             raise ConfigError(
                 f"--data {name}: with --size {size} the experiment reads {', '.join(known) or 'no files'}"
             )
+    _check_own(experiment, parts, overrides)
     left_out = []
     jobs: list[tuple[int, Job]] = []
     common = [*overrides, ("cache", cache or str(Path(root) / "cache"))]
@@ -255,6 +256,30 @@ def stage_seeds(number: int, actors: int) -> list[Override]:
     return [("actor_seed", str(place + 1)), ("reader_seed", str((place + round_) % actors + 1))]
 
 
+def _check_own(experiment: Experiment, parts: Sequence[Part], overrides: Sequence[Override]) -> None:
+    """Raises where a setting is given that the experiment itself gives every run, and which would change nothing."""
+    own = {
+        "seed": "each run has its own; --seeds says which",
+        "label": "a run has the name of its condition",
+        "output": "each run has its own folder in that of the experiment; --output says where that is",
+    }
+    if experiment.actors:
+        shared = f"with actors: {experiment.actors} the number of a run decides it"
+        own |= {"actor_seed": shared, "reader_seed": shared}
+    within = own | {"cache": "--cache says where shared stages are"}
+    given = [(f"--{key}", key, own) for key, _ in overrides]
+    for part in parts:
+        of_data = {"data.path": f"--data {part.data}=DIR gives it"} if part.data else {}
+        given += [(f"part {part.name!r}", split_setting(text)[0], within | of_data) for text in part.set]
+        for condition in experiment.conditions_of(part):
+            where = f"condition {condition.name!r}"
+            words = [*condition.set, *condition.choose, *condition.vary]
+            given += [(where, split_setting(text)[0], within | of_data) for text in words]
+    for where, key, kept in given:
+        if key in kept:
+            raise ConfigError(f"{where}: {key} cannot be set for an experiment: {kept[key]}")
+
+
 def _check_names(jobs: Sequence[Job]) -> None:
     names = [job.name for job in jobs]
     twice = [name for name in names if names.count(name) > 1]
@@ -286,8 +311,10 @@ def _check_begun(job: Job) -> None:
     """Raises where a run was begun with settings that it would not have now."""
     if job.state() == "new":
         return
+    record = RunRecord.read(job.folder.path)
     try:
-        changed_settings(RunRecord.read(job.folder.path), job.settings)
+        changed_settings(record, job.settings)
+        check_brought(record, job.settings)
     except ResumeError as error:
         raise ResumeError(
             f"{job.folder.path} was begun with other settings; give another --output. {error}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from softbellman.config import ConfigError
+from softbellman.experiments.collect import algorithm_name
 from softbellman.experiments.description import Condition, Experiment, Part, split_setting, split_values
 from softbellman.experiments.plan import Override, Resolve, check_distinct
 from softbellman.training.settings import Settings
@@ -79,18 +80,22 @@ def _conditions(
     config: Path, axes: Sequence[tuple[str, list[str]]], overrides: Sequence[Override], resolve: Resolve
 ) -> Iterator[Condition]:
     systems: list[tuple[str, Settings]] = []
+    algorithms: dict[str, str] = {}
     for values in itertools.product(*(values for _, values in axes)):
         chosen = list(zip((key for key, _ in axes), values, strict=True))
         own = [*overrides, *chosen]
         settings = resolve([str(config)], own)
         systems.append((", ".join(f"{key}={value}" for key, value in chosen), settings))
+        system = algorithm_name(settings)
+        if algorithms.setdefault(system, settings.algorithm) != settings.algorithm:
+            system = f"{system}, {settings.algorithm}"  # two of one title
         words = [
             f"{key.rpartition('.')[2].replace('_', ' ')} {value}"
             for key, value in chosen
             if key != "algorithm"
         ]
         yield Condition(
-            name=", ".join([settings.label or settings.algorithm.upper(), *words]),
+            name=", ".join([settings.label or system, *words]),
             config=str(config),
             set=tuple(f"{key}={value}" for key, value in own),
         )

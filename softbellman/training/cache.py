@@ -162,7 +162,8 @@ def deciding_facts(settings: Settings, stage: str) -> dict[str, Any] | None:
         brought = algorithm_object(settings)
         if brought is None or not brought.is_known:
             return None
-        facts: dict[str, Any] = {"stages are of": [brought.digest, brought.version]}
+        own = brought.name.rpartition(":")[2]  # a file may have several
+        facts: dict[str, Any] = {"stages are of": [own, brought.digest, brought.version]}
     else:
         facts = {}
     sections: dict[str, Any] = asdict(settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,11 @@ from softbellman.core.objects import (
     PYTHON,
     UserObject,
     absolute_name,
+    facts_of,
     hand_over,
     is_object_name,
     load_object,
+    source_of,
     what_changed,
 )
 from softbellman.training.algorithms import ALGORITHMS, Algorithm
@@ -86,7 +87,7 @@ def check_own_algorithm(settings: Settings, folder: Path) -> None:
     found = algorithm_object(settings)
     if found is None:
         return
-    recorded = next((facts for facts in recorded_objects(folder) if facts["name"] == found.name), None)
+    recorded = facts_of(recorded_objects(folder), found.name)
     change = "is not in its record" if recorded is None else what_changed(recorded, found)
     if change is not None:
         raise DamagedFile(
@@ -98,16 +99,9 @@ def _digest(algorithm: Algorithm) -> str:
     """Digest of what an algorithm without a file is: its stages, and the sources of those of the user's own."""
     found = hashlib.sha256(repr((algorithm.stages, algorithm.reader)).encode())
     for value in (algorithm.definition, *(part for spec in algorithm.own for part in _parts(spec))):
-        found.update(_source(value).encode())
+        found.update(source_of(value).encode())
     return found.hexdigest()
 
 
 def _parts(spec: StageSpec) -> tuple[Any, ...]:
     return spec.build, spec.settings, spec.check, spec.also_reads
-
-
-def _source(value: Any) -> str:
-    try:
-        return inspect.getsource(value)
-    except (OSError, TypeError):
-        return ""

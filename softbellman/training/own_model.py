@@ -13,6 +13,7 @@ from softbellman.core.objects import (
     UserCodeError,
     UserObject,
     absolute_name,
+    facts_of,
     is_object_name,
     load_object,
     what_changed,
@@ -116,7 +117,7 @@ def check_own_model(settings: Settings, folder: Path) -> None:
     found = model_object(settings)
     if found is None:
         return
-    recorded = next((facts for facts in RunRecord.read(folder).objects if facts["name"] == found.name), None)
+    recorded = facts_of(RunRecord.read(folder).objects, found.name)
     change = "is not in its record" if recorded is None else what_changed(recorded, found)
     if change is not None:
         raise DamagedFile(

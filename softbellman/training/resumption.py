@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softbellman import config
+from softbellman.core.objects import facts_of, is_object_name, load_object, same_name, what_changed
 from softbellman.data import Codec
 from softbellman.payoffs.settings import WITHOUT_EFFECT
 from softbellman.training.algorithms import Algorithm
@@ -24,6 +25,9 @@ FREE = (
 )  # fmt: skip
 FREE_SECTIONS = ("checkpoint", "logging")
 """Keys that change no result, or whose change is noticed by the digests of the data."""
+
+NAMED = ("algorithm", "model.kind", "data.kind", "payoff.metric")
+"""Keys that may name an object of the user's, whose file may lie in another folder than it did."""
 
 LONGER = ("schedule.epochs", "schedule.max_updates")
 """Keys of the last stage that may grow."""
@@ -73,6 +77,22 @@ def changed_settings(record: RunRecord, settings: Settings) -> dict[str, Any]:
     )
 
 
+def check_brought(record: RunRecord, settings: Settings) -> None:
+    """Raises ResumeError where an object that the settings name is not the one that a run was trained with.
+
+    For runs that are not opened: what is continued or loaded is looked at where it is loaded.
+    """
+    named = [("algorithm", settings.algorithm), ("model.kind", settings.model.kind)]
+    named += [("payoff.metric", term.metric) for term in settings.payoff.parts()]
+    for key, name in named:
+        known = facts_of(record.objects, name) if is_object_name(name) else None
+        if known is None:
+            continue
+        found = load_object(name, key=key, place=known["path"], as_class=key == "model.kind")
+        if (change := what_changed(known, found)) is not None:
+            raise ResumeError(f"{key} {name} {change}: it is not what the run was trained with; restore it")
+
+
 def _spread(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with those of stages of the user's own by their dotted keys; what was changed since comes later, and wins."""
     found: dict[str, Any] = {}
@@ -95,6 +115,8 @@ def _is_of_another_stage(key: str, algorithm: Algorithm) -> bool:
 
 
 def _may_change(known: Mapping[str, Any], key: str, value: Any, last_stage: str) -> bool:
+    if key in NAMED and isinstance(value, str) and same_name(str(known[key]), value):
+        return True  # whether it is the same file is looked at where it is loaded
     if key in FREE or key.partition(".")[0] in FREE_SECTIONS:
         return True
     if key not in [f"{last_stage}.{name}" for name in LONGER]:

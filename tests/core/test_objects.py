@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import textwrap
 import traceback
@@ -12,9 +13,11 @@ from softbellman.core.files import digest
 from softbellman.core.objects import (
     UserCodeError,
     absolute_name,
+    facts_of,
     given_object,
     is_object_name,
     load_object,
+    same_name,
     what_changed,
 )
 
@@ -180,3 +183,65 @@ def test_a_file_may_define_dataclasses(tmp_path):
         "@dataclass\nclass Point:\n    x: int = 1\n"
     )
     assert load_object(f"{path}:Point", key="k", as_class=True).value().x == 1
+
+
+def test_a_file_that_was_moved_is_found_in_the_working_directory(folder, monkeypatch):
+    (folder / "old").mkdir()
+    path = write(folder / "old" / "own.py", "f = 1\n")
+    recorded = load_object(f"{path}:f", key="k").facts()
+    (folder / "new").mkdir()
+    moved = path.rename(folder / "new" / "own.py")
+    with pytest.raises(ValueError, match=r"there is no file .*old/own\.py and .*own\.py"):
+        load_object(recorded["name"], key="k")
+    monkeypatch.chdir(folder / "new")
+    found = load_object(recorded["name"], key="k")
+    assert found.path == str(moved) and what_changed(recorded, found) is None
+    assert facts_of([recorded], "./own.py:f") == recorded and facts_of([recorded], "./own.py:g") is None
+
+
+def test_names_of_one_file_name_may_mean_one_object():
+    assert same_name("/old/own.py:f", "./own.py:f") and same_name("package:f", "package:f")
+    assert not any(
+        same_name("own.py:f", other) for other in ("own.py:g", "other.py:f", "own:f", "package.own:f")
+    )
+
+
+def scaled(weight, *, power=1.0):
+    def payoff(hypotheses, references, offset=0.0):
+        return [weight * power + offset for _ in hypotheses]
+
+    return payoff
+
+
+class Judge:
+    def __init__(self, weight):
+        self.weight, self.calls = weight, 0
+
+    def score(self, hypotheses, references):
+        return [self.weight for _ in hypotheses]
+
+
+def made_in(weight):
+    class Inner:
+        def __call__(self, hypotheses, references):
+            return [weight for _ in hypotheses]
+
+    return Inner
+
+
+def test_a_function_is_known_by_what_it_has_taken_along():
+    def known(value):
+        return given_object(value).digest
+
+    assert known(scaled(1.0)) == known(scaled(1.0)) != known(scaled(-7.0))
+    assert known(scaled(1.0)) != known(scaled(1.0, power=2.0))
+    once, twice = functools.partial(scaled, 1.0), functools.partial(scaled, 1.0, power=2.0)
+    assert known(once) == known(functools.partial(scaled, 1.0)) != known(twice)
+    assert known(once) != known(functools.partial(made_in, 1.0))
+    assert known(made_in(1.0)) == known(made_in(1.0)) != known(made_in(2.0))
+    assert known(made_in(1.0)()) != known(made_in(2.0)())
+    assert known(lambda h, r, k=1: k) != known(lambda h, r, k=2: k)
+    counting = Judge(1.0)
+    before = known(counting.score)
+    counting.calls += 1
+    assert known(counting.score) == before  # what an instance holds is its own affair

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plans import plan_of, two
@@ -11,7 +12,8 @@ from study_runs import write_run
 
 from softbellman.cli.experiment import find_experiment
 from softbellman.cli.settings import config_folders
-from softbellman.config import ConfigError
+from softbellman.config import ConfigError, flatten
+from softbellman.core.objects import load_object
 from softbellman.experiments.description import (
     Condition,
     Part,
@@ -22,6 +24,8 @@ from softbellman.experiments.description import (
 from softbellman.experiments.plan import Job
 from softbellman.experiments.tuning import trials_of
 from softbellman.training.algorithms import ALGORITHMS
+from softbellman.training.own_model import model_object, settle_model
+from softbellman.training.record import RunRecord
 from softbellman.training.resumption import ResumeError
 from softbellman.training.settings import PRESETS, Settings
 
@@ -111,7 +115,7 @@ def test_values_in_brackets_and_values_that_mean_the_same(tmp_path: Path) -> Non
     )
     jobs = plan_of(two(conditions=(terms,), runs=1), tmp_path).jobs
     assert [job.settings.payoff.terms for job in jobs] == [("bleu=0.7", "chrf=0.3"), ("bleu=1",)]
-    same = replace(terms, set=("seed=3",), vary=("credit.tau=0.1,0.10", "credit.target_speed=0.5"))
+    same = replace(terms, set=("model.hidden=32",), vary=("credit.tau=0.1,0.10", "credit.target_speed=0.5"))
     message = (
         r"condition 'ERAC': credit\.tau=0\.1, credit\.target_speed=0\.5 and credit\.tau=0\.10, credit\.target_speed=0\.5 "
         "are the same settings; leave one out"
@@ -152,6 +156,40 @@ def test_a_run_that_was_begun_otherwise_is_refused_by_name(tmp_path: Path) -> No
     write_run(job.folder.path, "erac")
     with pytest.raises(ResumeError, match="erac-1 was begun with other settings; give another --output"):
         plan_of(two(), tmp_path)
+
+
+def test_runs_with_objects_of_the_user_s_go_on_until_these_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command was refused for the folder of the file; a payoff that had changed was taken."""
+    monkeypatch.chdir(tmp_path)
+    files = {"net.py": "def net(request): ...\n", "pay.py": "def pay(hypotheses, references): return [1.0]\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    raml = Condition(
+        name="RAML", config="raml", set=("model.kind=./net.py:net", "payoff.metric=./pay.py:pay")
+    )
+    mine = two(conditions=(raml,), baseline="RAML", runs=1)
+    (job,) = plan_of(mine, tmp_path / "runs").jobs
+    settings = settle_model(job.settings)
+    brought = [model_object(settings), load_object(settings.payoff.metric, key="payoff.metric")]
+    job.folder.path.mkdir(parents=True)
+    data = {"training_data": "d"}
+    record = RunRecord.create(
+        job.folder.path, flatten(settings), data, [one for one in brought if one is not None]
+    )
+    record.write()
+
+    def again() -> None:
+        plan_of(mine, tmp_path / "runs")
+
+    again()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "# changed\n")
+        with pytest.raises(ResumeError, match=rf"raml-1 was begun .* \./{name}:\w+ was changed in .*{name}"):
+            again()
+        (tmp_path / name).write_text(text)
+    again()
 
 
 def test_the_state_of_a_run_is_that_of_its_folder(tmp_path: Path) -> None:
@@ -296,3 +334,37 @@ def test_rows_of_the_paper_have_nothing_of_ours(tmp_path: Path) -> None:
             credit = settings.credit
             assert credit.reference_weight == credit.trace == settings.joint.average == 0, job.name
             assert credit.prior == "none", job.name
+
+
+@pytest.mark.parametrize(
+    ("changed", "overrides", "sentence"),
+    [
+        ({}, [("seed", "5")], "--seed: seed cannot be set for an experiment: each run has its own; --seeds"),
+        ({}, [("label", "x")], "--label: label cannot be set"),
+        ({"part": ("seed=11",)}, [], "part 'built-in': seed cannot be set for an experiment"),
+        ({"part": ("cache=x",)}, [], "part 'built-in': cache cannot be set"),
+        ({"condition": ("output=x",)}, [], "condition 'ERAC': output cannot be set"),
+        ({"condition": ("actor_seed=3",), "actors": 2}, [], "condition 'ERAC': actor_seed .* with actors: 2"),
+        ({"condition": ("data.path=x",), "data": "mine"}, [], "data.path .* --data mine=DIR gives it"),
+    ],
+)
+def test_what_every_run_is_given_anyway_is_refused(
+    changed: dict[str, Any], overrides: list[tuple[str, str]], sentence: str, tmp_path: Path
+) -> None:
+    """A pilot with `set: [seed=11]` had seed 1, silently."""
+    part = Part(name="built-in", prefix="builtin_", set=changed.get("part", ()), data=changed.get("data", ""))
+    erac = Condition(name="ERAC", config="erac", set=changed.get("condition", ()))
+    experiment = two(conditions=(erac,), parts=(part,), actors=changed.get("actors", 0))
+    with pytest.raises(ConfigError, match=sentence):
+        plan_of(experiment, tmp_path, overrides=overrides)
+
+
+def test_an_actor_s_seed_is_a_setting_where_the_experiment_has_no_say(tmp_path: Path) -> None:
+    erac = Condition(name="ERAC", config="erac", set=("actor_seed=3",))
+    (job, *_) = plan_of(two(conditions=(erac,)), tmp_path).jobs
+    assert job.settings.actor_seed == 3
+
+
+def test_seeds_take_the_place_of_the_first_numbers(tmp_path: Path) -> None:
+    jobs = plan_of(two(), tmp_path, seeds=(11, 4)).jobs
+    assert {(job.name.rpartition("-")[2], job.settings.seed) for job in jobs} == {("11", 11), ("4", 4)}

@@ -10,7 +10,7 @@ from tiny_settings_file import SETTINGS
 
 from softbellman.cli.settings import load_settings
 from softbellman.config import ConfigError
-from softbellman.experiments.description import split_setting
+from softbellman.experiments.description import file_name, split_setting
 from softbellman.experiments.plan import make_plan
 from softbellman.experiments.sweeps import describe_sweep, parse_seeds
 from softbellman.training.settings import Settings
@@ -79,6 +79,26 @@ def test_algorithms_are_varied_by_name(tiny: Path) -> None:
     experiment = describe_sweep(tiny, ["algorithm=ac,mle"], [], resolve=resolve)
     assert [condition.name for condition in experiment.conditions] == ["AC", "MLE"]
     assert describe_sweep(tiny, [], [("label", "mine")], resolve=resolve).conditions[0].name == "mine"
+
+
+def test_own_algorithms_have_their_titles(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = "; ".join(f'{name} = Algorithm("{name[:4]} it", ("actor",))' for name in ("turn", "keep", "keep2"))
+    (tmp_path / "mine.py").write_text(f"from softbellman.training import Algorithm\n{made}\n")
+    monkeypatch.chdir(tmp_path)
+    vary = ["algorithm=mle,./mine.py:turn,./mine.py:keep,./mine.py:keep2"]
+    experiment = describe_sweep(tiny, vary, [], resolve=resolve)
+    names = ["MLE", "turn it", "keep it", "keep it, ./mine.py:keep2"]
+    assert [condition.name for condition in experiment.conditions] == names
+    plan = make_plan(experiment, tmp_path / "s", resolve=resolve, seeds=(1,))
+    folders = ["mle-1", "turn-it-1", "keep-it-1", "keep-it-.-mine.py-keep2-1"]
+    assert [job.folder.path.name for job in plan.jobs] == folders
+
+
+def test_no_folder_is_hidden() -> None:
+    names = ["ERAC, tau .5", "./mine.py:turn", "..", "!"]
+    assert [file_name(name) for name in names] == ["erac-tau-.5", "mine.py-turn", "unnamed", "unnamed"]
 
 
 def test_commas_within_brackets_and_quotes_part_no_values(tiny: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from training.harness import Killed, die_before, refused, same_run
 
 from softbellman import config
+from softbellman.cli.settings import load_resumed
 from softbellman.core.files import digest
 from softbellman.core.objects import UserCodeError
 from softbellman.training import load_critic, load_run, run
@@ -118,6 +119,23 @@ def test_a_relative_name_is_found_from_another_folder(tiny_settings, file, tmp_p
 
     lines = list(describe(RunFolder.open(folder), RunRecord.read(folder)))
     assert f"brought     {file}:Factored ({wanted['digest'][:16]}, {file})" in lines
+
+
+def test_a_project_that_was_moved_goes_on(tiny_settings, tmp_path, monkeypatch):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "mine.py").write_text(PLAIN)
+    monkeypatch.chdir(tmp_path / "old")
+    settings = replace(with_model(tiny_settings, "./mine.py:Plain"), algorithm="mle", output="run")
+    run(settings)
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.chdir(tmp_path / "new")
+    assert load_run("run").model is not None
+    longer = load_resumed(Path("run"), [("actor.schedule.epochs", "9"), ("model.kind", "./mine.py:Plain")])
+    run(longer, resume=Path("run"))
+    assert load_run("run").settings.actor.schedule.epochs == 9
+    Path("mine.py").write_text(PLAIN + "\n# changed\n")
+    with pytest.raises(DamagedFile, match=r"the model .*mine\.py:Plain was changed in .*new/mine\.py"):
+        load_run("run")
 
 
 def test_a_changed_or_lost_file_is_one_sentence(tiny_settings, file):

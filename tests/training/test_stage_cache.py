@@ -145,3 +145,19 @@ def test_an_entry_is_built_aside(cached: Settings, tmp_path: Path, monkeypatch: 
     assert json.loads((folder / "record.json").read_text())["sessions"][-1]["status"] == "finished"
     assert [path.name.startswith("actor-") for path in Path(cached.cache).glob("actor-*")] == [True]
     assert metrics_of(folder)
+
+
+def test_two_algorithms_of_one_file_share_nothing_of_their_own(
+    tiny_settings: Settings, tmp_path: Path
+) -> None:
+    """The second was given the first one's weights."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from softbellman.training import ActorObjective, Algorithm, StageSpec\n"
+        "spec = StageSpec('own', ActorObjective, shared=True)\n"
+        "one, two = Algorithm('one', ('actor', spec)), Algorithm('two', ('actor', spec))\n"
+    )
+    one, two = (
+        deciding_facts(replace(tiny_settings, algorithm=f"{path}:{name}"), "own") for name in ("one", "two")
+    )
+    assert one is not None and two is not None and one != two
