@@ -7,6 +7,7 @@ epoch. The most recent scores are kept.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.context
 import os
 import pickle
 import signal
@@ -19,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from softbellman.core.kept_state import kept_state
 from softbellman.core.objects import UserCodeError, UserObject, load_object
 from softbellman.payoffs.scorers import Group, Hypothesis, Score, Scorer
 
@@ -69,8 +71,11 @@ class CachedScorer:
         missing = list(dict.fromkeys(pair for pair in pairs if pair not in found))
         size = self.options.batch_size
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
-        for batch, scores in zip(batches, self._score(batches), strict=True):
-            found.update(zip(batch, scores, strict=True))
+        if batches:
+            with kept_state():  # here, since threads share the generators
+                scored = self._score(batches)
+            for batch, scores in zip(batches, scored, strict=True):
+                found.update(zip(batch, scores, strict=True))
         kept.update(found)
         for pair in found:
             kept.move_to_end(pair)
@@ -97,7 +102,7 @@ class CachedScorer:
                 # A forked child could not use the threads of torch.
                 self._executor = ProcessPoolExecutor(
                     workers,
-                    multiprocessing.get_context("spawn"),
+                    _Spawned(),
                     initializer=_begin,
                     initargs=(self._parcel,),
                 )
@@ -119,6 +124,17 @@ def _columns(batch: Sequence[Pair]) -> tuple[list[Hypothesis], list[Group]]:
 # Worker processes -----------------------------------------------------------------------------------------------------
 
 
+class _Worker(multiprocessing.context.SpawnProcess):
+    """A process that ignores SIGTERM, by which a pool that has lost one ends the others."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+class _Spawned(multiprocessing.context.SpawnContext):
+    Process = _Worker
+
+
 def _parcel(scorer: Scorer, origin: UserObject | None) -> bytes:
     """What a worker makes its scorer of: a name, else the object itself."""
     if origin is not None and origin.is_named:
@@ -138,7 +154,9 @@ _scorer: Any = None
 def _begin(parcel: bytes) -> None:
     """The start of a worker: one thread of torch, the end of the parent is its own, signals are the parent's."""
     global _scorer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Both may come to the whole group, and the parent needs scores to finish its update.
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     label, name, place, value = pickle.loads(parcel)

@@ -121,7 +121,8 @@ class PayoffSettings:
             value = getattr(self, name)
             if used <= set(NATIVE) and value != getattr(type(self), name):
                 raise ValueError(
-                    f"payoff.{name} is of chrf, ter and metrics of your own, got {value} with {self.metric}"
+                    f"payoff.{name} is of chrf, ter and metrics of your own, got {value} with {self.metric}; for one that "
+                    "is handed over to run(payoff=...), say payoff.metric: python:NAME"
                 )
 
 

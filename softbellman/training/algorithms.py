@@ -75,7 +75,7 @@ class Algorithm:
         version: of an algorithm of your own, where more than its file decides what it does.
 
     Raises:
-        ValueError: a name that is no stage of the package, or one that two stages have.
+        ValueError: what is no stage, a name that is none of the package's or that two stages have, or another reader.
     """
 
     title: str
@@ -86,7 +86,17 @@ class Algorithm:
     version: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.order, (str, StageSpec)):
+            raise ValueError(
+                f"the stages of {self.title} must be a tuple, got {self.order!r}; write a comma behind it: (STAGE,)"
+            )
+        if self.reader not in ("critic", "oracle"):
+            raise ValueError(f"reader of {self.title} must be critic or oracle, got {self.reader!r}")
         for part in self.order:
+            if not isinstance(part, (str, StageSpec)):
+                raise ValueError(
+                    f"the stages of {self.title} must be names of the package or StageSpec objects, got {part!r}"
+                )
             if isinstance(part, str) and part not in SPECS:
                 raise ValueError(
                     f"the stages of {self.title} must be of {', '.join(SPECS)} or StageSpec objects, got {part!r}; "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from softbellman.core.objects import UserCodeError
+from softbellman.core.objects import UserCodeError, is_object_name
 from softbellman.data import Batch, BatchIterator, collate
 from softbellman.decoding import LastScore, Sampler, StepwiseModel, sample
 from softbellman.models import PixelCaptioner, TransformerPixelCaptioner
@@ -23,6 +23,7 @@ from softbellman.training.stages import EditSource, Stage, draw_key
 from softbellman.training.stages.averaged import AveragedStage
 from softbellman.training.stages.spec import StageSpec
 from softbellman.training.task import Task
+from softbellman.training.tried_model import Trial, try_model
 
 
 class Assembly:
@@ -63,6 +64,8 @@ class Assembly:
         warn_of_tokenised(self.dev.reference_texts, self.settings.evaluation.tokenize)
         self.dev_batches = corpus_batches(self.dev, settings.evaluation.batch_size, settings.payoff)
         self.kept: dict[str, nn.Module] = {}
+        if is_object_name(settings.model.kind):
+            self._try_networks(settings.model.kind)
 
     def section(self, stage: str) -> Any:
         """The settings of a stage."""
@@ -133,6 +136,18 @@ class Assembly:
 
             return GraphSampler(actor)
         return partial(sample, actor)
+
+    def _try_networks(self, kind: str) -> None:
+        """Raises where networks of the user's own are not what stages take them for."""
+        trial = Trial.of(self.dev, self.device, reads=self.settings.payoff.reads)
+        roles = {
+            "actor": (self.actor, trial.batch.source),
+            self.algorithm.reader: (self.reader, trial.batch.critic_source),
+        }
+        for role, (network, source) in roles.items():
+            if [*network.parameters()]:  # a run may have no reader
+                name = f"the {role} of model.kind {kind}"
+                try_model(network, source, trial.prefix, name=name, vocabulary=len(self.task.target_codec))
 
     def restart_actor(self, stage: str, start: str) -> None:
         """Gives the actor new weights where a stage starts from `scratch`."""

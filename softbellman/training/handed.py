@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from softbellman import config
-from softbellman.core.objects import UserObject, given_object, hand_over
+from softbellman.core.objects import UserCodeError, UserObject, given_object, hand_over, load_object
 from softbellman.training.algorithms import Algorithm
 from softbellman.training.own_algorithm import hand_over_algorithm
 from softbellman.training.own_model import ModelRequest
@@ -19,6 +20,29 @@ from softbellman.training.settings import Settings
 
 ModelFunction: TypeAlias = Callable[[ModelRequest], nn.Module]
 """What `model.kind` names."""
+
+
+def given_instance(value: Any, *, key: str) -> UserObject:
+    """As `given_object`, but a class stands for an instance of it, made without arguments.
+
+    Args:
+        value: a payoff or a data set.
+        key: the setting, for error sentences.
+
+    Raises:
+        UserCodeError: the constructor raised.
+    """
+    found = given_object(value)
+    if not inspect.isclass(value):
+        return found
+    if found.is_named:
+        return load_object(found.name, key=key)
+    try:
+        made = value()
+    except Exception as error:
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserCodeError(f"{key} {found.name}: making an instance raised {words}") from error
+    return replace(found, value=made, version=str(getattr(made, "version", "")))
 
 
 def with_handed(
@@ -39,7 +63,7 @@ def with_handed(
         kind = hand_over(model, key="model.kind")
         settings = replace(settings, model=replace(settings.model, kind=kind))
     if data is not None:
-        kind = hand_over(data, key="data.kind")
+        kind = hand_over(data, key="data.kind", known=given_instance(data, key="data.kind"))
         settings = replace(settings, data=replace(settings.data, kind=kind))
     return settings if algorithm is None else replace(settings, algorithm=hand_over_algorithm(algorithm))
 
@@ -58,7 +82,7 @@ def take_handed(
         RunFolderError: no run folder.
         ValueError: the run has another algorithm, model, payoff or data set, by name.
     """
-    scorer = None if payoff is None else given_object(payoff)
+    scorer = None if payoff is None else given_instance(payoff, key="payoff.metric")
     if algorithm is None and model is None and scorer is None and data is None:
         return None
     settings = config.load(Settings, RunFolder.open(Path(path)).config_path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from softbellman import config
+from softbellman.core.kept_state import kept_state
 from softbellman.core.objects import UserObject, load_object, place_of
 from softbellman.training.files import read_json, write_json
 from softbellman.training.runfolder import RunFolder
@@ -160,6 +161,11 @@ class Loggers:
         self._warn, self._step = warn, 0
         self.objects: list[UserObject] = []
         for name in names:
+            alike = next((one for one in self._makers if _folder(one) == _folder(name)), name)
+            if alike != name:
+                raise ValueError(
+                    f"logging.to must have loggers of different names, each has the folder logging/NAME, got {alike} and {name}"
+                )
             if name in _BUILT_IN:
                 self._makers[name] = _built_in(name)
             else:
@@ -176,7 +182,7 @@ class Loggers:
         steps = [record.get("run_step") for record in folder.read_metrics()]
         self._step = max((step for step in steps if isinstance(step, int)), default=0)
         for name, make in self._makers.items():
-            own = folder.path / "logging" / name.rpartition(":")[2]
+            own = folder.path / "logging" / _folder(name)
             run = LoggedRun(
                 folder.path.resolve().name, own, settings.logging.project, config.flatten(settings)
             )
@@ -202,11 +208,16 @@ class Loggers:
     def _guarded(self, name: str, work: Callable[..., object], *arguments: Any) -> None:
         """Do it; a logger that raises, or wants to end the process, is left out with a warning."""
         try:
-            work(*arguments)
+            with kept_state():
+                work(*arguments)
         except (Exception, SystemExit) as error:
             self._open.pop(name, None)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self._warn(f"the logger {name} failed and is left out from now on: {reason}")
+
+
+def _folder(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 _WITHOUT_NUMBERS = ("epoch", "step", "run_step", "time", "run_time")

@@ -26,6 +26,7 @@ from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import CheckpointSettings, EvaluationSettings
 from softbellman.training.stagefiles import StageFiles
 from softbellman.training.stages import Metric, Stage, Sums, draw_key, selection_score, update_in_parts
+from softbellman.training.stages.base import numbers_of
 from softbellman.training.stopping import Stopped, StopRequest
 from softbellman.training.sums import Totals, means
 
@@ -234,7 +235,7 @@ class StageRunner:
 
     def _evaluate(self) -> dict[str, float]:
         """The metrics of process 0: all select and decay alike."""
-        return self.processes.agree(self.stage.evaluate())
+        return numbers_of(self.processes.agree(self.stage.evaluate()), self.selection, self.stage.name)
 
     def _validate(self) -> None:
         """Validation, selection, decay, checkpoint."""

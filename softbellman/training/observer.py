@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
+from softbellman.core.kept_state import kept_state
 from softbellman.training.diagnosis import Diagnosis
 from softbellman.training.result import RunResult
 from softbellman.training.runfolder import RunFolder
@@ -51,7 +52,7 @@ class Observer:
 
 
 class Observers(Observer):
-    """Tells several observers, in order.
+    """Tells several observers, in order. None of them changes the random numbers of the training.
 
     Args:
         observers: who is told.
@@ -60,6 +61,7 @@ class Observers(Observer):
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 
+    @kept_state()
     def started(self, facts: Sequence[str]) -> None:
         """Tells all."""
         for observer in self._observers:
@@ -69,33 +71,36 @@ class Observers(Observer):
     def updates(self, stage: str, epoch: int, epochs: int, count: int) -> Iterator[Counter]:
         """Tells all; what the block is given counts for all."""
         with ExitStack() as open_blocks:
-            yield _Counters(
-                [
-                    open_blocks.enter_context(one.updates(stage, epoch, epochs, count))
-                    for one in self._observers
-                ]
-            )
+            with kept_state():
+                blocks = [one.updates(stage, epoch, epochs, count) for one in self._observers]
+                counters = _Counters([open_blocks.enter_context(block) for block in blocks])
+            yield counters
 
+    @kept_state()
     def validated(self, stage: str, epoch: float, metrics: Mapping[str, float], *, best: bool) -> None:
         """Tells all."""
         for observer in self._observers:
             observer.validated(stage, epoch, metrics, best=best)
 
+    @kept_state()
     def diagnosed(self, diagnosis: Diagnosis, *, final: bool) -> None:
         """Tells all."""
         for observer in self._observers:
             observer.diagnosed(diagnosis, final=final)
 
+    @kept_state()
     def warned(self, message: str) -> None:
         """Tells all."""
         for observer in self._observers:
             observer.warned(message)
 
+    @kept_state()
     def stage_ended(self, stage: str, folder: RunFolder) -> None:
         """Tells all."""
         for observer in self._observers:
             observer.stage_ended(stage, folder)
 
+    @kept_state()
     def finished(self, result: RunResult) -> None:
         """Tells all."""
         for observer in self._observers:
@@ -106,6 +111,7 @@ class _Counters:
     def __init__(self, counters: Sequence[Counter]) -> None:
         self._counters = counters
 
+    @kept_state()
     def update(self, count: int = 1, numbers: Mapping[str, float] | None = None) -> None:
         """Moves all on."""
         for counter in self._counters:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from softbellman.core.objects import UserObject, what_changed
+from softbellman.core.objects import UserObject, facts_of, what_changed
 from softbellman.payoffs.batches import pad_references
 from softbellman.payoffs.payoff import Payoff, prepare_payoff
 from softbellman.training.own_algorithm import algorithm_of
 from softbellman.training.resumption import ResumeError
-from softbellman.training.settings import Settings
+from softbellman.training.settings import MEAN_PAYOFF, Settings
 from softbellman.training.task import Task
 
 SAMPLED = 16
@@ -58,9 +58,9 @@ def build_payoff(
 
 def check_objects(recorded: Sequence[dict[str, str]], found: Sequence[UserObject]) -> None:
     """Raises ResumeError that names a payoff which is not the one that the run was started with."""
-    known: Mapping[str, dict[str, str]] = {facts["name"]: facts for facts in recorded}
     for one in found:
-        change = what_changed(known[one.name], one) if one.name in known else None
+        known = facts_of(recorded, one.name)
+        change = None if known is None else what_changed(known, one)
         if change is not None:
             raise ResumeError(
                 f"the payoff {one.name} {change}: it is not the one that the run was started with; restore it, or start a "
@@ -81,8 +81,12 @@ def try_payoff(payoff: Payoff, settings: Settings, task: Task, *, device: torch.
     Raises:
         ValueError, UserCodeError: what the user's payoff did wrong.
     """
-    if settings.payoff.is_native or not algorithm_of(settings).uses("payoff.metric"):
+    algorithm = algorithm_of(settings)
+    if settings.payoff.is_native:
         return []
+    if not algorithm.uses("payoff.metric"):
+        unread = payoff.objects and MEAN_PAYOFF not in settings.evaluation.measured
+        return [f"payoff {settings.payoff.metric} is read by no stage of {algorithm.title}"] if unread else []
     groups = task.train.references[:SAMPLED]
     rows = [
         [own[0], own[0][: (len(own[0]) + 1) // 2], following[0]]

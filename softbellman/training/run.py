@@ -13,7 +13,7 @@ import torch
 
 import softbellman
 from softbellman import config
-from softbellman.core.objects import UserObject, given_object
+from softbellman.core.objects import UserObject
 from softbellman.training.algorithms import Algorithm
 from softbellman.training.allocator import keep_freed_memory
 from softbellman.training.assembly import Assembly
@@ -21,7 +21,7 @@ from softbellman.training.cache import StageCache
 from softbellman.training.checkpoint import load_modules
 from softbellman.training.diagnosis import diagnose_run
 from softbellman.training.evaluation import corpus_batches
-from softbellman.training.handed import ModelFunction, with_handed
+from softbellman.training.handed import ModelFunction, given_instance, with_handed
 from softbellman.training.journal import Journal
 from softbellman.training.judging import judge_search
 from softbellman.training.lock import FolderLock, FolderMovedError
@@ -91,7 +91,7 @@ def run(
         >>> from softbellman.training import Settings, run
         >>> run(Settings(), observer=Console())  # doctest: +SKIP
     """
-    given = None if payoff is None else given_object(payoff)
+    given = None if payoff is None else given_instance(payoff, key="payoff.metric")
     settings = settle_algorithm(
         with_handed(settings, algorithm=algorithm, model=model, payoff=given, data=data)
     )

@@ -222,3 +222,48 @@ def test_workers_end_with_a_run_that_is_killed(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail("the worker outlives the run")
+
+
+def test_workers_leave_signals_to_the_run():
+    """SIGTERM of a whole group, as of a batch system, is the parent's: it finishes its update, and needs their scores."""
+    scores = CachedScorer(Scorer(process_of, "p"), ScoringOptions(workers=1))
+    (worker,) = scores(["a"], [()])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(int(worker), number)
+    assert scores(["b"], [()]) == [worker]
+    scores.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(worker), 0)
+
+
+def dying_or_waiting(hypotheses, references):
+    if hypotheses == ["die"]:
+        os._exit(3)
+    time.sleep(200)
+
+
+def test_a_worker_that_dies_takes_the_others_along():
+    scores = CachedScorer(Scorer(dying_or_waiting, "p"), ScoringOptions(workers=2, batch_size=1))
+    started = time.monotonic()
+    with pytest.raises(UserCodeError, match="payoff p: a worker process died"):
+        scores(["wait", "die"], [(), ()])
+    scores.close()
+    assert time.monotonic() - started < 150
+
+
+@pytest.mark.parametrize(
+    "options", [ScoringOptions(), ScoringOptions(workers=2, batch_size=1, pool="threads")]
+)
+def test_what_it_does_to_torch_is_undone(options):
+    def careless(hypotheses, references):
+        torch.manual_seed(0)
+        torch.rand(3)
+        torch.set_grad_enabled(False)
+        return [1.0] * len(hypotheses)
+
+    torch.manual_seed(7)
+    wanted = torch.get_rng_state()
+    scores = CachedScorer(Scorer(careless, "p"), options)
+    assert scores(list("abcd"), [()] * 4) == [1.0] * 4
+    scores.close()
+    assert torch.equal(torch.get_rng_state(), wanted) and torch.is_grad_enabled()

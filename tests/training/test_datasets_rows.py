@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from softbellman import config
 from softbellman.data import DataError
 from softbellman.training import run
 from softbellman.training.settings import DataSettings, Settings
@@ -148,12 +149,16 @@ def test_tables_of_the_package_are_refused(module: ModuleType) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is not installed")
-@pytest.mark.parametrize("name", ["splits", "streamed"])
+@pytest.mark.parametrize("number", [0, 1])
 def test_the_file_of_the_documentation(
-    name: str, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = DOCS.read_text(encoding="utf-8").partition("<!-- file: my_translations.py -->")[2]
     (tmp_path / "my_translations.py").write_text(page.partition("```python")[2].partition("```")[0])
     monkeypatch.chdir(tmp_path)
-    data = DataSettings(kind=f"./my_translations.py:{name}", min_frequency=1)
+    commands = [line.split() for line in page.splitlines() if line.startswith("    softbellman-train ")]
+    words = [word.removeprefix("--") for word in commands[number][1:]]
+    given = {**dict(zip(words[::2], words[1::2], strict=True)), "data.min_frequency": "1"}
+    data = config.load(Settings, overrides=given.items()).data
+    assert data.kind == f"./my_translations.py:{('splits', 'streamed')[number]}"
     assert (run(replace(tiny_settings, algorithm="mle", data=data)).folder / "config.yaml").is_file()

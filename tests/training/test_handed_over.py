@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import softbellman
+from softbellman import config
 from softbellman.core import objects
+from softbellman.core.objects import UserCodeError
 from softbellman.objectives import Objective
 from softbellman.training import (
     ActorObjective,
@@ -188,6 +190,73 @@ def test_what_a_name_leads_to_is_recorded_by_it(own: Settings) -> None:
 
 def module_level(split: str) -> Iterator[tuple[str, str]]:
     return corpus(30)(split)
+
+
+def paid(hypotheses: list[str], references: list[list[str]]) -> list[float]:
+    return scorer()(hypotheses, references)  # type: ignore[no-any-return]
+
+
+class Judge:
+    """Knows its version when it is made."""
+
+    def __init__(self) -> None:
+        self.version = "of an instance"
+
+    def __call__(self, hypotheses: list[str], references: list[list[str]]) -> list[float]:
+        return paid(hypotheses, references)
+
+
+class Corpus:
+    def __call__(self, split: str) -> Iterator[tuple[str, str]]:
+        return module_level(split)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_class_stands_for_an_instance(tiny_settings: Settings, named: bool) -> None:
+    class Here(Judge):
+        pass
+
+    class There(Corpus):
+        pass
+
+    brought: dict[str, Any] = {"payoff": Judge, "data": Corpus} if named else {"payoff": Here, "data": There}
+    settings = replace(tiny_settings, algorithm="raml")
+    folder = run(settings, **brought).folder
+    facts = {facts["name"]: facts for facts in RunRecord.read(folder).objects}
+    inside = "python:test_a_class_stands_for_an_instance.<locals>."
+    payoff, data = (
+        (f"{__name__}:Judge", f"{__name__}:Corpus") if named else (f"{inside}Here", f"{inside}There")
+    )
+    assert facts.keys() == {payoff, data} and facts[payoff]["version"] == "of an instance"
+    run(settings, resume=folder, **brought)
+    assert softbellman.load_run(folder, **brought).score("dev")["bleu"] >= 0.0
+
+
+@pytest.mark.parametrize("argument", ["payoff", "data"])
+def test_a_class_that_cannot_be_made_is_one_sentence(tiny_settings: Settings, argument: str) -> None:
+    class Wanting:
+        def __init__(self, folder: str) -> None:
+            pass
+
+    with pytest.raises(
+        UserCodeError, match=rf"^{argument}\.\S+ python:\S+Wanting: making an instance raised Type"
+    ):
+        run(replace(tiny_settings, algorithm="raml"), **{argument: Wanting})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_settings_of_a_payoff_that_is_handed_over(tiny_settings: Settings, workers: int) -> None:
+    words = {"payoff.metric": "python:NAME", "payoff.workers": str(workers), "payoff.batch_size": "50"}
+    payoff = config.load(Settings, overrides=words.items()).payoff
+    folder = run(replace(tiny_settings, algorithm="raml", payoff=payoff), payoff=paid).folder
+    stored = RunRecord.read(folder).settings
+    assert stored["payoff.metric"] == f"{__name__}:paid"
+    assert (stored["payoff.workers"], stored["payoff.batch_size"]) == (workers, 50)
+    words.pop("payoff.metric")
+    with pytest.raises(
+        ValueError, match=r"handed over to run\(payoff=\.\.\.\), say payoff\.metric: python:NAME"
+    ):
+        config.load(Settings, overrides=words.items())
 
 
 def test_handed_over_it_must_be_handed_over_again(tiny_settings, monkeypatch, tmp_path):

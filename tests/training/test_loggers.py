@@ -6,13 +6,15 @@ import json
 import re
 import sys
 import types
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from training.harness import Killed, Warnings, die_before, metrics_of, same_run, weights_of
 
-from softbellman.training import run
+from softbellman.training import Observer, run
 from softbellman.training.loggers import LoggedRun, Loggers, MlflowLogger, WandbLogger
 from softbellman.training.record import RunRecord
 from softbellman.training.settings import LoggingSettings, Settings
@@ -157,6 +159,44 @@ def test_names_that_lead_nowhere_are_refused_before_anything_is_written(settings
     with pytest.raises(error, match=sentence):
         run(logging_to(settings, name))
     assert not Path(settings.output).exists()
+
+
+def test_two_of_one_name_would_share_a_folder(settings):
+    Path("other.py").write_text(OWN)
+    with pytest.raises(
+        ValueError, match=r"of different names, .*, got \./own_log\.py:Lines and other\.py:Lines$"
+    ):
+        run(logging_to(settings, "./own_log.py:Lines", "other.py:Lines"))
+    assert not Path(settings.output).exists()
+    assert Loggers(["own_log.py:Lines", "own_log.py:Lines"], print).objects
+
+
+def careless(*arguments: object, **options: object) -> None:
+    torch.rand(3)
+    torch.set_grad_enabled(False)
+
+
+class Careless(Observer):
+    """Draws whenever it is told something."""
+
+    started = validated = diagnosed = warned = stage_ended = finished = update = staticmethod(careless)
+
+    def updates(self, stage, epoch, epochs, count):
+        careless()
+        return nullcontext(self)
+
+
+def test_what_is_told_changes_no_random_number(settings, tmp_path):
+    settings = replace(settings, checkpoint=replace(settings.checkpoint, updates=1))
+    plain = run(settings).folder
+    Path("careless.py").write_text(
+        "import torch\nclass Draws:\n    def __init__(self, run): self.log(0, 0)\n"
+        "    def log(self, values, step):\n        torch.rand(3)\n        torch.set_grad_enabled(False)\n"
+        "    def close(self): pass\n"
+    )
+    settings = logging_to(replace(settings, output=str(tmp_path / "told")), "careless.py:Draws")
+    same_run(plain, run(settings, observer=Careless()).folder)
+    assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])

@@ -20,9 +20,7 @@ from softbellman.experiments.collect import read_run
 from softbellman.report.curve import _lay_out, _specs_of
 from softbellman.training import (
     ActorObjective,
-    Algorithm,
     Metric,
-    StageSpec,
     load_critic,
     load_run,
     run,
@@ -301,18 +299,48 @@ undefined = Algorithm("Undefined", ("actor", StageSpec("focal", Undefined)))
     assert isinstance(caught.value.__cause__, (ZeroDivisionError, KeyError))
 
 
-def test_an_algorithm_checks_its_stages():
-    def spec(name: str) -> StageSpec:
-        return StageSpec(name, lambda parts, settings: None)
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("loss", r"Objective\(loss, sums\), got a tensor of shape \[\]"),
+        ("(loss, {}, 3)", r"Objective\(loss, sums\), got a tuple of Tensor, dict, int"),
+        ("Objective(loss.repeat(2), {})", r"a loss that is one number, a tensor, got a tensor of shape \[2\]"),
+        ("Objective(loss.item(), {})", "a loss that is one number, a tensor, got a float"),
+        ("Objective(loss.detach(), {})", "a loss that follows from the actor, got one without a gradient"),
+        ("Objective(loss, {'actor_gradient': 7})", "by words other than actor_gradient, updates, got 'actor_gradient'"),
+        ("Objective(loss, {'tokens': loss.repeat(3)})", r"the sum tokens as one number, got a tensor of shape \[3\]"),
+        ("Objective(loss, {'tokens': '5'})", "the sum tokens as one number, got a str"),
+    ],
+)  # fmt: skip
+def test_what_an_objective_returns_is_checked(tiny_settings, file, returned, words):
+    file.write_text(SOURCE + returning(returned))
+    short = replace(tiny_settings.actor.schedule, max_updates=1)
+    settings = replace(tiny_settings, actor=replace(tiny_settings.actor, schedule=short))
+    with pytest.raises(ValueError, match=f"^stage focal, update 0: its objective must .*{words}$"):
+        run(with_algorithm(settings, f"{file}:returning"))
 
-    with pytest.raises(ValueError, match="got 'aktor'; nearest: 'actor'"):
-        Algorithm("Mine", ("aktor",))
-    with pytest.raises(ValueError, match="must have a name of its own, got 'joint'"):
-        Algorithm("Mine", ("actor", spec("joint")))
-    with pytest.raises(ValueError, match="must be different ones, got mine, mine"):
-        Algorithm("Mine", (spec("mine"), spec("mine")))
-    with pytest.raises(ValueError, match="must be of lower-case letters"):
-        spec("My Stage")
+
+def returning(returned: str) -> str:
+    """Source of an algorithm whose objective returns that."""
+    return f"""
+
+class Returning(Focal):
+    def objective(self, batch, step):
+        loss, sums = super().objective(batch, step)
+        return {returned}
+
+
+returning = Algorithm("Returning", ("actor", StageSpec("focal", Returning, settings=FocalSettings)))
+"""
+
+
+def test_sums_may_be_numbers(tiny_settings, file, tmp_path):
+    folders = []
+    for number, sums in enumerate(("sums", "{name: float(value) for name, value in sums.items()}")):
+        file.write_text(SOURCE + returning(f"Objective(loss, {sums})"))
+        settings = with_algorithm(tiny_settings, f"{file}:returning")
+        folders.append(run(replace(settings, output=str(tmp_path / f"run{number}"))).folder)
+    same_run(*folders)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
@@ -345,7 +373,10 @@ def test_the_key_of_a_stage_has_the_stages_before_it(tiny_settings, file):
     plain, raml = facts("erac"), facts(f"{file}:raml_erac")
     assert "augmented" not in plain and raml["augmented"] and raml["payoff"] == plain["payoff"]
     own = facts(f"{file}:then_critic")
-    assert own["stages are of"] == [digest(file.read_bytes()), ""] and own["stages.focal"]["gamma"] == 2.0
+    assert (
+        own["stages are of"] == ["then_critic", digest(file.read_bytes()), ""]
+        and own["stages.focal"]["gamma"] == 2.0
+    )
     assert facts(f"{file}:then_critic", "actor") == facts("erac", "actor")
     assert facts(f"{file}:then_critic", "warmup") == facts("erac", "warmup")
     assert facts("erac", "joint") is None

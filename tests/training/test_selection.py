@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,30 @@ def test_weights_and_learning_rates_follow_the_metric(
     assert row.dev_others == ({} if metric == "bleu" else {metric: SCORES[metric][at]})
     (logged,) = (record for record in records if record["kind"] == "test")
     assert logged["dev_bleu"] == row.dev_bleu and logged[f"dev_{metric}"] == SCORES[metric][at]
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        ({"dev_bleu": math.nan}, "dev_bleu selects and must be a number, but the validation gave nan"),
+        ({"dev_bleu": 1.0, "dev_odd": "much"}, "its validation must give numbers, got str as dev_odd"),
+        ({"dev_bleu": torch.ones(2)}, "its validation must give numbers, got Tensor as dev_bleu"),
+    ],
+)
+def test_a_validation_without_numbers_is_one_sentence(
+    tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch, measured: dict[str, object], words: str
+) -> None:
+    monkeypatch.setattr(Assembly, "judge_actor", lambda self: measured)
+    with pytest.raises(ValueError, match=f"^stage actor: {words}$"):
+        run(short(tiny_settings, epochs=1))
+
+
+def test_a_metric_may_be_a_tensor(tiny_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Assembly, "judge_actor", lambda self: {"dev_bleu": torch.tensor(3.5), "dev_odd": math.nan}
+    )
+    folder = run(short(tiny_settings, epochs=1)).folder
+    assert [record["dev_bleu"] for record in metrics_of(folder) if record["kind"] == "dev"] == [3.5]
 
 
 @pytest.mark.parametrize("metric", ["cider", "rouge_l", "chrf", "ter", "mean_payoff"])

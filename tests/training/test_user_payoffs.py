@@ -264,7 +264,7 @@ def test_the_command_shows_the_trace_of_the_users_code(tiny_settings, own, capsy
         ("ac", "len(text.split()) * 100", r"earn about 1: divide it$"),
         ("ac", "len(text.split()) / 1e4", None),
         ("ocd", "len(text.split()) * 100", None),
-        ("mle", "0.0", None),
+        ("mle", "0.0", r"^payoff \./own_rewards\.py:f is read by no stage of MLE$"),
     ],
 )
 def test_a_sample_is_scored_at_the_start(tiny_settings, own, algorithm, expression, sentence):
@@ -283,6 +283,37 @@ def test_a_sample_is_scored_at_the_start(tiny_settings, own, algorithm, expressi
     else:
         (told,) = found
         assert re.search(sentence, told), told
+
+
+def test_maximum_likelihood_may_be_judged_by_it(tiny_settings):
+    judged = replace(tiny_settings.evaluation, metrics=("mean_payoff",))
+    for evaluation, count in ((tiny_settings.evaluation, 1), (judged, 0)):
+        settings = replace(tiny_settings, algorithm="mle", evaluation=evaluation)
+        settings = replace(settings, output=f"{tiny_settings.output}{count}")
+        told = Warnings()
+        run(settings, payoff=given_by_name, observer=told)
+        assert len([text for text in told.told if "is read by no stage of MLE" in text]) == count
+
+
+def test_what_it_does_to_random_numbers_is_undone(tiny_settings, own, tmp_path):
+    own.write_text(
+        SHARE
+        + """
+import torch
+
+
+def careless(hypotheses, references):
+    torch.manual_seed(0)
+    torch.rand(3)
+    torch.set_grad_enabled(False)
+    return share(hypotheses, references)
+"""
+    )
+    folders = []
+    for name in ("share", "careless"):
+        settings = chosen(tiny_settings, "erac", metric=f"./own_rewards.py:{name}", rewards="end")
+        folders.append(run(replace(settings, output=str(tmp_path / name))).folder)
+    same_run(*folders)
 
 
 def test_doubts_are_told_and_noted(tiny_settings, own):

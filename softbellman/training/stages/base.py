@@ -6,6 +6,7 @@ The batch of an update may be computed in parts (`schedule.accumulate`). Then `S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -59,6 +60,30 @@ def selection_score(metrics: Mapping[str, float], selection: str) -> float:
             f"{name} selects, but the stage's validation did not measure it; it measured {', '.join(metrics)}"
         )
     return -metrics[name] if selection.startswith("-") else metrics[name]
+
+
+def numbers_of(metrics: Mapping[str, Any], selection: str, stage: str) -> dict[str, float]:
+    """A validation's metrics as plain numbers.
+
+    Args:
+        metrics: numbers, or tensors of one.
+        selection: as in `selection_score`.
+        stage: its name, for error sentences.
+
+    Raises:
+        ValueError: one of them is no number, or the one that selects was not measured or is NaN.
+    """
+    found = {}
+    for name, value in metrics.items():
+        try:
+            found[name] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            words = f"its validation must give numbers, got {type(value).__name__} as {name}"
+            raise ValueError(f"stage {stage}: {words}") from None
+    if math.isnan(selection_score(found, selection)):
+        words = f"{selection.lstrip('-')} selects and must be a number, but the validation gave nan"
+        raise ValueError(f"stage {stage}: {words}")
+    return found
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from torch import nn
 
-from softbellman.config import within
+from softbellman.config import nearest, within
 from softbellman.data import SpecialTokens
 from softbellman.decoding import StepwiseModel
 from softbellman.training.settings import Settings, StageSettings
@@ -28,6 +29,7 @@ critic learns the values of a policy, which is `fixed policy` or `moving policy`
 sequences of a source share one weight."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAMES = {"trains": get_args(Network), "uses": get_args(Network), "traits": get_args(Trait)}
 
 
 class Metric(NamedTuple):
@@ -69,7 +71,7 @@ class StageSpec:
         ignores: keys of these sections that do not, by their dotted name.
         alike: of sections that it reads, one form of all with the same result; `cache` takes runs of equal forms for equal.
         trains: the networks that it changes.
-        uses: the networks that its result depends on, those that it trains included.
+        uses: the networks that its result depends on; those that it trains are put among them.
         with_reader: whether these settings have it train the reader that `trains` names.
         shared: its result is kept in `cache`, under a key of all that decides it.
         likelihood: it is maximum likelihood from scratch, the system MLE of tables, from which others start.
@@ -79,6 +81,9 @@ class StageSpec:
             those that end in `_gradient`, which are means over updates. Others are not logged.
         decoder: what beam search decodes with, of its actor and the reserved ids.
         check: raises ValueError where the parts of a run do not suit it.
+
+    Raises:
+        ValueError: a name that is none of those above, settings without a schedule, or what is no `Metric`.
     """
 
     name: str
@@ -106,6 +111,37 @@ class StageSpec:
             raise ValueError(
                 f"the name of a stage must be of lower-case letters, digits and underscores, got {self.name!r}"
             )
+        for argument, known in _NAMES.items():
+            self._check_names(argument, known, f"of {', '.join(known)}")
+        keys = [f"{section}.{key}" for section, found in _sections().items() for key in found]
+        self._check_names("reads", [*_sections(), *keys], "sections of the settings, or SECTION.KEY")
+        self._check_names("ignores", keys, "keys of the settings, SECTION.KEY")
+        own = self.settings
+        if not (isinstance(own, type) and is_dataclass(own) and "schedule" in own.__dataclass_fields__):
+            raise ValueError(
+                f"settings of the stage {self.name} must be a dataclass with a schedule, such as one derived from "
+                f"StageSettings, got {own!r}"
+            )
+        for name, metric in self.metrics.items():
+            if not isinstance(metric, Metric):
+                raise ValueError(
+                    f"metrics of the stage {self.name} must be Metric(per, unit) objects, got {metric!r} for {name}"
+                )
+        object.__setattr__(self, "uses", tuple(dict.fromkeys((*self.uses, *self.trains))))
+
+    def _check_names(self, argument: str, known: Sequence[str], expected: str) -> None:
+        """Raises ValueError where an argument is no tuple of known names."""
+        given = getattr(self, argument)
+        if isinstance(given, str):
+            raise ValueError(
+                f"{argument} of the stage {self.name} must be a tuple, got {given!r}; write ({given!r},)"
+            )
+        for name in given:
+            if name not in known:
+                hint = "" if argument in _NAMES else f"; nearest: {nearest(str(name), known)!r}"
+                raise ValueError(
+                    f"{argument} of the stage {self.name} must be {expected}, got {name!r}{hint}"
+                )
 
     @property
     def trains_actor(self) -> bool:
@@ -120,3 +156,9 @@ class StageSpec:
         """Whether it does this."""
         further = self.trains_actor and not self.likelihood
         return trait in self.traits or (trait == "actor" and further)
+
+
+@functools.cache
+def _sections() -> dict[str, dict[str, Any]]:
+    """The sections of the settings with their keys."""
+    return {name: keys for name, keys in asdict(Settings()).items() if isinstance(keys, dict)}
