@@ -239,11 +239,15 @@ def test_workers_leave_signals_to_the_run():
 def dying_or_waiting(hypotheses, references):
     if hypotheses == ["die"]:
         os._exit(3)
-    time.sleep(200)
+    if hypotheses == ["wait"]:
+        time.sleep(200)
+    return [1.0] * len(hypotheses)
 
 
 def test_a_worker_that_dies_takes_the_others_along():
     scores = CachedScorer(Scorer(dying_or_waiting, "p"), ScoringOptions(workers=2, batch_size=1))
+    # A worker that dies in its first moments is missed until another ends its work.
+    scores(["both", "start"], [(), ()])
     started = time.monotonic()
     with pytest.raises(UserCodeError, match="payoff p: a worker process died"):
         scores(["wait", "die"], [(), ()])

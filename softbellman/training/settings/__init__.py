@@ -152,7 +152,7 @@ class Settings:
     output: str = ""
     """Run folder; empty: runs/ALGORITHM-DATE-TIME."""
     cache: str = ""
-    """Folder in which runs share finished stages, by a hash of what went into them. Empty: no sharing."""
+    """Folder in which runs share finished stages. They are known by a hash of what went into them. Empty: no sharing."""
     label: str = ""
     """Name of what the run ends with in tables and reports, such as `MLE continued`. Empty: the name of the algorithm."""
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
