@@ -16,7 +16,6 @@ from softbellman.training.record import NAME as RECORD
 from softbellman.training.record import RunRecord
 from softbellman.training.runfolder import RunFolder
 from softbellman.training.settings import MEAN_PAYOFF, Settings, follow_data
-from softbellman.training.stages import SPECS
 
 FlatSettings = Mapping[str, Any]
 """Settings by their dotted key, in the order of the settings classes."""
@@ -188,21 +187,22 @@ def deciding_settings(settings: Settings, stage: str) -> FlatSettings:
     """What decides the actor at the end of a stage, the seed and the place of files left out.
 
     After maximum likelihood these are data, model, precision, the stage itself and how it is selected, by the payoff as well
-    where that selects. Later they are all but the sections of stages that the algorithm does not have.
+    where that selects. Later they are all that the algorithm uses.
     """
     algorithm = algorithm_of(settings)
     sections = {"data", "model", "precision", stage, "evaluation"}
     if settings.evaluation.select_by == MEAN_PAYOFF:
         sections.add("payoff")
-    if not algorithm.spec(stage).likelihood:
-        present = {key.partition(".")[0] for key in config.flatten(settings)}
-        unread = {"checkpoint", "logging", *(() if algorithm.own else ("stages",))}
-        sections = present - (SPECS.keys() - set(algorithm.stages)) - unread
     apart = {*_MACHINE, *_APART, *_nameless(settings)}
+
+    def decides(key: str) -> bool:
+        section = key.partition(".")[0]
+        if algorithm.spec(stage).likelihood:
+            return section in sections
+        return algorithm.uses(key) and section not in ("checkpoint", "logging")
+
     return {
-        key: value
-        for key, value in config.flatten(settings).items()
-        if key.partition(".")[0] in sections and key not in apart
+        key: value for key, value in config.flatten(settings).items() if decides(key) and key not in apart
     }
 
 

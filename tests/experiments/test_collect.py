@@ -90,8 +90,8 @@ def test_only_the_sections_an_algorithm_reads_decide():
         algorithm: {key.partition(".")[0] for key in deciding_settings(Settings(algorithm=algorithm), stage)}
         for algorithm, stage in [("erac", "joint"), ("raml", "augmented"), ("vaml", "augmented")]
     }
-    common = {"data", "model", "precision", "payoff", "credit", "actor", "evaluation"}
-    assert sections["erac"] == common | {"warmup", "critic", "joint"}
+    common = {"data", "model", "precision", "payoff", "actor", "evaluation"}
+    assert sections["erac"] == common | {"credit", "warmup", "critic", "joint"}
     assert sections["raml"] == common | {"augmented"}
     assert sections["vaml"] == common | {"warmup", "oracle", "augmented"}
     for algorithm in ALGORITHMS:
@@ -99,5 +99,12 @@ def test_only_the_sections_an_algorithm_reads_decide():
             Settings, overrides=[("algorithm", algorithm), ("seed", "5"), ("output", "x"), ("threads", "2")]
         )
         assert deciding_settings(settings, "actor") == deciding_settings(Settings(), "actor")
+    rloo = deciding_settings(Settings(algorithm="rloo"), "sequence")
+    assert {key for key in rloo if key.startswith("credit.")} == {
+        "credit.forbid_special",
+        "credit.sampling_dropout",
+    }
+    pcl = deciding_settings(Settings(algorithm="pcl"), "consistency")
+    assert {"credit.tau", "critic.dropout"} <= pcl.keys() and "critic.samples" not in pcl
     narrow = deciding_settings(Settings(precision="bfloat16"), "actor")
     assert narrow != deciding_settings(Settings(), "actor")
