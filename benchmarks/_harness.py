@@ -128,9 +128,11 @@ def device_seconds(call: Callable[[], object]) -> float:
 
 
 def _command(argv: Sequence[str]) -> str:
-    """The command to repeat a run by; where this machine keeps the data is its own affair."""
+    """The command to repeat a run by; where this machine keeps the data and the record is its own affair."""
     words = ["python", "-m", f"benchmarks.{Path(argv[0]).stem}"]
     for before, word in pairwise(argv):
+        if before == "--json" and Path(word).is_absolute():
+            word = Path(word).name
         words.append("DIR" if before == "--data" else re.sub(r"^--data=.*", "--data=DIR", word))
     return " ".join(words)
 

@@ -155,3 +155,5 @@ def test_a_record_tells_how_to_repeat_the_run_and_not_where_the_data_lay(benchma
     assert command(argv) == expected
     argv[1:3] = ["--data=/home/me/data"]
     assert command(argv) == expected.replace("--data DIR", "--data=DIR")
+    argv[-1:] = ["--json", "/home/me/out.json"]
+    assert command(argv).endswith("--threads 1 --json out.json")
