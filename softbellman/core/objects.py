@@ -106,13 +106,24 @@ def load_object(name: str, *, key: str, place: str = "", as_class: bool = False)
             guess = f"; nearest: {nearest[0]}" if nearest else ""
             raise ValueError(f"{key} is {name}, but {origin} has no {attribute}{guess}")
         value = getattr(value, part)
-    if inspect.isclass(value) and not as_class:
-        try:
-            value = value()
-        except Exception as error:
-            raise UserCodeError(f"{key} {name}: making an instance raised {_words(error)}") from error
+    if not as_class:
+        value = instance_of(value, f"{key} {name}")
     path = _path_of(module)
     return UserObject(name, value, path, _digest_of(path), _version(value, module))
+
+
+def instance_of(value: Any, what: str) -> Any:
+    """An instance of a class, made without arguments; anything else as it is.
+
+    Raises:
+        UserCodeError: the constructor raised; `what` is its name in the sentence.
+    """
+    if not inspect.isclass(value):
+        return value
+    try:
+        return value()
+    except Exception as error:
+        raise UserCodeError(f"{what}: making an instance raised {_words(error)}") from error
 
 
 def given_object(value: Any) -> UserObject:
@@ -135,27 +146,29 @@ def source_of(value: Any) -> str:
     of functions around it, arguments of a `functools.partial`. What an instance holds is not looked at: it may be a counter.
     """
     if isinstance(value, functools.partial):
-        taken = [*value.args, *sorted(value.keywords.items())]
-        return f"{source_of(value.func)}{[_plain(one) for one in taken]}"
+        return source_of(value.func) + _plain((*value.args, *sorted(value.keywords.items())))
     value = getattr(value, "__func__", value)  # of a method
     if not (inspect.isfunction(value) or inspect.isclass(value)):
         value = type(value)
+    functions = vars(value).values() if inspect.isclass(value) else [value]
+    taken = [_taken(one) for one in functions if inspect.isfunction(one)]
+    return "".join([source, *taken]) if (source := _source(value)) else ""
+
+
+def _source(value: Any) -> str:
+    """The text of a function or a class; empty where it is not known."""
     try:
-        source = inspect.getsource(value)
+        return inspect.getsource(value)
     except (OSError, TypeError):
         return ""
-    if inspect.isclass(value):
-        methods = [one for one in vars(value).values() if inspect.isfunction(one) and one.__closure__]
-        return source + "".join(_taken(method) for method in methods)
-    return source + _taken(value)
 
 
 def _taken(function: Any) -> str:
     """The plain values that a function has taken along, by name; empty where it has none."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     around = [(name, cell.cell_contents) for name, cell in cells if _is_filled(cell)]
-    taken = [*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items()), *around]
-    return str([_plain(one) for one in taken]) if taken else ""
+    taken = (*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items()), *around)
+    return _plain(taken) if taken else ""
 
 
 def _is_filled(cell: Any) -> bool:
@@ -168,14 +181,14 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """A plain value in words; of a function its source, of anything else its type alone."""
-    if isinstance(value, (tuple, list)):
+    """A plain value in words; of a function its own source, of anything else, which may change, its type alone."""
+    if isinstance(value, tuple):
         return f"[{', '.join(map(_plain, value))}]"
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return repr(value)
-    if inspect.isfunction(value) or isinstance(value, functools.partial):
-        return source_of(value)
-    return type(value).__qualname__
+    if isinstance(value, functools.partial):
+        return f"{_plain(value.func)}{_plain(value.args)}{_plain(tuple(sorted(value.keywords.items())))}"
+    return _source(value) if inspect.isfunction(value) else type(value).__qualname__
 
 
 def hand_over(value: Any, *, key: str, known: UserObject | None = None) -> str:

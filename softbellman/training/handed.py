@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from softbellman import config
-from softbellman.core.objects import UserCodeError, UserObject, given_object, hand_over, load_object
+from softbellman.core.objects import UserObject, given_object, hand_over, instance_of, load_object
 from softbellman.training.algorithms import Algorithm
 from softbellman.training.own_algorithm import hand_over_algorithm
 from softbellman.training.own_model import ModelRequest
@@ -37,11 +37,7 @@ def given_instance(value: Any, *, key: str) -> UserObject:
         return found
     if found.is_named:
         return load_object(found.name, key=key)
-    try:
-        made = value()
-    except Exception as error:
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserCodeError(f"{key} {found.name}: making an instance raised {words}") from error
+    made = instance_of(value, f"{key} {found.name}")
     return replace(found, value=made, version=str(getattr(made, "version", "")))
 
 

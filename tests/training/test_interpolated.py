@@ -96,20 +96,20 @@ def test_the_loss_is_the_cross_entropy_of_what_teaches(task: Task) -> None:
     said = stage.draw(batch, 3, Shares(0.2, 0.3, 0.5))
     objective = stage.objective(batch, 3)
     increments = Increments(parts.payoff, batch, early_end=1.0)
-    log_probs = parts.actor.eval()(batch.source, said.prefix).log_softmax(-1)
+    log_probs = parts.actor.eval()(batch.source, said.drawn.prefix).log_softmax(-1)
     total, tokens, changed = torch.zeros(()), 0, 0
     for row in range(len(batch)):
         reference = batch.labels[row][batch.mask[row]].tolist()
-        length = int(said.mask[row].sum())
+        length = int(said.drawn.mask[row].sum())
         for step in range(length):
             at = torch.tensor([row])
             gained = increments.spread(
-                increments.after(said.tokens[row : row + 1, :step], at), at, parts.forbidden
+                increments.after(said.drawn.actions[row : row + 1, :step], at), at, parts.forbidden
             )
             target = 0.3 * (gained[0] / 0.2).softmax(-1)
             target[reference[step] if step < len(reference) else EOS] += 0.5
             total = total - (target * log_probs[row, step]).sum()
-            changed += step < len(reference) and int(said.tokens[row, step]) != reference[step]
+            changed += step < len(reference) and int(said.drawn.actions[row, step]) != reference[step]
         tokens += length
     assert changed > 3  # words of the actor and of the payoff were among them
     assert int(objective.diagnostics["tokens"]) == tokens

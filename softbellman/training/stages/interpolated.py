@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from softbellman.decoding import sample
 from softbellman.objectives import Objective, known_distillation, maximum_likelihood
 from softbellman.payoffs.payoff import Payoff
 from softbellman.training.increments import Increments, InterpolatedModel, Shares
-from softbellman.training.rollout import mode, real_rows, vocabulary_rows
+from softbellman.training.rollout import Rollout, mode, roll_out, vocabulary_rows
 from softbellman.training.settings import InterpolatedStageSettings, LogitsForm
 from softbellman.training.stages.base import Judge, Sums, build_optimizer, descend
 from softbellman.training.stages.spec import StageSpec
@@ -26,17 +27,13 @@ class Said(NamedTuple):
     """Sequences that were said in turn.
 
     Attributes:
-        prefix: what the decoder reads, `[B, T]`.
-        tokens: the sequences, `[B, T]`.
-        mask: True at real tokens, `[B, T]`.
+        drawn: the sequences, one for each source.
         truth: the references' tokens at these positions, the end token behind them, `[B, T]`.
         increments: of the batch.
         found: what they gave at each position, `[B, T, C + 1]`; None where the payoff says nothing.
     """
 
-    prefix: Tensor
-    tokens: Tensor
-    mask: Tensor
+    drawn: Rollout
     truth: Tensor
     increments: Increments
     found: Tensor | None
@@ -95,9 +92,8 @@ class InterpolatedStage:
         settings, actor = self._settings, self.modules["actor"]
         shares = shares_at(step, settings)
         said = self.draw(batch, step, shares)
-        steps, sources = said.mask.shape[1], len(batch)
-        rows = real_rows(said.mask)
-        policy = vocabulary_rows(actor, batch.source, said.prefix, rows, logits=self._logits)
+        rows, steps, sources = said.drawn.rows, said.drawn.mask.shape[1], len(batch)
+        policy = vocabulary_rows(actor, batch.source, said.drawn.prefix, rows, logits=self._logits)
         labels = said.truth.flatten()[rows]
         taught = shares.payoff + shares.reference
         if said.found is None:
@@ -126,7 +122,7 @@ class InterpolatedStage:
             "tokens": tokens,
             "own_share": shares.own * tokens,
             "payoff_share": shares.payoff * tokens,
-            "payoff": self._score(batch, said),
+            "payoff": said.drawn.rewards.sum(),
             "sequences": torch.as_tensor(sources),
         }
         return Objective(taught * objective.loss, sums)
@@ -135,39 +131,27 @@ class InterpolatedStage:
         """The sequences of an update, one for each source."""
         settings, actor = self._settings, self.modules["actor"]
         increments = Increments(self._payoff, batch, early_end=settings.early_end)
-        limits = (batch.mask.sum(1) + settings.extra_length).clamp(max=self._longest)
         truth = batch.labels.masked_fill(~batch.mask, batch.special.eos)
-        missing = max(int(limits.max()) - truth.shape[1], 0)
-        truth = pad(truth, (0, missing), value=batch.special.eos)
+        truth = pad(truth, (0, settings.extra_length), value=batch.special.eos)
+        never = torch.zeros_like(self._forbidden)
+        never[list(batch.special.unspoken)] = True  # <unk> may be the reference's
         model = InterpolatedModel(
             actor, increments, truth, shares=shares, tau=settings.tau, forbidden=self._forbidden
         )
         with torch.no_grad(), mode(actor, training=False):
-            drawn = sample(
-                model,
-                batch.source,
-                max_length=limits,
+            drawn = roll_out(
+                partial(sample, model),
+                batch,
+                payoff=self._payoff,
+                samples=1,
+                extra_length=settings.extra_length,
+                longest=self._longest,
                 seed=self._key,
                 offset=step * (self._longest + 1),
-                forbidden=batch.special.unspoken,  # <unk> may be the reference's
-                first_row=batch.first,
-                special=batch.special,
+                forbidden=never,
             )
-        steps = drawn.tokens.shape[1]
-        mask = torch.arange(steps, device=limits.device) < drawn.lengths[:, None]
-        first = torch.full_like(drawn.tokens[:, :1], batch.special.bos)
-        prefix = torch.cat([first, drawn.tokens[:, :-1]], dim=1)
-        found = model.increments(steps) if shares.payoff else None
-        return Said(prefix, drawn.tokens, mask, truth[:, :steps], increments, found)
-
-    def _score(self, batch: Batch, said: Said) -> Tensor:
-        """The sum of the payoffs of the drawn sequences."""
-        return self._payoff.rewards(
-            said.tokens[:, None],  # (B, T) -> (B, 1, T)
-            batch.references,
-            hypothesis_lengths=said.mask.sum(1, keepdim=True),
-            reference_lengths=batch.reference_lengths,
-        ).sum()
+        steps = drawn.mask.shape[1]
+        return Said(drawn, truth[:, :steps], increments, model.increments(steps) if shares.payoff else None)
 
 
 def shares_at(step: int, settings: InterpolatedStageSettings) -> Shares:
